@@ -1,0 +1,31 @@
+"""The demo: all seven targets in minutes on a laptop.
+
+    bash launch/local.sh
+
+Multi-head, because one pass over an image then teaches all seven targets, and
+scenes of one or two large objects.
+"""
+
+from configs import scenes_multihead
+
+
+def get_config(arg: str = ""):
+    """The config; `arg` is not used."""
+    c = scenes_multihead.get_config(arg)
+    c.training_steps = 1200
+
+    c.input.batch_size = 32
+    c.input.text_length = 24
+    c.input.target_length = 24
+    c.input.scenes.difficulty = "simple"
+
+    c.model.vit.update(width=128, depth=3, mlp_dim=256, num_heads=4)
+    c.model.t5.update(
+        embed_dim=128, num_heads=4, mlp_dim=256, encoder_layers=3, decoder_layers=1
+    )
+
+    c.schedule.warmup_steps = 100
+    c.eval.every_steps = 400
+    c.checkpoint.every_steps = 400
+    c.log.every_steps = 20
+    return c

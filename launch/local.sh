@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The whole of RAHF in miniature: installs into .venv, then trains, evaluates,
+# predicts and writes a page of pictures, all on the embedded dataset.
+#
+#   bash launch/local.sh
+#   WORKDIR=runs/mine CONFIG=configs/scenes.py bash launch/local.sh --config.seed=1
+#
+# Further arguments go to rahf.bin.train. Run again, it goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/install.sh
+
+CONFIG=${CONFIG:-configs/scenes_demo.py}
+WORKDIR=${WORKDIR:-runs/scenes_demo}
+SPLIT=${SPLIT:-test}
+
+summary=""
+stage() { # name, command...
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n== %s: %s\n' "$name" "$*"
+  "$@"
+  summary+=$(printf '%-18s %5d s' "$name" "$((SECONDS - start))")$'\n'
+}
+rahf() { # binary, arguments...
+  .venv/bin/python -m "rahf.bin.$1" "${@:2}"
+}
+
+stage install install_rahf
+stage train rahf train --config="$CONFIG" --workdir="$WORKDIR" "$@"
+for part in heatmaps scores keywords; do
+  stage "eval $part" rahf "eval_$part" --checkpoint="$WORKDIR" --split="$SPLIT"
+done
+stage pictures rahf export_scenes --output="$WORKDIR/pictures" --examples=8
+rm -rf "$WORKDIR/predictions" # those of an earlier step are not to be mixed in
+stage predict rahf predict "$WORKDIR/pictures" --checkpoint="$WORKDIR" \
+  --output="$WORKDIR/predictions"
+stage report rahf report --checkpoint="$WORKDIR" --split="$SPLIT"
+
+printf '\n%s\n' "$summary"
+echo "checkpoint and curves  $WORKDIR  (tensorboard --logdir=$WORKDIR)"
+echo "tables                 $WORKDIR/eval/$SPLIT"
+echo "predictions            $WORKDIR/predictions"
+echo "the page to look at    $WORKDIR/report.html"

@@ -1,0 +1,57 @@
+"""Measures how many scenes one core makes in a second.
+
+    python -m rahf.bin.benchmark_scenes --size=96
+
+A scene counts with all that a record holds: description, image, three simulated
+raters and the consolidation of their labels.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+
+from rahf.data.scenes import Scenes
+from rahf.data.scenes.grammar import DIFFICULTIES
+
+
+def scenes_per_second(records: Scenes) -> float:
+    """Makes every record and returns the rate per second of processor time."""
+    records[0]  # imports, and the shape caches of the first object
+    start = time.process_time()
+    for index in range(len(records)):
+        records[index]
+    return len(records) / (time.process_time() - start)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m rahf.bin.benchmark_scenes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--size", type=int, default=96, help="side in pixels (default %(default)s)")
+    add("--scenes", type=int, default=2000, help="to make (default %(default)s)")
+    add("--difficulty", choices=DIFFICULTIES, help="one only (default: each)")
+    flags = parser.parse_args(argv)
+    for difficulty in [flags.difficulty] if flags.difficulty else DIFFICULTIES:
+        try:
+            records = Scenes(
+                "train", flags.size, difficulty=difficulty, num_examples=flags.scenes
+            )
+        except ValueError as error:
+            parser.error(str(error))
+        if not len(records):
+            parser.error("--scenes must be at least 1")
+        rate = {
+            "difficulty": difficulty,
+            "size": flags.size,
+            "scenes": flags.scenes,
+            "scenes_per_second_per_core": round(scenes_per_second(records), 1),
+        }
+        print(json.dumps(rate))
+
+
+if __name__ == "__main__":
+    main()

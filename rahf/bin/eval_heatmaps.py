@@ -1,0 +1,26 @@
+"""Measures a checkpoint's heatmaps against the raters'.
+
+    python -m rahf.bin.eval_heatmaps --checkpoint=runs/scenes --split=test
+
+Over all images: MSE. Over images whose true map is empty: "MSE, GT=0". Over the
+rest, per image and then averaged:
+
+  NSS       mean z-score of the map at pixels that raters marked; 0 is chance
+  KLD       divergence of the map from the truth, in nats; 0 is best
+  AUC-Judd  how well the map tells marked pixels from others; 0.5 is chance
+  SIM       shared mass of the two maps as distributions, 0 to 1
+  CC        Pearson correlation over pixels, -1 to 1
+"""
+
+from collections.abc import Sequence
+
+from rahf.bin import evaluation
+from rahf.targets import Kind
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    evaluation.run(Kind.HEATMAP, "heatmaps", __doc__, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Measures how well a checkpoint finds the misaligned words of a prompt.
+
+    python -m rahf.bin.eval_keywords --checkpoint=runs/scenes --split=test
+
+The positive class is "misaligned".
+
+  P, R, F1 micro  precision, recall and their harmonic mean, all words pooled
+  P, R, F1 mean   the same per image, then averaged over images; a right answer on
+                  a prompt with no misaligned word counts 1 (richhf: 0)
+  AP              average precision: the ranking of words, without a threshold
+"""
+
+from collections.abc import Sequence
+
+from rahf.bin import evaluation
+from rahf.targets import Kind
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    evaluation.run(Kind.WORDS, "keywords", __doc__, argv)
+
+
+if __name__ == "__main__":
+    main()

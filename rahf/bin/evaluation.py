@@ -1,0 +1,149 @@
+"""What the binaries that evaluate share: flags, one evaluation, one page.
+
+JAX is imported only once the flags are read, so that `--help` is fast.
+"""
+
+import argparse
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rahf import images
+from rahf.evaluation.accumulator import CONVENTIONS
+from rahf.targets import Kind
+
+
+def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser with the flags of every binary that evaluates."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m rahf.bin.{prog}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
+    add("--step", help="a step, latest or best (latest)")
+    add("--split", default="test", help="split of the task (%(default)s)")
+    add("--batch_size", type=int, help="examples at a time (config.eval.batch_size)")
+    add(
+        "--convention",
+        choices=CONVENTIONS,
+        default="rahf",
+        help="richhf gives the numbers of the first author's release (%(default)s)",
+    )
+    return parser
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Ends the program with the message alone where the input was at fault."""
+    try:
+        yield
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def run(
+    kind: Kind, name: str, description: str | None, argv: Sequence[str] | None
+) -> None:
+    """Evaluates the targets of one kind, prints the table and writes the files."""
+    parser = make_parser(f"eval_{name}", description)
+    add = parser.add_argument
+    add("--examples", type=int, default=0, help="records to measure, 0 = all")
+    add("--output", help="folder of the files (W/eval/<split>)")
+    flags = parser.parse_args(argv)
+    with clear_errors():
+        config, params, step = _restore(flags)
+        results = _evaluator(flags, config, flags.examples, kind)(params)
+    _write(flags, results, step, flags.output, name)
+    print(results.table())
+    print(
+        f"\n{flags.checkpoint}, step {step}, {flags.split} split, {flags.convention} "
+        f"convention; {results.facts['seconds']:.1f} s. ^ higher is better, v lower."
+    )
+
+
+def write_page(flags: argparse.Namespace) -> pathlib.Path:
+    """Writes the report that the flags of rahf.bin.report ask for."""
+    from rahf.evaluation import report, workdir
+    from rahf.training.logs import read_metrics
+
+    config, params, step = _restore(flags)
+    evaluator = _evaluator(flags, config, flags.eval_examples, None)
+    results = workdir.read_results(
+        workdir.results_folder(flags.checkpoint, flags.split),
+        split=flags.split,
+        step=step,
+        convention=flags.convention,
+        examples=flags.eval_examples,
+    )
+    if set(evaluator.targets) - set(results.metrics):
+        results = evaluator(params)
+        _write(flags, results, step, None, "all")
+    results.metrics = {name: results.metrics[name] for name in evaluator.targets}
+    if flags.images:
+        examples = _predict(flags)
+    else:
+        examples = evaluator.predict_examples(params, flags.examples)
+    ceiling = flags.ceiling and json.loads(pathlib.Path(flags.ceiling).read_text())
+    return report.write_report(
+        flags.output or pathlib.Path(flags.checkpoint) / "report.html",
+        title=flags.title or f"RAHF on {config.task.name}",
+        facts=workdir.describe(flags.checkpoint, config, params, step),
+        curves=report.read_curves(read_metrics(flags.checkpoint)),
+        results=results,
+        ceiling=ceiling,
+        examples=examples,
+    )
+
+
+def _restore(flags) -> tuple[Any, Any, int]:
+    from rahf.training.checkpoint import restore_for_inference
+
+    return restore_for_inference(flags.checkpoint, flags.step)
+
+
+def _evaluator(flags, config, examples: int, kind: Kind | None):
+    from rahf.evaluation.split import SplitEvaluator
+
+    return SplitEvaluator(
+        config,
+        split=flags.split,
+        kind=kind,
+        examples=examples,
+        batch_size=flags.batch_size,
+        convention=flags.convention,
+    )
+
+
+def _write(flags, results, step: int, folder: str | None, name: str) -> None:
+    from rahf.evaluation.workdir import results_folder
+
+    results.facts |= {"checkpoint": flags.checkpoint, "step": step}
+    default = results_folder(flags.checkpoint, flags.split)
+    print("written:", *results.write(folder or default, name))
+
+
+def _predict(flags):
+    """Predicts the user's images, as examples without truth."""
+    import rahf
+    from rahf.evaluation.cards import Example
+    from rahf.inference.inputs import read_jobs
+
+    jobs = read_jobs(flags.images, flags.prompt)[: flags.examples]
+    pictures = [images.read_image(job.image) for job in jobs]
+    predictor = rahf.load(flags.checkpoint)
+    predictions = predictor.predict(pictures, [job.prompt for job in jobs])
+    return [
+        Example(
+            image=picture,
+            prompt=job.prompt,
+            name=job.id,
+            scores=prediction.scores,
+            heatmaps=prediction.heatmaps,
+            words=[word.probability for word in prediction.words],
+        )
+        for job, picture, prediction in zip(jobs, pictures, predictions, strict=True)
+    ]

@@ -1,0 +1,56 @@
+"""Trains a SentencePiece vocabulary and writes its .model file.
+
+    python -m rahf.bin.make_vocabulary --output=my.model --input=prompts.txt --size=8000
+
+Without --input it makes the one that ships with the package, from the prompts of
+the scenes dataset. Use a vocabulary by config.input.vocabulary=my.model.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from rahf.data import vocabulary, vocabulary_training
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m rahf.bin.make_vocabulary",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        default=vocabulary.SCENES,
+        help="file to write (the shipped one)",
+    )
+    parser.add_argument(
+        "--input",
+        type=pathlib.Path,
+        help="text to train on, one prompt a line, UTF-8 (prompts of scenes)",
+    )
+    parser.add_argument(
+        "--size", type=int, default=1000, help="the most pieces to have (%(default)s)"
+    )
+    flags = parser.parse_args(argv)
+    if flags.input is None and flags.output == vocabulary.SCENES and flags.size != 1000:
+        parser.error("the shipped vocabulary has --size=1000; give another --output")
+    if flags.input is not None and flags.output == vocabulary.SCENES:
+        parser.error("--input needs an --output")
+    try:
+        if flags.input is None:
+            lines = list(vocabulary_training.scenes_prompts())
+        else:
+            lines = flags.input.read_text(encoding="utf-8").splitlines()
+        flags.output.write_bytes(vocabulary_training.train(lines, flags.size))
+        made = vocabulary.Vocabulary(flags.output)
+    except (OSError, ValueError) as error:
+        sys.exit(f"make_vocabulary: {error}")
+    pieces = made.size - vocabulary.EXTRA_IDS
+    print(f"{flags.output}: {pieces} pieces from {len(lines)} prompts")
+
+
+if __name__ == "__main__":
+    main()

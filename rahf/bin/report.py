@@ -1,0 +1,36 @@
+"""Writes one HTML page about a run: curves, tables and pictures, in one file.
+
+    python -m rahf.bin.report --checkpoint=runs/scenes --split=test --examples=12
+    python -m rahf.bin.report --checkpoint=runs/scenes --prompt="a cat" cat.png
+    python -m rahf.bin.report --checkpoint=runs/scenes pictures/prompts.jsonl
+
+The tables are those that the eval binaries left in W/eval/<split> for the same
+step and convention; if a target is missing there, all are evaluated now. With
+images (files, folders, JSONL or CSV, as for rahf.bin.predict) the pictures are
+those, without truth; else they are the first records of the split.
+"""
+
+from collections.abc import Sequence
+
+from rahf.bin import evaluation
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = evaluation.make_parser("report", __doc__)
+    add = parser.add_argument
+    add("images", nargs="*", help="your own images in place of the split's")
+    add("--prompt", help="of the images that come without one")
+    add("--examples", type=int, default=12, help="pictures to show (%(default)s)")
+    add("--eval_examples", type=int, default=0, help="records to measure, 0 = all")
+    add("--ceiling", help="JSON that rahf.bin.scenes_ceiling --output wrote")
+    add("--title", help="of the page (the task's name)")
+    add("--output", help="the page (W/report.html)")
+    flags = parser.parse_args(argv)
+    if flags.images and flags.step not in (None, "latest"):
+        parser.error("your own images are predicted by the latest step only")
+    with evaluation.clear_errors():
+        print("written:", evaluation.write_page(flags))
+
+
+if __name__ == "__main__":
+    main()

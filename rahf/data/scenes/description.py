@@ -1,0 +1,37 @@
+"""The complete description of one scene, from which all else follows."""
+
+from typing import Any
+
+from rahf.data.scenes import flaws, grammar, layout
+from rahf.data.scenes.dice import Dice
+
+
+def describe(dice: Dice, *, split: str, difficulty: str) -> dict[str, Any]:
+    """Invents a scene: first its intent and prompt, then what went wrong.
+
+    Args:
+      dice: where the choices come from; the same dice give the same scene.
+      split: "train", "dev" or "test".
+      difficulty: one of `grammar.DIFFICULTIES`.
+
+    Returns:
+      The dict of `grammar.compose` (the intent), with
+
+        objects: what is drawn and where, see `layout.place`;
+        misalignment, implausibility, aesthetics: the flaws, see `flaws`;
+        tint: small RGB shift of the background.
+
+      It can be written as JSON and holds no pixel size.
+    """
+    scene = grammar.compose(dice, split=split, difficulty=difficulty)
+    groups, relations, misalignment = flaws.misalign(dice, scene, difficulty)
+    objects = layout.place(dice, groups, relations, difficulty)
+    aesthetics = flaws.spoil(dice, difficulty)
+    flaws.crop(dice, objects, aesthetics)
+    scene["objects"] = objects
+    scene["misalignment"] = misalignment
+    scene["implausibility"] = flaws.damage(dice, objects, difficulty)
+    scene["aesthetics"] = aesthetics
+    scene["tint"] = [dice.integer(25) - 12 for _ in range(3)]
+    flaws.show_misalignments(scene)
+    return scene

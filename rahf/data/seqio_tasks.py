@@ -1,0 +1,283 @@
+"""What seqio tasks are made of: sources and preprocessors.
+
+A task for RAHF ends in the preprocessor `AskFor(targets)`, which takes elements with
+the fields of a record, and has `OUTPUT_FEATURES` (docs/tasks.md).
+"""
+
+import contextlib
+import contextvars
+import functools
+import types
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from rahf import targets as table
+from rahf.data import features, vocabulary
+from rahf.data.procedural import Records
+from rahf.targets import Kind
+
+with contextlib.suppress(RuntimeError):  # raised where TensorFlow already runs
+    tf.config.set_visible_devices([], "GPU")  # they belong to JAX
+
+MakeRecords = Callable[[str, Mapping[str, Any]], Records]
+
+#: The output features of every task: `rahf.data.features.FEATURES`, for seqio.
+OUTPUT_FEATURES = {
+    name: seqio.ContinuousFeature(
+        dtype=tf.string if dtype == "str" else tf.as_dtype(dtype), rank=rank
+    )
+    for name, (dtype, rank) in features.FEATURES.items()
+}
+
+# config.input of the loader that is building a dataset: seqio tasks are registered
+# before any config is read, and hand their preprocessors lengths only.
+_OPTIONS: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "rahf_input_options", default=types.MappingProxyType({})
+)
+
+# Of each kind of label: dtype, shape, and what stands for a missing one, since a
+# tensor cannot be left out.
+_LABELS = {
+    Kind.HEATMAP: ("float32", [None, None], np.zeros((0, 0), np.float32)),
+    Kind.SCORE: ("float32", [], np.float32("nan")),
+    Kind.WORDS: ("int8", [None], np.full(1, -1, np.int8)),
+    Kind.CAPTION: ("str", [], ""),
+}
+
+
+@contextlib.contextmanager
+def building(config) -> Iterator[None]:
+    """Lets the datasets that are built inside see `config.input`."""
+    token = _OPTIONS.set(config.input.to_dict())
+    try:
+        yield
+    finally:
+        _OPTIONS.reset(token)
+
+
+class RecordSource(seqio.DataSource):
+    """A source over `(split, config.input) -> sequence of records`.
+
+    It yields `{"split", "index"}`; the preprocessor `read_records` makes the record.
+    Indices are shuffled, not records, so the shuffle sees the whole split: such a
+    task has `shuffle_buffer_size=None`.
+    """
+
+    def __init__(
+        self, records: MakeRecords, splits: Mapping[str, int], *, name: str = ""
+    ):
+        """Makes the source.
+
+        Args:
+          records: makes the sequence; of `config.input`, only `image_size` is sure
+            to be there.
+          splits: name -> number of records, unless config.input changes it.
+          name: sources of different names shuffle differently. (A mixture gives
+            its seed to all tasks, which would show each record once per task.)
+        """
+        self._records = records
+        self._salt = zlib.crc32(name.encode())
+        super().__init__(splits=tuple(splits), num_input_examples=dict(splits))
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return True
+
+    @property
+    def performs_internal_shuffling(self) -> bool:
+        return True
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [split]
+
+    def num_input_examples(self, split: str) -> int:
+        return len(self._records(split, {"image_size": 64} | dict(_OPTIONS.get())))
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **unused: Any,
+    ) -> tf.data.Dataset:
+        number = self.num_input_examples(split)
+        indices = tf.data.Dataset.range(number)
+        if shuffle:
+            indices = _shuffled(number, None if seed is None else seed + self._salt)
+        if shard_info:
+            indices = indices.shard(shard_info.num_shards, shard_info.index)
+        return indices.map(lambda index: {"split": split, "index": index})
+
+
+def _shuffled(number: int, seed: int | None) -> tf.data.Dataset:
+    """Returns 0 to `number` - 1 in an order that changes each time through.
+
+    `Dataset.shuffle` would do, but an iterator's checkpoint would hold its buffer,
+    that is the whole split, for each task of a mixture: megabytes, read in seconds.
+    """
+
+    def permuted(epoch_seed):
+        shuffle = functools.partial(
+            tf.random.experimental.index_shuffle,  # pyright: ignore
+            seed=epoch_seed,
+            max_index=number - 1,
+        )
+        return tf.data.Dataset.range(number).map(shuffle)
+
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+    return seeds.batch(2, drop_remainder=True).take(1).flat_map(permuted)
+
+
+def read_records(records: MakeRecords, targets: Sequence[str]):
+    """Makes the preprocessor that turns what `RecordSource` yields into records.
+
+    Args:
+      records: makes the sequence.
+      targets: whose label fields to keep.
+
+    Returns:
+      A preprocessor, to `uid`, `image`, `prompt` and the label fields as tensors.
+    """
+    fields = _fields(targets)
+
+    def preprocess(dataset, sequence_length):
+        options = dict(_OPTIONS.get()) | {"image_size": sequence_length["image"]}
+        of_split = functools.cache(lambda split: records(split.decode(), options))
+
+        def read(split, index):
+            record = of_split(split)[int(index)]
+            if lacks := {"image", "prompt"} - set(record):
+                raise ValueError(f"record {index} of {split!r} has no {lacks}")
+            values = (record.get(name, missing) for name, _, _, missing in fields)
+            return [
+                np.asarray(value.encode() if isinstance(value, str) else value, dtype)
+                for value, (_, dtype, _, _) in zip(values, fields, strict=True)
+            ]
+
+        specs = {name: (_tensor(dtype), shape) for name, dtype, shape, _ in fields}
+        return _map(dataset, read, ("split", "index"), specs)
+
+    return preprocess
+
+
+class AskFor:
+    """The last preprocessor of a task: from record tensors to task features.
+
+    An element holds `uid`, `prompt` (strings), `image` uint8[H, W, 3] and the label
+    fields of the targets: maps float32[H, W], scores float32[], word labels
+    int[num_words]. An element that lacks a label holds a map of size 0, a score of
+    NaN or word labels of -1.
+    """
+
+    def __init__(self, targets: Sequence[str], *, augment: bool | None = None):
+        """Says what to ask.
+
+        Args:
+          targets: the targets that each example answers.
+          augment: whether the target is written into the prompt; by default where
+            there is one target.
+        """
+        self.targets = tuple(row.name for row in table.select(targets))
+        self.augment = len(self.targets) == 1 if augment is None else augment
+
+    def __call__(self, dataset, sequence_length):
+        names = [name for name, *_ in _fields(self.targets)]
+        given = dataset.element_spec
+        absent = [name for name in ("uid", "image", "prompt") if name not in given]
+        if absent:
+            raise ValueError(
+                f"AskFor({self.targets}) needs the fields {absent}; its elements have "
+                f"{sorted(given)}"
+            )
+        names = [name for name in names if name in given]
+        options = {
+            "vocabulary": vocabulary.load(_OPTIONS.get().get("vocabulary", "scenes")),
+            "augment": self.augment,
+            "image_size": sequence_length["image"],
+            "text_length": sequence_length["inputs"],
+            "target_length": sequence_length["targets"],
+        }
+
+        def ask(*values):
+            record = {
+                name: value.decode() if isinstance(value, bytes) else value
+                for name, value in zip(names, values, strict=True)
+            }
+            example = features.ask(record, self.targets, **options)
+            return [
+                np.char.encode(value, "utf-8") if value.dtype.kind == "U" else value
+                for value in example.values()
+            ]
+
+        specs = {
+            name: (_tensor(dtype), [None] * rank)
+            for name, (dtype, rank) in features.FEATURES.items()
+        }
+        return _map(dataset, ask, names, specs)
+
+
+def add_task(
+    name: str,
+    targets: Sequence[str],
+    records: MakeRecords,
+    splits: Mapping[str, int],
+    *,
+    augment: bool | None = None,
+) -> seqio.Task:
+    """Registers a task over records that Python makes; see `RecordSource`."""
+    return seqio.TaskRegistry.add(
+        name,
+        source=RecordSource(records, splits, name=name),
+        preprocessors=[
+            read_records(records, targets),
+            AskFor(targets, augment=augment),
+        ],
+        output_features=OUTPUT_FEATURES,
+        shuffle_buffer_size=None,
+    )
+
+
+def _fields(targets: Sequence[str]) -> list[tuple[str, str, list, Any]]:
+    """Returns name, dtype, shape and missing value of each field of a record."""
+    fields = {
+        "uid": ("str", [], ""),
+        "image": ("uint8", [None, None, 3], None),
+        "prompt": ("str", [], None),
+    }
+    for row in table.select(targets):
+        if row.field not in fields:
+            fields[row.field] = _LABELS[row.kind]
+    return [(name, *rest) for name, rest in fields.items()]
+
+
+def _tensor(dtype: str) -> tf.DType:
+    return tf.string if dtype == "str" else tf.as_dtype(dtype)
+
+
+def _map(dataset, function, names, specs):
+    """Maps elements through a Python function, in order.
+
+    Args:
+      dataset: of dicts.
+      function: takes the elements' `names` as arrays, returns one array for each
+        of `specs`.
+      names: keys of the elements.
+      specs: key of the result -> (dtype, shape).
+    """
+
+    def call(element):
+        dtypes = [dtype for dtype, _ in specs.values()]
+        values = tf.numpy_function(
+            function, [element[name] for name in names], dtypes, stateful=False
+        )
+        for value, (_, shape) in zip(values, specs.values(), strict=True):
+            value.set_shape(shape)
+        return dict(zip(specs, values, strict=True))
+
+    return dataset.map(call, num_parallel_calls=2, deterministic=True)

@@ -1,0 +1,189 @@
+"""One example of a report: the image, its heatmaps, words and scores, beside the truth."""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from rahf import images, targets, words
+
+# Pictures are shown at most this large; small ones are enlarged so that a heatmap
+# drawn over them stays smooth.
+_LONGEST, _SHORTEST = 512, 256
+#: How far the image fades to grey under a heatmap, so that its colours do not
+#: compete with the scale.
+_FADE = 0.8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    """What a card shows. Truth fields are None where nothing is known.
+
+    Attributes:
+      image: uint8[H, W, 3].
+      prompt: as the user wrote it.
+      name: what to call the example, such as its uid or file name.
+      scores: `{target: value in [0, 1]}`, higher is better.
+      heatmaps: `{target: float[h, w] in [0, 1]}`, of any size.
+      words: the probability that each word of `rahf.words.split(prompt)` is
+        misaligned; shorter where the prompt was truncated.
+      true_scores: as `scores`.
+      true_heatmaps: as `heatmaps`.
+      true_words: 1 for each misaligned word, 0 for the others.
+    """
+
+    image: np.ndarray
+    prompt: str
+    name: str = ""
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    heatmaps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    words: Sequence[float] = ()
+    true_scores: Mapping[str, float] | None = None
+    true_heatmaps: Mapping[str, np.ndarray] | None = None
+    true_words: Sequence[int] | None = None
+
+
+def card(example: Example) -> str:
+    """Returns the HTML of one example; every text in it is escaped."""
+    image = _fit(example.image)
+    pictures = "".join(
+        _heatmap(image, name, heatmap, (example.true_heatmaps or {}).get(name))
+        for name, heatmap in example.heatmaps.items()
+    )
+    bars = "".join(
+        _bar(name, score, (example.true_scores or {}).get(name))
+        for name, score in example.scores.items()
+    )
+    alt = f"image for the prompt: {example.prompt}"
+    return (
+        f'<article class="card"><header>{_prompt(example)}'
+        f'<p class="name">{escape(example.name)}</p></header>'
+        f'<div class="parts"><figure class="image">{_picture(image, alt)}</figure>'
+        f'<div class="maps">{pictures}</div>'
+        f'<ul class="scores">{bars}</ul></div></article>'
+    )
+
+
+def color_scale() -> str:
+    """Returns the CSS gradient of the heatmaps' colours, from 0 to 1."""
+    stops = ", ".join(
+        "rgb({} {} {})".format(*color) for color in images.colormap()[::15]
+    )
+    return f"linear-gradient(90deg, {stops})"
+
+
+def _fit(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    scale = min(max(1.0, _SHORTEST / min(height, width)), _LONGEST / max(height, width))
+    return images.resize(
+        image, (max(1, round(height * scale)), max(1, round(width * scale)))
+    )
+
+
+def _heatmap(
+    image: np.ndarray, name: str, predicted: np.ndarray, true: np.ndarray | None
+) -> str:
+    figures = [_overlay(image, name, "predicted", predicted)]
+    if true is not None:
+        figures.append(_overlay(image, name, "truth", true))
+    pair = " alone" if true is None else ""
+    return (
+        f'<section class="pair{pair}"><h4 title="{escape(_meaning(name))}">'
+        f"{escape(_title(name))}</h4>{''.join(figures)}</section>"
+    )
+
+
+def _overlay(image: np.ndarray, name: str, which: str, heatmap: np.ndarray) -> str:
+    # Rec. 601 luma, as everywhere in JPEG.
+    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    faded = np.rint((1 - _FADE) * image + _FADE * grey).astype(np.uint8)
+    picture = images.overlay(faded, heatmap)
+    peak = float(np.max(heatmap, initial=0.0))
+    alt = f"{which} {_title(name)}: highest value {peak:.2f}"
+    shown = f"{which}, peak {peak:.2f}" if peak >= 0.005 else f"{which}, empty"
+    return f"<figure>{_picture(picture, alt)}<figcaption>{shown}</figcaption></figure>"
+
+
+def _picture(image: np.ndarray, alt: str) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=88, subsampling=0)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    height, width = image.shape[:2]
+    return (
+        f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}" '
+        f'width="{width}" height="{height}">'
+    )
+
+
+def _prompt(example: Example) -> str:
+    """Returns the prompt, each word tinted by its probability of being misaligned."""
+    prompt, pieces, done = example.prompt, [], 0
+    for index, (start, end) in enumerate(words.spans(prompt)):
+        known = example.words[index] if index < len(example.words) else None
+        true = example.true_words
+        missing = true is not None and index < len(true) and true[index] > 0
+        pieces.append(escape(prompt[done:start]))
+        pieces.append(_word(prompt[start:end], known, missing, len(example.words) > 0))
+        done = end
+    pieces.append(escape(prompt[done:]))
+    return f'<p class="prompt">{"".join(pieces) or "<i>no prompt</i>"}</p>'
+
+
+def _word(text: str, probability: float | None, missing: bool, asked: bool) -> str:
+    shown = f"<u>{escape(text)}</u>" if missing else escape(text)
+    truth = "; raters: misaligned" if missing else ""
+    if probability is None:
+        why = "beyond the text length" if asked else "words were not predicted"
+        return f'<span class="unread" title="{why}{truth}">{shown}</span>'
+    title = f"{probability:.0%} likely misaligned{truth}"
+    marked = probability > _word_threshold()
+    if not marked and not missing and probability < 0.1:
+        return f'<span title="{title}">{shown}</span>'
+    tag = "mark" if marked else "span"
+    return (
+        f'<{tag} class="word" style="--p:{probability:.2f}" title="{title}">{shown}'
+        f"<small>{_decimal(probability)}</small></{tag}>"
+    )
+
+
+def _bar(name: str, score: float, true: float | None) -> str:
+    tick = beside = ""
+    spoken = f"predicted {score:.2f}"
+    if true is not None:
+        tick = f'<i class="tick" style="left:{_percent(true)}"></i>'
+        beside = f"<small>truth {true:.2f}</small>"
+        spoken += f", truth {true:.2f}"
+    return (
+        f'<li title="{escape(_meaning(name))}"><span>{escape(_title(name))}</span>'
+        f"<b>{score:.2f}{beside}</b>"
+        f'<span class="track" role="img" aria-label="{spoken}">'
+        f'<i class="fill" style="width:{_percent(score)}"></i>{tick}</span></li>'
+    )
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _meaning(name: str) -> str:
+    try:
+        return targets.get(name).meaning
+    except ValueError:  # a target of a module that this process did not import
+        return ""
+
+
+def _word_threshold() -> float:
+    rows = targets.select(targets.FEEDBACK, targets.Kind.WORDS)
+    return next((row.threshold for row in rows if row.threshold is not None), 0.5)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * min(max(value, 0.0), 1.0):.1f}%"
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.2f}".removeprefix("0")

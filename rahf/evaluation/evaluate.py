@@ -1,0 +1,156 @@
+"""Runs a model over a split and measures it: in the loop and in the binaries alike."""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rahf import targets as table
+from rahf.evaluation import tables
+from rahf.evaluation.accumulator import Accumulator, check_convention
+from rahf.evaluation.metrics import METRICS
+
+Batch = Mapping[str, Any]
+Infos = Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass
+class Results:
+    """What an evaluation found.
+
+    Attributes:
+      metrics: `{target name: {metric: value}}`; a metric that no example defines
+        is absent.
+      rows: one mapping per example and target, in order: `uid`, `prompt`,
+        `target`, and what that kind of target records.
+      convention: by which the metrics were computed.
+      facts: anything else worth keeping (checkpoint, step, split, seconds).
+    """
+
+    metrics: dict[str, dict[str, float]]
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    convention: str = "rahf"
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def flat(self) -> dict[str, float]:
+        """Returns `{"plausibility/plcc": value}`, as metrics.jsonl names them."""
+        return {
+            f"{name}/{metric}": value
+            for name, values in self.metrics.items()
+            for metric, value in values.items()
+        }
+
+    def table(self) -> str:
+        """Returns the metrics as aligned plain text."""
+        return tables.render(self.metrics)
+
+    def write(self, directory: str | pathlib.Path, name: str = "metrics") -> list[str]:
+        """Writes `<name>.json` and `<name>.examples.jsonl`; returns their paths."""
+        directory = pathlib.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        summary = directory / f"{name}.json"
+        examples = directory / f"{name}.examples.jsonl"
+        content = self.facts | {"convention": self.convention, "metrics": self.metrics}
+        summary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with examples.open("w", encoding="utf-8") as file:
+            for row in self.rows:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return [str(summary), str(examples)]
+
+    @classmethod
+    def read(cls, path: str | pathlib.Path) -> "Results":
+        """Reads a `<name>.json` back, without the rows."""
+        try:
+            facts = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not valid JSON: {error}") from error
+        if not isinstance(facts, dict) or "metrics" not in facts:
+            raise ValueError(f"{path} is not the JSON of an evaluation: no 'metrics'")
+        metrics, convention = facts.pop("metrics"), facts.pop("convention", "rahf")
+        return cls(metrics=metrics, convention=convention, facts=facts)
+
+
+def evaluate(
+    predict_step: Callable[[Batch], Mapping[str, Any]],
+    batches: Iterable[tuple[Batch, Infos]],
+    targets: Iterable[str],
+    *,
+    convention: str = "rahf",
+    progress: bool = True,
+) -> Results:
+    """Predicts every batch and measures the named targets.
+
+    Args:
+      predict_step: batch -> `{target name: float[B, ...]}`, parameters bound.
+      batches: pairs of model features and one info (`uid`, `prompt`) per row;
+        rows of weight 0 for a target are not measured for it.
+      targets: names of `rahf.targets`; a kind without metrics is passed over.
+      convention: of the metrics, see docs/evaluate.md.
+      progress: whether to draw a progress bar on stderr.
+
+    Returns:
+      The results, with `seconds` among the facts.
+
+    Raises:
+      ValueError: a prediction holds NaN, or a target with examples has none.
+    """
+    check_convention(convention)
+    accumulators = {
+        row.name: METRICS[row.kind].empty(row, convention=convention)
+        for row in table.select(targets)
+        if row.kind in METRICS
+    }
+    rows: list[dict[str, Any]] = []
+    start = time.monotonic()
+    # The model works on batch N while the host measures batch N - 1.
+    waiting: tuple[Batch, Infos, Mapping[str, Any]] | None = None
+    for batch, infos in tqdm(
+        batches, desc="evaluate", unit="batch", leave=False, disable=not progress
+    ):
+        dispatched = predict_step(batch)
+        if waiting is not None:
+            _measure(accumulators, rows, *waiting)
+        waiting = (batch, infos, dispatched)
+    if waiting is not None:
+        _measure(accumulators, rows, *waiting)
+    return Results(
+        metrics={name: each.compute() for name, each in accumulators.items()},
+        rows=rows,
+        convention=convention,
+        facts={"seconds": round(time.monotonic() - start, 3)},
+    )
+
+
+def _measure(
+    accumulators: Mapping[str, Accumulator],
+    rows: list[dict[str, Any]],
+    batch: Batch,
+    infos: Infos,
+    outputs: Mapping[str, Any],
+) -> None:
+    """Adds one batch to the accumulators, and its examples to `rows`."""
+    for name, accumulator in accumulators.items():
+        weights = np.asarray(batch["weights"][name])
+        counted = np.flatnonzero(weights > 0).tolist()
+        if not counted:
+            continue
+        if name not in outputs:
+            raise ValueError(
+                f"{len(counted)} examples ask for target {name!r}, which the model "
+                f"does not predict; it predicts {', '.join(outputs)}"
+            )
+        before = len(accumulator.rows)
+        uids = [
+            str(infos[i]["uid"]) if i < len(infos) else "" for i in range(len(weights))
+        ]
+        accumulator.update(
+            np.asarray(outputs[name]), accumulator.truth(batch, name), weights, uids
+        )
+        for index, row in zip(counted, accumulator.rows[before:], strict=True):
+            who = {"uid": uids[index], "prompt": infos[index]["prompt"], "target": name}
+            rows.append(who | row)

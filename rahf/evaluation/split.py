@@ -1,0 +1,176 @@
+"""Evaluates a model on a split of its task: what the loop and the binaries call."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rahf import targets as table
+from rahf.data import vocabulary
+from rahf.data.input import import_modules, make_eval_batches
+from rahf.evaluation.cards import Example
+from rahf.evaluation.evaluate import Batch, Infos, Results, evaluate
+from rahf.evaluation.metrics import METRICS
+from rahf.targets import Kind
+from rahf.training.steps import make_predict_step
+
+
+class SplitEvaluator:
+    """Evaluates parameters as often as asked, compiling once."""
+
+    def __init__(
+        self,
+        config,
+        *,
+        split: str | None = None,
+        kind: Kind | None = None,
+        examples: int | None = None,
+        batch_size: int | None = None,
+        convention: str = "rahf",
+    ):
+        """Prepares; nothing is read or compiled yet.
+
+        Args:
+          config: the training config.
+          split: default `config.eval.split`.
+          kind: of the targets to measure; default all that have metrics.
+          examples: how many records, 0 = all; default `config.eval.examples`.
+          batch_size: default `config.eval.batch_size`.
+          convention: of the metrics.
+        """
+        self._config = config
+        self._split = split or config.eval.split
+        self._size = batch_size or config.eval.batch_size
+        self._examples = config.eval.examples if examples is None else examples
+        self._convention = convention
+        kinds = METRICS if kind is None else [kind]
+        rows = [row for row in _task_targets(config) if row.kind in kinds]
+        if kind is not None and not rows:
+            raise ValueError(
+                f"the model was trained on {', '.join(config.task.targets)}: none of "
+                f"them is of kind {kind.value}"
+            )
+        #: The names that are measured.
+        self.targets = tuple(row.name for row in rows)
+        # In the augmented variant an example answers one target, so all that others
+        # ask would be computed for nothing: decoding words for an example of a
+        # score costs more than the score. The multi-head answers all in one pass.
+        if config.model.variant == "augmented":
+            groups = [[row.name for row in rows if row.kind == k] for k in kinds]
+        else:
+            groups = [[row.name for row in rows]]
+        marks = vocabulary.load(config.input.vocabulary).mark_ids
+        self._passes = [
+            (names, make_predict_step(config, marks, names))
+            for names in groups
+            if names
+        ]
+
+    def __call__(self, params, *, progress: bool = True) -> Results:
+        """Returns the results of these parameters."""
+        results = Results(
+            metrics={},
+            convention=self._convention,
+            facts={"split": self._split, "examples": self._examples, "seconds": 0.0},
+        )
+        for names, predict in self._passes:
+            found = evaluate(
+                functools.partial(predict, params),
+                self._batches(names, self._examples),
+                names,
+                convention=self._convention,
+                progress=progress,
+            )
+            results.metrics |= found.metrics
+            results.rows += found.rows
+            results.facts["seconds"] += found.facts["seconds"]
+        return results
+
+    def predict_examples(self, params, count: int) -> list[Example]:
+        """Predicts the first records of the split, for a report.
+
+        Args:
+          params: of the model.
+          count: how many records.
+
+        Returns:
+          Examples with the truth beside each prediction, in order.
+        """
+        if count < 1:
+            return []  # to the loader, 0 means all
+        fields: dict[str, dict[str, Any]] = {}
+        for names, predict in self._passes:
+            for batch, infos in self._batches(names, count):
+                outputs = jax.device_get(predict(params, batch))
+                for name, index in _answered(batch, infos, names):
+                    uid = str(infos[index]["uid"])
+                    example = fields.setdefault(uid, _blank(batch, infos, index, uid))
+                    _ADD[table.get(name).kind](example, name, index, outputs, batch)
+        return [Example(**example) for example in fields.values()]
+
+    def _batches(self, names: Sequence[str], examples: int):
+        return make_eval_batches(
+            self._config,
+            split=self._split,
+            targets=tuple(names),
+            batch_size=self._size,
+            examples=examples,
+        )
+
+
+def _task_targets(config) -> list[table.Target]:
+    """Returns the task's rows, importing the user's modules if one is not known.
+
+    Not in any case: the modules of the embedded tasks bring TensorFlow along.
+    """
+    try:
+        return table.select(config.task.targets)
+    except ValueError:
+        import_modules(config)
+        return table.select(config.task.targets)
+
+
+def _answered(
+    batch: Batch, infos: Infos, names: Sequence[str]
+) -> Iterator[tuple[str, int]]:
+    for name in names:
+        for index in np.flatnonzero(np.asarray(batch["weights"][name]) > 0):
+            if index < len(infos):
+                yield name, int(index)
+
+
+def _blank(batch: Batch, infos: Infos, index: int, uid: str) -> dict[str, Any]:
+    return {
+        "image": np.asarray(batch["image"][index]),
+        "prompt": infos[index]["prompt"],
+        "name": uid,
+        "scores": {},
+        "heatmaps": {},
+        "true_scores": {},
+        "true_heatmaps": {},
+    }
+
+
+def _add_heatmap(example, name, index, outputs, batch) -> None:
+    example["heatmaps"][name] = outputs[name][index]
+    example["true_heatmaps"][name] = batch["targets"][name][index]
+
+
+def _add_score(example, name, index, outputs, batch) -> None:
+    example["scores"][name] = float(outputs[name][index])
+    example["true_scores"][name] = float(batch["targets"][name][index])
+
+
+def _add_words(example, name, index, outputs, batch) -> None:
+    at = np.asarray(batch["word_ends"][index]) > 0
+    example["words"] = outputs[name][index][at].tolist()
+    example["true_words"] = np.asarray(batch["word_labels"][index])[at].tolist()
+
+
+_ADD: Mapping[Kind, Callable[..., None]] = {
+    Kind.HEATMAP: _add_heatmap,
+    Kind.SCORE: _add_score,
+    Kind.WORDS: _add_words,
+}

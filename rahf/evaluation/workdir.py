@@ -1,0 +1,52 @@
+"""What a report says of a workdir: the run's facts and the results left in it."""
+
+import pathlib
+from typing import Any
+
+import jax
+
+from rahf.evaluation.evaluate import Results
+
+
+def results_folder(workdir: str | pathlib.Path, split: str) -> pathlib.Path:
+    """Returns where the eval binaries leave their files."""
+    return pathlib.Path(workdir) / "eval" / split
+
+
+def read_results(folder: pathlib.Path, **facts: Any) -> Results:
+    """Joins the results in a folder that agree on these facts.
+
+    Args:
+      folder: of `<name>.json` files that `Results.write` wrote.
+      **facts: what they must hold, such as step=6000, convention="rahf".
+
+    Returns:
+      Results without rows; without metrics if no file agrees.
+    """
+    joined = Results(metrics={}, facts=dict(facts))
+    for path in sorted(folder.glob("*.json")):
+        found = Results.read(path)
+        about = found.facts | {"convention": found.convention}
+        if all(about.get(key) == value for key, value in facts.items()):
+            joined.metrics |= found.metrics
+            joined.convention = found.convention
+    return joined
+
+
+def describe(workdir: str | pathlib.Path, config, params, step: int) -> dict[str, str]:
+    """Returns the facts of a run, label -> text, for the head of a report."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    vit, t5 = config.model.vit, config.model.t5
+    # A network may be given by a size's name, by its numbers, or by both.
+    image = f"ViT {vit.get('size') or vit.get('width')}/{vit.patch_size}"
+    text = f"T5 {t5.get('size') or t5.get('embed_dim')}"
+    return {
+        "Task": config.task.name,
+        "Model": f"{config.model.variant}, {image}, {text}",
+        "Parameters": f"{count:,}",
+        "Image size": f"{config.input.image_size} px",
+        "Trained for": f"{step:,} of {config.training_steps:,} steps",
+        "Batch size": f"{config.input.batch_size}",
+        "Seed": f"{config.seed}",
+        "Checkpoint": f"{workdir}",
+    }

@@ -1,0 +1,106 @@
+"""Decoding with a key-value cache: free, and constrained to mark a given prompt.
+
+Shapes: B batch, T prompt length in pieces, M memory length, V vocabulary.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rahf.models.rahf import RAHF, Encoding
+
+EOS_ID = 1  # T5's convention; 0 is padding and the decoder's first input
+
+
+def greedy(model: RAHF, variables, encoding: Encoding, length: int):
+    """Says the likeliest token, step by step, until end of sequence.
+
+    Returns:
+      int32[B, length]: what was said, zeros after the end of sequence.
+    """
+    batch = encoding.memory.shape[0]
+    cache = model.apply(variables, encoding, length, method=RAHF.say_start)
+
+    def unfinished(state):
+        index, _, _, done, _ = state
+        return (index < length) & ~done.all()
+
+    def step(state):
+        index, token, said, done, cache = state
+        logits, cache = model.apply(
+            variables, token, cache, index, encoding.memory_mask, method=RAHF.say_step
+        )
+        token = jnp.where(done, 0, logits.argmax(-1).astype(jnp.int32))
+        said = said.at[:, index].set(token)
+        return index + 1, token, said, done | (token == EOS_ID), cache
+
+    nothing = jnp.zeros((batch, length), jnp.int32)
+    start = (jnp.int32(0), nothing[:, 0], nothing, jnp.zeros(batch, bool), cache)
+    return jax.lax.while_loop(unfinished, step, start)[2]
+
+
+def constrained(
+    model: RAHF,
+    variables,
+    encoding: Encoding,
+    prompt,
+    word_ends,
+    mark_ids: tuple[int, ...],
+):
+    """Lets the decoder say nothing but the prompt, and mark words as it goes.
+
+    Where a piece ends a word, the decoder has two ways on: the suffix that marks
+    the word, or the prompt's next piece. The softmax over these two is the
+    probability that the word is misaligned; above a half the word is marked, and
+    what follows is conditioned on that. Everywhere else there is one way.
+
+    Args:
+      model, variables: the model and its parameters.
+      encoding: of the image and the prompt.
+      prompt: int32[B, T] pieces, the last one end of sequence, then zeros.
+      word_ends: int32[B, T], 1 where a piece ends a word.
+      mark_ids: the pieces of the suffix.
+
+    Returns:
+      float32[B, T]: at word ends the probability that the word is misaligned,
+      elsewhere 0.
+    """
+    batch, width = prompt.shape
+    length = width + len(mark_ids) * width  # every piece a marked word
+    marks = jnp.asarray(mark_ids, jnp.int32)
+    rows = jnp.arange(batch)
+    sizes = (prompt != 0).sum(axis=1)
+    cache = model.apply(variables, encoding, length, method=RAHF.say_start)
+
+    def unfinished(state):
+        index, _, pointer, *_ = state
+        return (index < length) & (pointer < sizes).any()
+
+    def step(state):
+        # pointer: the prompt piece to say next; marked: how many pieces of the
+        # suffix have been said since the last prompt piece.
+        index, token, pointer, marked, probabilities, cache = state
+        logits, cache = model.apply(
+            variables, token, cache, index, encoding.memory_mask, method=RAHF.say_step
+        )
+        following = prompt[rows, jnp.minimum(pointer, width - 1)]
+        following = jnp.where(pointer < sizes, following, EOS_ID)
+        last = jnp.maximum(pointer - 1, 0)
+        free = (word_ends[rows, last] > 0) & (pointer > 0) & (marked == 0)
+        probability = jax.nn.sigmoid(logits[:, marks[0]] - logits[rows, following])
+        probabilities = probabilities.at[rows, last].add(
+            jnp.where(free, probability, 0.0)
+        )
+        marking = (free & (probability > 0.5)) | (
+            (marked > 0) & (marked < len(mark_ids))
+        )
+        token = jnp.where(
+            marking, marks[jnp.minimum(marked, len(mark_ids) - 1)], following
+        )
+        pointer = jnp.where(marking, pointer, pointer + 1)
+        marked = jnp.where(marking, marked + 1, 0)
+        return index + 1, token, pointer, marked, probabilities, cache
+
+    zeros = jnp.zeros(batch, jnp.int32)
+    probabilities = jnp.zeros((batch, width), jnp.float32)
+    start = (jnp.int32(0), zeros, zeros, zeros, probabilities, cache)
+    return jax.lax.while_loop(unfinished, step, start)[4]

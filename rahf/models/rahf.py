@@ -1,0 +1,228 @@
+"""RAHF: an image and a prompt in, every kind of feedback out.
+
+Section 4 of "Rich Human Feedback for Text-to-Image Generation" (CVPR 2024): a ViT
+encodes the image; T5's encoder reads [image tokens ; prompt tokens] with full
+self-attention; heads read heatmaps and scores off the image tokens that come out,
+and T5's decoder says the prompt with its misaligned words marked.
+
+Two variants. `multihead`: one head per target on one encoding of the plain prompt.
+`augmented`: one head per kind; the prompt says which target is asked for, so the
+encoding adapts to it.
+
+Shapes: B batch, S image side, N image tokens, G grid side, L text length,
+T decoder length, D embed, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rahf import targets as targets_lib
+from rahf.models.heads import HEATMAP_HEADS, SCORE_HEADS, HeadConfig
+from rahf.models.t5 import T5, T5Config
+from rahf.models.vit import ViT, ViTConfig
+from rahf.targets import Kind
+
+VARIANTS = ("augmented", "multihead")
+TEXT_KINDS = (Kind.WORDS, Kind.CAPTION)
+
+
+@dataclasses.dataclass(frozen=True)
+class RAHFConfig:
+    """Hyperparameters of the whole model.
+
+    Attributes:
+      vit, t5, heatmap_head, score_head: those of the parts.
+      variant: "augmented" or "multihead".
+      targets: the names in the batch, each a row of `rahf.targets`.
+      decoder_attends: "all" of the encoder's output, as PaLI does, or the "prompt"
+        positions only, as the first author's release does.
+    """
+
+    vit: ViTConfig
+    t5: T5Config
+    heatmap_head: HeadConfig
+    score_head: HeadConfig
+    variant: str
+    targets: tuple[str, ...]
+    decoder_attends: str = "all"
+
+    def __post_init__(self):
+        _check_choice("variant", self.variant, VARIANTS)
+        _check_choice("decoder_attends", self.decoder_attends, ("all", "prompt"))
+        _check_choice("heatmap_head.name", self.heatmap_head.name, HEATMAP_HEADS)
+        _check_choice("score_head.name", self.score_head.name, SCORE_HEADS)
+        targets_lib.select(self.targets)  # an unknown name fails here
+
+    def names(self, *kinds: Kind) -> list[str]:
+        """The target names of some kinds."""
+        rows = targets_lib.select(self.targets)
+        return [row.name for row in rows if row.kind in kinds]
+
+    def head_of(self, name: str) -> str:
+        """The head that predicts a target: its own, or the one of its kind."""
+        return name if self.variant == "multihead" else targets_lib.get(name).kind.value
+
+
+def _check_choice(path: str, value: str, options):
+    if value not in options:
+        raise ValueError(
+            f"config.model.{path}={value!r}; known: {', '.join(map(repr, options))}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """What the heads and the decoder read.
+
+    Attributes:
+      feature_map: dtype[B, G, G, D], the image tokens in their places.
+      memory: dtype[B, M, D], what the decoder attends to.
+      memory_mask: bool[B, M], False at padding.
+    """
+
+    feature_map: jax.Array
+    memory: jax.Array
+    memory_mask: jax.Array
+
+
+class RAHF(nn.Module):
+    """The model; `__call__` trains, the other methods are its stages."""
+
+    config: RAHFConfig
+
+    def setup(self):
+        c = self.config
+        self.vit = ViT(c.vit)
+        self.visual_token_projection = nn.Dense(
+            c.t5.embed_dim,
+            dtype=c.t5.dtype,
+            kernel_init=nn.with_logical_partitioning(
+                nn.initializers.lecun_normal(), (None, "embed")
+            ),
+        )
+        self.t5 = T5(c.t5)
+        heads = lambda table, head, kind: {
+            key: table[head.name](head)
+            for key in dict.fromkeys(c.head_of(name) for name in c.names(kind))
+        }
+        self.heatmap_predictor = heads(HEATMAP_HEADS, c.heatmap_head, Kind.HEATMAP)
+        self.score_predictor = heads(SCORE_HEADS, c.score_head, Kind.SCORE)
+
+    def encode_image(self, images, *, deterministic: bool = True):
+        """uint8[B, S, S, 3] -> dtype[B, N, D] tokens for `encode`.
+
+        They do not depend on the prompt: predicting seven targets with augmented
+        prompts needs them once.
+        """
+        images = images.astype(jnp.float32) / 127.5 - 1.0
+        tokens = self.vit(images, deterministic=deterministic)
+        return self.visual_token_projection(tokens)
+
+    def encode(self, image_tokens, inputs, *, deterministic: bool = True) -> Encoding:
+        """dtype[B, N, D] image tokens and int32[B, L] prompt ids -> `Encoding`."""
+        c = self.config
+        x = jnp.concatenate([image_tokens, self.t5.embed(inputs)], axis=1)
+        length = image_tokens.shape[1]
+        mask = jnp.pad(inputs != 0, ((0, 0), (length, 0)), constant_values=True)
+        x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
+        x = self.t5.encode(x, mask, deterministic=deterministic)
+        patches = x[:, int(c.vit.class_token) : length]
+        side = round(patches.shape[1] ** 0.5)
+        feature_map = patches.reshape(patches.shape[0], side, side, -1)
+        if c.decoder_attends == "prompt":
+            x, mask = x[:, length:], mask[:, length:]
+        return Encoding(feature_map, memory=x, memory_mask=mask)
+
+    def heatmaps(self, encoding: Encoding, size: int) -> dict[str, jax.Array]:
+        """Every heatmap target: float32[B, size, size] in [0, 1]."""
+        apply = lambda head: head(encoding.feature_map, size)
+        return self._by_target(Kind.HEATMAP, self.heatmap_predictor, apply)
+
+    def scores(self, encoding: Encoding) -> dict[str, jax.Array]:
+        """Every score target: float32[B] in [0, 1]."""
+        apply = lambda head: head(encoding.feature_map)
+        return self._by_target(Kind.SCORE, self.score_predictor, apply)
+
+    def _by_target(self, kind, heads, apply):
+        outputs = {key: apply(head) for key, head in heads.items()}
+        names = self.config.names(kind)
+        return {name: outputs[self.config.head_of(name)] for name in names}
+
+    def say(self, encoding: Encoding, tokens, *, deterministic: bool = True):
+        """Teacher-forced logits, float32[B, T, V], of int32[B, T] tokens."""
+        return self.t5.decode(
+            tokens, encoding.memory, encoding.memory_mask, deterministic=deterministic
+        )
+
+    def say_start(self, encoding: Encoding, length: int):
+        """The decoding cache before the first `say_step`."""
+        return self.t5.decode_start(encoding.memory, length)
+
+    def say_step(self, token, cache, index, memory_mask):
+        """int32[B] -> float32[B, V] logits of the next token, and the cache."""
+        return self.t5.decode_step(token, cache, index, memory_mask)
+
+    def __call__(self, batch: dict[str, Any], *, deterministic: bool = True):
+        """Everything the losses need, by target name.
+
+        Args:
+          batch: model features, see rahf.data.converter.
+          deterministic: no dropout.
+
+        Returns:
+          {name: float32[B, S, S] heatmap | float32[B] score | float32[B, T, V]
+          logits of the words or caption}, heatmaps and scores in [0, 1]. Which of
+          them an example was asked for is said by `batch["weights"]`, not here.
+        """
+        c = self.config
+        tokens = self.encode_image(batch["image"], deterministic=deterministic)
+        encoding = self.encode(tokens, batch["inputs"], deterministic=deterministic)
+        outputs = self.heatmaps(encoding, batch["image"].shape[1])
+        outputs |= self.scores(encoding)
+        names = c.names(*TEXT_KINDS)
+        if names:  # an example has at most one text to say
+            said = sum(
+                jnp.where(
+                    batch["weights"][name][:, None] > 0, batch["targets"][name], 0
+                )
+                for name in names
+            )
+            logits = self.say(encoding, said, deterministic=deterministic)
+            outputs |= dict.fromkeys(names, logits)
+        return outputs
+
+
+def make_model(config) -> RAHF:
+    """Builds the model that a training config describes.
+
+    Args:
+      config: `ml_collections.ConfigDict` with `task.targets`, `input.image_size`
+        and `model` (see configs/).
+
+    Returns:
+      The module, unbound.
+
+    Raises:
+      ValueError: a value that is not among the options, with its config path.
+    """
+    m = config.model
+    dtype = jnp.dtype(m.dtype)
+    shared = {"dtype": dtype, "dropout": m.dropout}
+    vit = ViTConfig.of_size(
+        image_size=config.input.image_size, remat=m.remat, **shared, **m.vit
+    )
+    return RAHF(
+        RAHFConfig(
+            vit=vit,
+            t5=T5Config.of_size(remat=m.remat, **shared, **m.t5),
+            heatmap_head=HeadConfig(dtype=dtype, **m.heatmap_head),
+            score_head=HeadConfig(dtype=dtype, **m.score_head),
+            variant=m.variant,
+            targets=tuple(config.task.targets),
+            decoder_attends=m.decoder_attends,
+        )
+    )

@@ -1,0 +1,296 @@
+"""A Vision Transformer whose parameters are named as in the AugReg checkpoints.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021); the names are those of
+the `.npz` files of Steiner et al., "How to train your ViT?" (2021), so that such a
+file is this module's parameter tree with "/" for nesting.
+
+Shapes: B batch, S image side, P patch side, G = S / P grid side,
+N = G * G (+ 1 with a class token) tokens, D width, H heads, K = D / H.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+_SIZES = {  # width, depth, mlp_dim, num_heads: table 1 of both papers
+    "Ti": (192, 12, 768, 3),
+    "S": (384, 12, 1536, 6),
+    "B": (768, 12, 3072, 12),
+    "L": (1024, 24, 4096, 16),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTConfig:
+    """Hyperparameters of the image encoder.
+
+    Attributes:
+      image_size: side of the square images the position embeddings are made for;
+        other sizes are taken by interpolating them.
+      patch_size: side of a patch; must divide the image side.
+      width, depth, mlp_dim, num_heads: the transformer.
+      class_token: prepend AugReg's class token.
+      dropout: rate after the embeddings, attention and MLP.
+      dtype: compute dtype; parameters are float32.
+      remat: recompute each block in the backward pass (less memory, ~30 % slower).
+    """
+
+    image_size: int = 384
+    patch_size: int = 16
+    width: int = 768
+    depth: int = 12
+    mlp_dim: int = 3072
+    num_heads: int = 12
+    class_token: bool = True
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    def __post_init__(self):
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"config.input.image_size={self.image_size} must be a multiple of "
+                f"config.model.vit.patch_size={self.patch_size}"
+            )
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"config.model.vit.width={self.width} must be a multiple of "
+                f"config.model.vit.num_heads={self.num_heads}"
+            )
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // self.patch_size
+
+    @classmethod
+    def of_size(cls, size: str = "B", **fields) -> "ViTConfig":
+        """The published "Ti", "S", "B" or "L", with `fields` overriding."""
+        if size not in _SIZES:
+            raise ValueError(
+                f"config.model.vit.size={size!r}; known: {', '.join(_SIZES)}"
+            )
+        width, depth, mlp_dim, num_heads = _SIZES[size]
+        shape = {
+            "width": width,
+            "depth": depth,
+            "mlp_dim": mlp_dim,
+            "num_heads": num_heads,
+        }
+        return cls(**{**shape, **fields})
+
+
+def resize_position_embedding(embedding, grid: int, class_token: bool):
+    """Resizes learned position embeddings to another grid, as big_vision does.
+
+    Args:
+      embedding: float32[1, N, D].
+      grid: the side of the wanted grid, in patches.
+      class_token: whether position 0 belongs to the class token (never resized).
+
+    Returns:
+      float32[1, grid * grid (+ 1), D], bilinear over the grid.
+    """
+    head, patches = embedding[:, : int(class_token)], embedding[:, int(class_token) :]
+    side = round(patches.shape[1] ** 0.5)
+    if side == grid:
+        return embedding
+    width = patches.shape[-1]
+    patches = patches.reshape(1, side, side, width)
+    patches = jax.image.resize(patches, (1, grid, grid, width), "bilinear")
+    return jnp.concatenate([head, patches.reshape(1, grid * grid, width)], axis=1)
+
+
+def _init(initializer, *axes):
+    return nn.with_logical_partitioning(initializer, axes)
+
+
+_XAVIER = nn.initializers.xavier_uniform()
+_ZEROS = nn.initializers.zeros_init()
+
+
+class _PositionEmbedding(nn.Module):
+    config: ViTConfig
+
+    @nn.compact
+    def __call__(self, x, grid: int):
+        c = self.config
+        length = c.grid**2 + int(c.class_token)
+        embedding = self.param(
+            "pos_embedding",
+            _init(nn.initializers.normal(0.02), None, None, "embed"),
+            (1, length, c.width),
+            jnp.float32,
+        )
+        embedding = resize_position_embedding(embedding, grid, c.class_token)
+        return x + embedding.astype(x.dtype)
+
+
+class _Projection(nn.Module):
+    """A linear map whose kernel keeps heads as axes of their own.
+
+    Attributes:
+      equation: the einsum of input and kernel.
+      shape: of the kernel; `inputs` and `outputs` are its axes, for the
+        initialiser, and `axes` their logical names.
+    """
+
+    equation: str
+    shape: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    axes: tuple[str, ...]
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        xavier = nn.initializers.xavier_uniform(self.inputs, self.outputs)
+        kernel = self.param(
+            "kernel", _init(xavier, *self.axes), self.shape, jnp.float32
+        )
+        bias_shape = tuple(self.shape[i] for i in self.outputs)
+        bias_axes = tuple(self.axes[i] for i in self.outputs)
+        bias = self.param("bias", _init(_ZEROS, *bias_axes), bias_shape, jnp.float32)
+        x = jnp.einsum(self.equation, x, kernel.astype(self.dtype))
+        return x + bias.astype(self.dtype)
+
+
+class _Attention(nn.Module):
+    config: ViTConfig
+
+    @nn.compact
+    def __call__(self, x):
+        c = self.config
+        heads, head_dim = c.num_heads, c.width // c.num_heads
+        # [B, N, D] -> [B, N, H, K]
+        query, key, value = (
+            _Projection(
+                "bnd,dhk->bnhk",
+                (c.width, heads, head_dim),
+                inputs=(0,),
+                outputs=(1, 2),
+                axes=("embed", "heads", "kv"),
+                dtype=c.dtype,
+                name=name,
+            )(x)
+            for name in ("query", "key", "value")
+        )
+        x = jax.nn.dot_product_attention(query, key, value)
+        return _Projection(
+            "bnhk,hkd->bnd",
+            (heads, head_dim, c.width),
+            inputs=(0, 1),
+            outputs=(2,),
+            axes=("heads", "kv", "embed"),
+            dtype=c.dtype,
+            name="out",
+        )(x)
+
+
+class _Mlp(nn.Module):
+    config: ViTConfig
+
+    @nn.compact
+    def __call__(self, x):
+        c = self.config
+        x = nn.Dense(
+            c.mlp_dim,
+            dtype=c.dtype,
+            kernel_init=_init(_XAVIER, "embed", "mlp"),
+            bias_init=_init(nn.initializers.normal(1e-6), "mlp"),
+            name="Dense_0",
+        )(x)
+        return nn.Dense(
+            c.width,
+            dtype=c.dtype,
+            kernel_init=_init(_XAVIER, "mlp", "embed"),
+            bias_init=_init(nn.initializers.normal(1e-6), "embed"),
+            name="Dense_1",
+        )(nn.gelu(x))
+
+
+class _Block(nn.Module):
+    """Pre-norm block; AugReg numbers its four parts in one sequence."""
+
+    config: ViTConfig
+
+    @nn.compact
+    def __call__(self, x, deterministic: bool):
+        c = self.config
+        drop = nn.Dropout(c.dropout, deterministic=deterministic)
+        y = _layer_norm(c, "LayerNorm_0")(x)
+        x = x + drop(_Attention(c, name="MultiHeadDotProductAttention_1")(y))
+        y = _layer_norm(c, "LayerNorm_2")(x)
+        x = x + drop(_Mlp(c, name="MlpBlock_3")(y))
+        return nn.with_logical_constraint(x, ("batch", "length", "embed"))
+
+
+def _layer_norm(c: ViTConfig, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(
+        epsilon=1e-6,
+        dtype=c.dtype,
+        scale_init=_init(nn.initializers.ones_init(), "norm"),
+        bias_init=_init(_ZEROS, "norm"),
+        name=name,
+    )
+
+
+class _Transformer(nn.Module):
+    config: ViTConfig
+
+    @nn.compact
+    def __call__(self, x, grid: int, deterministic: bool):
+        c = self.config
+        x = _PositionEmbedding(c, name="posembed_input")(x, grid)
+        x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
+        block = nn.remat(_Block, static_argnums=(2,)) if c.remat else _Block
+        for i in range(c.depth):
+            x = block(c, name=f"encoderblock_{i}")(x, deterministic)
+        return _layer_norm(c, "encoder_norm")(x)
+
+
+class ViT(nn.Module):
+    """Image -> tokens.
+
+    Call:
+      images: float[B, S, S, 3] in [-1, 1].
+      deterministic: no dropout.
+
+    Returns:
+      dtype[B, N, D]: the normalised tokens, the class token first if there is one.
+    """
+
+    config: ViTConfig
+
+    @nn.compact
+    def __call__(self, images, *, deterministic: bool = True):
+        c = self.config
+        height, width = images.shape[1:3]
+        if height != width or height % c.patch_size:
+            raise ValueError(
+                f"expected square images whose side is a multiple of "
+                f"config.model.vit.patch_size={c.patch_size}, got {height}x{width}"
+            )
+        # [B, S, S, 3] -> [B, G, G, D]
+        x = nn.Conv(
+            c.width,
+            (c.patch_size, c.patch_size),
+            strides=(c.patch_size, c.patch_size),
+            padding="VALID",
+            dtype=c.dtype,
+            kernel_init=_init(
+                nn.initializers.lecun_normal(), None, None, None, "embed"
+            ),
+            bias_init=_init(_ZEROS, "embed"),
+            name="embedding",
+        )(images.astype(c.dtype))
+        batch, grid = x.shape[:2]
+        x = x.reshape(batch, grid * grid, c.width)  # [B, G * G, D]
+        if c.class_token:
+            token = self.param(
+                "cls", _init(_ZEROS, None, None, "embed"), (1, 1, c.width), jnp.float32
+            )
+            token = jnp.broadcast_to(token.astype(c.dtype), (batch, 1, c.width))
+            x = jnp.concatenate([token, x], axis=1)
+        return _Transformer(c, name="Transformer")(x, grid, deterministic)

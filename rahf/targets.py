@@ -1,0 +1,156 @@
+"""The table of targets: everything RAHF is asked to predict about an image.
+
+Heads, losses, metrics, the feature converter and the report each own one
+``{Kind: function}`` mapping and iterate this table, so a new score target is one
+`register` call and needs no edit anywhere else (docs/tasks.md).
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterable
+
+
+class Kind(enum.Enum):
+    """What a target looks like, and therefore which head, loss and metric it has."""
+
+    HEATMAP = "heatmap"  # float32[H, W] in [0, 1], higher is worse
+    SCORE = "score"  # float32 in [0, 1], higher is better
+    WORDS = "words"  # the prompt, each misaligned word followed by a suffix
+    CAPTION = "caption"  # free text; pre-training only
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One thing to predict.
+
+    Attributes:
+      name: the string used in the batch, the loss, the metric, TensorBoard and
+        the output JSON.
+      kind: see `Kind`.
+      field: the record field it is read from, as RichHF-18K names it.
+      prompt: the text put before the prompt in the augmented-prompt variant. The
+        score and heatmap forms are those of the first author's release.
+      meaning: one line for people, shown in `--help` and reports.
+      threshold: a value that separates acceptable from not, for scores and
+        heatmaps; None where there is no such thing.
+    """
+
+    name: str
+    kind: Kind
+    field: str
+    prompt: str
+    meaning: str
+    threshold: float | None = None
+
+
+_TABLE: dict[str, Target] = {}
+
+
+def register(target: Target) -> Target:
+    """Adds a row to the table.
+
+    Args:
+      target: the row. Registering an equal row twice is harmless.
+
+    Returns:
+      The row.
+
+    Raises:
+      ValueError: another row already has this name.
+    """
+    known = _TABLE.setdefault(target.name, target)
+    if known != target:
+        raise ValueError(
+            f"target {target.name!r} is already registered as {known}; "
+            f"choose another name for {target}"
+        )
+    return target
+
+
+def get(name: str) -> Target:
+    """Returns the row called `name`; raises ValueError naming the known rows."""
+    if name not in _TABLE:
+        raise ValueError(f"unknown target {name!r}; known: {', '.join(_TABLE)}")
+    return _TABLE[name]
+
+
+def select(names: Iterable[str], kind: Kind | None = None) -> list[Target]:
+    """Returns the rows called `names`, in that order, of one kind if given."""
+    rows = [get(name) for name in names]
+    return [row for row in rows if kind is None or row.kind == kind]
+
+
+# Scores are (mean of the raters' Likert answers - 1) / 4, so 0.5 is the middle of
+# the five-point scale: "neither good nor bad".
+for _row in (
+    Target(
+        name="implausibility",
+        kind=Kind.HEATMAP,
+        field="artifact_map",
+        prompt="<output> HEATMAP: implausibility </output> ",
+        meaning="where the image is broken",
+        threshold=0.3,
+    ),
+    Target(
+        name="misalignment",
+        kind=Kind.HEATMAP,
+        field="misalignment_map",
+        prompt="<output> HEATMAP: misalignment </output> ",
+        meaning="where the image contradicts the prompt",
+        threshold=0.3,
+    ),
+    Target(
+        name="plausibility",
+        kind=Kind.SCORE,
+        field="artifact_score",
+        prompt="<output> SCORE: plausibility </output> ",
+        meaning="1 = no artifact",
+        threshold=0.5,
+    ),
+    Target(
+        name="alignment",
+        kind=Kind.SCORE,
+        field="misalignment_score",
+        prompt="<output> SCORE: alignment </output> ",
+        meaning="1 = the prompt is fully shown",
+        threshold=0.5,
+    ),
+    Target(
+        name="aesthetics",
+        kind=Kind.SCORE,
+        field="aesthetics_score",
+        prompt="<output> SCORE: aesthetics </output> ",
+        meaning="1 = pleasing to look at",
+        threshold=0.5,
+    ),
+    Target(
+        name="overall",
+        kind=Kind.SCORE,
+        field="overall_score",
+        prompt="<output> SCORE: overall </output> ",
+        meaning="1 = excellent on the whole",
+        threshold=0.5,
+    ),
+    Target(
+        name="misaligned_words",
+        kind=Kind.WORDS,
+        field="prompt_misalignment_label",
+        prompt="<output> WORDS: misalignment </output> ",
+        meaning="which words of the prompt are not shown",
+        threshold=0.5,
+    ),
+):
+    register(_row)
+
+#: The seven kinds of feedback in RichHF-18K, in the order they are reported.
+FEEDBACK = tuple(_TABLE)
+
+register(
+    Target(
+        name="caption",
+        kind=Kind.CAPTION,
+        field="prompt",
+        prompt="<output> CAPTION </output> ",
+        meaning="the text that goes with the image (pre-training)",
+    )
+)

@@ -1,0 +1,249 @@
+"""Checkpoints: what a run needs to go on, and what anyone needs to use it.
+
+A workdir holds
+
+    config.json            the whole config
+    vocabulary.model       the SentencePiece model the run was trained with
+    checkpoints/<step>/    Orbax: parameters, optimizer, step
+    input_state/<step>/    where each process was in its data
+    metrics.jsonl          a line per logged step
+    events.*               the same for TensorBoard
+"""
+
+import base64
+import json
+from typing import Any
+
+import jax
+import ml_collections
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as policies
+
+from rahf.data import vocabulary
+
+CONFIG_FILE = "config.json"
+VOCABULARY_FILE = "vocabulary.model"
+
+
+class Checkpointer:
+    """Saves asynchronously, keeping the latest step and the best ones."""
+
+    def __init__(self, workdir, config):
+        self._workdir = epath.Path(workdir)
+        c = config.checkpoint
+        kept: list[Any] = [policies.LatestN(1)]
+        if c.keep_best:
+            metric = c.best_metric
+            kept.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics[metric],
+                    n=c.keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._manager = ocp.CheckpointManager(
+            (self._workdir / "checkpoints").resolve(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy(kept)
+            ),
+        )
+        self._metric = c.best_metric
+
+    def latest_step(self) -> int | None:
+        """The newest complete step; half-written ones do not count."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state, input_state, metrics: dict[str, float]) -> None:
+        """Starts writing a step; returns once the arrays are copied.
+
+        Args:
+          step: the number of steps taken.
+          state: the train state.
+          input_state: from the input's `get_state`.
+          metrics: of an evaluation at this step, or empty.
+        """
+        # The data position first: a step that Orbax commits always has one.
+        path = self._input_path(step)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(_to_json(input_state)))
+        kept = (
+            {self._metric: metrics[self._metric]} if self._metric in metrics else None
+        )
+        item = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        self._manager.save(step, args=item, metrics=kept, force=True)
+        self._forget_old_inputs(step)
+
+    def restore(self, abstract_state):
+        """Reads the newest step: (state, input_state), sharded as asked for."""
+        step = self.latest_step()
+        item = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        state = self._manager.restore(step, args=item)["state"]
+        return state, _from_json(json.loads(self._input_path(step).read_text()))
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def _input_path(self, step: int):
+        process = f"process_{jax.process_index()}.json"
+        return self._workdir / "input_state" / str(step) / process
+
+    def _forget_old_inputs(self, step: int) -> None:
+        if jax.process_index() != 0:
+            return
+        kept = {str(s) for s in self._manager.all_steps()} | {str(step)}
+        for folder in (self._workdir / "input_state").iterdir():
+            if folder.name not in kept:
+                folder.rmtree()
+
+
+def _to_json(state):
+    if isinstance(state, bytes):
+        return {"base64": base64.b64encode(state).decode()}
+    return {"json": state}
+
+
+def _from_json(state):
+    if "base64" in state:
+        return base64.b64decode(state["base64"])
+    return state["json"]
+
+
+def write_config(workdir, config) -> None:
+    """Writes config.json and the vocabulary beside it."""
+    workdir = epath.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / CONFIG_FILE).write_text(config.to_json_best_effort(indent=2))
+    model = vocabulary.load(config.input.vocabulary).serialized()
+    (workdir / VOCABULARY_FILE).write_bytes(model)
+
+
+def check_vocabulary(config) -> None:
+    """Raises ValueError where the embedding table has too few rows."""
+    words, rows = vocabulary.load(config.input.vocabulary), config.model.t5.vocab_size
+    if words.size > rows:
+        raise ValueError(
+            f"config.model.t5.vocab_size={rows} is less than the {words.size} ids of "
+            f"{words.path}; use {-(-words.size // 128) * 128}, a multiple of 128"
+        )
+
+
+def read_config(workdir) -> ml_collections.ConfigDict:
+    """Reads config.json of a workdir.
+
+    Raises:
+      ValueError: there is none, so this is not a workdir.
+    """
+    path = epath.Path(workdir) / CONFIG_FILE
+    if not path.exists():
+        raise ValueError(
+            f"{path} does not exist: {workdir} is not a workdir of rahf.bin.train "
+            f"(expected {CONFIG_FILE}, {VOCABULARY_FILE} and checkpoints/)"
+        )
+    try:
+        return ml_collections.ConfigDict(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+def check_same_model(workdir, config) -> None:
+    """Raises ValueError where a workdir belongs to a different model.
+
+    Only what shapes the parameters is compared: a run may go on with another batch
+    size, schedule or evaluation.
+    """
+    if not (epath.Path(workdir) / CONFIG_FILE).exists():
+        return
+    old = _flat(read_config(workdir))
+    new = _flat(ml_collections.ConfigDict(json.loads(config.to_json_best_effort())))
+    differs = [
+        f"  config.{key}: {old.get(key)!r} there, {new.get(key)!r} here"
+        for key in sorted(old.keys() | new.keys())
+        if key.startswith(
+            ("model.", "task.targets", "input.vocabulary", "optimizer.name")
+        )
+        and old.get(key) != new.get(key)
+    ]
+    if differs:
+        raise ValueError(
+            f"{workdir} holds the checkpoint of another model; choose another "
+            f"--workdir, or the config it was made with:\n" + "\n".join(differs)
+        )
+
+
+def _flat(config, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def complete_steps(workdir) -> list[int]:
+    """The steps that were written to the end, in order."""
+    folder = epath.Path(workdir) / "checkpoints"
+    return sorted(ocp.utils.checkpoint_steps(folder)) if folder.exists() else []
+
+
+def restore_for_inference(workdir, step: int | str | None = None):
+    """Reads what prediction and evaluation need: no optimizer, one device.
+
+    Args:
+      workdir: of a training run.
+      step: a step, "latest" (default) or "best".
+
+    Returns:
+      (config, params, step); the config's vocabulary is the workdir's own file.
+
+    Raises:
+      ValueError: not a workdir, no complete checkpoint, or no such step.
+    """
+    config = read_config(workdir)
+    steps = complete_steps(workdir)
+    if not steps:
+        raise ValueError(
+            f"{workdir}/checkpoints has no complete checkpoint; a run writes one every "
+            f"config.checkpoint.every_steps={config.checkpoint.every_steps} steps"
+        )
+    folder = (epath.Path(workdir) / "checkpoints").resolve()
+    if step is None or step == "latest":
+        step = steps[-1]
+    elif step == "best":
+        step = _best_step(folder, config, steps)
+    step = int(step)
+    if step not in steps:
+        raise ValueError(f"{workdir} has no step {step}; it has {steps}")
+    config.input.vocabulary = str(epath.Path(workdir) / VOCABULARY_FILE)
+    return config, _restore_params(folder / str(step) / "state"), step
+
+
+def _restore_params(path):
+    """Reads the parameters alone, each whole onto this process's first device."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(path).item_metadata
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        wanted = jax.tree.map(
+            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device),
+            {"params": metadata["params"]},
+        )
+        restored = checkpointer.restore(
+            path,
+            args=ocp.args.PyTreeRestore(
+                wanted,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                partial_restore=True,
+            ),
+        )
+    return restored["params"]
+
+
+def _best_step(folder, config, steps) -> int:
+    metric = config.checkpoint.best_metric
+    with ocp.CheckpointManager(folder, item_names=("state",)) as manager:
+        scores = {step: (manager.metrics(step) or {}).get(metric) for step in steps}
+    measured = {step: score for step, score in scores.items() if score is not None}
+    return max(measured, key=lambda step: measured[step]) if measured else steps[-1]

@@ -1,0 +1,78 @@
+"""One loss per kind of target, each giving a value per example.
+
+Section 4 of the paper: pixel-wise squared error for heatmaps, squared error for
+scores, teacher-forced cross-entropy for words. Masking and averaging happen once,
+in `total`.
+"""
+
+import jax.numpy as jnp
+import optax
+
+from rahf import targets as targets_lib
+from rahf.targets import Kind
+
+
+def heatmap_loss(predicted, truth):
+    """float32[B, S, S] twice -> float32[B], the mean over pixels."""
+    return jnp.mean(jnp.square(predicted - truth), axis=(1, 2))
+
+
+def score_loss(predicted, truth):
+    """float32[B] twice -> float32[B]."""
+    return jnp.square(predicted - truth)
+
+
+def text_loss(logits, tokens):
+    """float32[B, T, V] logits, int32[B, T] tokens (0 = padding) -> float32[B],
+    the mean over tokens, in nats."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
+    mask = (tokens != 0).astype(jnp.float32)
+    return (losses * mask).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1.0)
+
+
+LOSSES = {
+    Kind.HEATMAP: heatmap_loss,
+    Kind.SCORE: score_loss,
+    Kind.WORDS: text_loss,
+    Kind.CAPTION: text_loss,
+}
+
+
+def loss_weights(config) -> dict[str, float]:
+    """The weight of each target's loss; 1 where the config names none.
+
+    Raises:
+      ValueError: `config.loss_weights` names a target the task does not have.
+    """
+    known, given = tuple(config.task.targets), dict(config.loss_weights)
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"config.loss_weights.{name}: no such target in "
+                f"config.task.targets={known}"
+            )
+    return {name: float(given.get(name, 1.0)) for name in known}
+
+
+def total(outputs, batch, weights, counts):
+    """The weighted sum over targets of the mean over the examples that have one.
+
+    Args:
+      outputs: the model's, by target name.
+      batch: with "targets" and "weights" by target name.
+      weights: {name: float}, see `loss_weights`.
+      counts: {name: float32[]}, the sum of the weights of the whole batch, which
+        may be larger than this part of it (gradient accumulation).
+
+    Returns:
+      float32[], and {name: float32[]} the weighted sums of per-example losses.
+    """
+    sums = {}
+    for name in weights:
+        loss = LOSSES[targets_lib.get(name).kind]
+        values = loss(outputs[name], batch["targets"][name])
+        sums[name] = (values * batch["weights"][name]).sum()
+    means = {
+        name: value / jnp.maximum(counts[name], 1.0) for name, value in sums.items()
+    }
+    return sum(weights[name] * means[name] for name in weights), sums

@@ -1,0 +1,70 @@
+"""Optimizers and learning-rate schedules, from the config."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def make_schedule(config) -> optax.Schedule:
+    """The learning rate of each step.
+
+    `rsqrt`: linear warm-up to the peak, then peak * sqrt(warmup / step), the usual
+    schedule of T5. `cosine`: linear warm-up, then half a cosine to
+    `final_fraction` of the peak at `training_steps`. `constant`: warm-up only.
+
+    Raises:
+      ValueError: `config.schedule.name` is none of them.
+    """
+    s = config.schedule
+    warmup = max(s.warmup_steps, 1)
+    if s.name == "rsqrt":
+        # optax asks for the tail during warm-up too, and throws it away.
+        tail = lambda step: s.peak * (warmup / (jnp.maximum(step, 0) + warmup)) ** 0.5
+    elif s.name == "cosine":
+        steps = max(config.training_steps - warmup, 1)
+        tail = optax.cosine_decay_schedule(s.peak, steps, alpha=s.final_fraction)
+    elif s.name == "constant":
+        tail = optax.constant_schedule(s.peak)
+    else:
+        raise ValueError(
+            f"config.schedule.name={s.name!r}; known: 'rsqrt', 'cosine', 'constant'"
+        )
+    rise = optax.linear_schedule(0.0, s.peak, warmup)
+    # Step 0 already moves: a rate of exactly zero would waste the first batch.
+    return optax.join_schedules([lambda step: rise(step + 1), tail], [warmup])
+
+
+def _decayed(params):
+    """True for matrices and kernels; norms, biases and scalars are not decayed."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def make_optimizer(config) -> optax.GradientTransformation:
+    """Clipping, then AdamW or Adafactor, on the config's schedule.
+
+    Raises:
+      ValueError: `config.optimizer.name` is neither.
+    """
+    o, schedule = config.optimizer, make_schedule(config)
+    if o.name == "adamw":
+        update = optax.adamw(
+            schedule,
+            b1=o.b1,
+            b2=o.b2,
+            weight_decay=o.weight_decay,
+            mask=_decayed,
+        )
+    elif o.name == "adafactor":
+        update = optax.adafactor(
+            schedule,
+            multiply_by_parameter_scale=False,
+            weight_decay_rate=o.weight_decay or None,
+            weight_decay_mask=_decayed,
+        )
+    else:
+        raise ValueError(
+            f"config.optimizer.name={o.name!r}; known: 'adamw', 'adafactor'"
+        )
+    if o.clip_norm:
+        return optax.chain(optax.clip_by_global_norm(o.clip_norm), update)
+    return update

@@ -1,0 +1,53 @@
+"""Packaging: what is installed and what it needs. Tool settings: pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+_INIT = pathlib.Path(__file__).with_name("rahf") / "__init__.py"
+
+setup(
+    name="rahf",
+    version=re.findall(r'__version__ = "(.+)"', _INIT.read_text("utf-8"))[0],
+    description="Rich automatic human feedback for text-to-image generation, in JAX",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["rahf", "rahf.*", "configs", "tasks"]),
+    package_data={"rahf": ["**/*.model", "**/*.html", "**/*.css"]},
+    # Lower ends are what the project was tried with; JAX 0.11 and 0.12 need
+    # Python 3.12. tensorflow, not tensorflow-cpu: tensorflow-text pulls the former
+    # and the two would overwrite each other in one folder.
+    install_requires=[
+        "absl-py>=2.0",
+        "clu>=0.0.12,<0.1",
+        "flax>=0.12,<0.13",
+        "grain>=0.2.12,<0.3",
+        "jax>=0.10,<0.13",
+        "ml-collections>=1.0,<2",
+        "numpy>=2.0,<3",
+        "optax>=0.2.5,<0.3",
+        "orbax-checkpoint>=0.12,<0.13",
+        "pillow>=12,<14",
+        "sentencepiece>=0.2,<0.3",
+        "seqio>=0.0.20,<0.1",
+        "tensorboardX>=2.6,<3",
+        "tensorflow>=2.21,<3",
+        "tensorflow-datasets>=4.9.9,<5",
+        "tensorflow-text>=2.21,<3",
+        "tensorstore>=0.1.75,<0.2",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": [
+            "pyright[nodejs]>=1.1.400",
+            "pytest>=8.4",
+            "pytest-xdist>=3.6",
+            "ruff>=0.17,<0.18",
+            "scikit-learn>=1.6",
+            "scipy>=1.14",
+        ],
+        "gpu": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]"],
+    },
+)

@@ -1,0 +1,20 @@
+"""Registers the scenes tasks with seqio: the same as `rahf.data.procedural` has.
+
+Tasks: scenes_<target> for each of the seven targets (augmented prompt),
+scenes_multihead (all seven in every example), scenes_captioning (image -> prompt).
+Mixtures in equal parts: scenes_seven, scenes_seven_captioning.
+"""
+
+import seqio
+
+from rahf.data import procedural, seqio_tasks
+from rahf.data.scenes import SPLITS
+
+for _task in procedural.TASKS.values():
+    if _task.records is procedural.scenes_records:
+        seqio_tasks.add_task(
+            _task.name, _task.targets, _task.records, SPLITS, augment=_task.augment
+        )
+for _mixture, _names in procedural.MIXTURES.items():
+    if set(_names) <= set(seqio.TaskRegistry.names()):
+        seqio.MixtureRegistry.add(_mixture, list(_names), default_rate=1.0)

@@ -1,0 +1,168 @@
+"""The house rules of imports and sizes, read from the source without running it."""
+
+import ast
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+#: Rooms from the ground up: a file imports from its own room and those before it.
+ROOMS = (
+    "targets",
+    "words",
+    "images",
+    "data",
+    "models",
+    "weights",
+    "training",
+    "evaluation",
+    "inference",
+    "applications",
+    "bin",
+)
+TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio", "t5x"}
+#: How the files of rahf/data begin that may touch TensorFlow; all else there serves
+#: machines without it.
+TENSORFLOW_FILES = "rahf/data/seqio_"
+#: Parts of clu that import TensorFlow themselves.
+HIDDEN_TENSORFLOW = {"clu.metric_writers", "clu.periodic_actions"}
+#: Files that may pass 400 lines, each with its reason.
+LONG_FILES: dict[str, str] = {}
+
+
+def _files(*folders: str) -> list[str]:
+    paths = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return sorted(str(path.relative_to(ROOT)) for path in paths)
+
+
+def _imports(path: str, text: str | None = None) -> list[tuple[int, str]]:
+    """(line, dotted module) of every import, those inside functions included.
+
+    `from a import b` counts as a.b, which may be a name rather than a module.
+    """
+    found = []
+    tree = ast.parse(text if text is not None else (ROOT / path).read_text("utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: import by full name"
+            found += [(node.lineno, f"{node.module}.{a.name}") for a in node.names]
+    return found
+
+
+def _room(module: str) -> str:
+    """rahf.data.input -> data; the package itself, and what it offers, -> inference."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else "inference"
+
+
+def _upward(path: str, text: str | None = None) -> list[str]:
+    """Every import of a file that points up, as text."""
+    top, _, rest = path.partition("/")
+    here = rest.split("/")[0].removesuffix(".py")
+    highest = {"tasks": "data"}.get(top, here)
+    # The package's own __init__ is the front door, and offers what is upstairs.
+    rooms = ROOMS if here == "__init__" else ROOMS[: ROOMS.index(highest) + 1]
+    outside = {"rahf": {"tasks", "configs", "tests"}, "tasks": {"configs", "tests"}}
+    return [
+        f"{path}:{line}: {module}"
+        for line, module in _imports(path, text)
+        if module.split(".")[0] in outside[top]
+        or (module.split(".")[0] == "rahf" and _room(module) not in rooms)
+    ]
+
+
+def test_imports_point_down():
+    assert not [line for path in _files("rahf", "tasks") for line in _upward(path)]
+
+
+def test_the_check_itself_finds_arrows_that_point_up():
+    text = "def f():\n    from rahf.training import steps\n"
+    assert _upward("rahf/models/x.py", text)
+    assert not _upward("rahf/evaluation/x.py", text)
+    assert _upward("rahf/data/x.py", "import tasks.scenes")
+    assert _upward("tasks/x.py", "import rahf.models.vit")
+    assert not _upward("tasks/x.py", "from rahf.data import input, vocabulary")
+    assert _upward("rahf/words.py", "from rahf import images")
+    typed = "if TYPE_CHECKING:\n    from rahf.bin import train\n"
+    assert not _upward("rahf/words.py", typed)
+
+
+def test_every_file_is_in_a_room():
+    rooms = {path.split("/")[1].removesuffix(".py") for path in _files("rahf")}
+    assert rooms - {"__init__"} <= set(ROOMS)
+
+
+def test_tensorflow_stays_in_its_rooms():
+    wrong = [
+        f"{path}:{line}: {module}"
+        for path in _files("rahf", "configs")
+        if not path.startswith(TENSORFLOW_FILES)
+        for line, module in _imports(path)
+        if module.split(".")[0] in TENSORFLOW
+        or any(module.startswith(hidden) for hidden in HIDDEN_TENSORFLOW)
+    ]
+    assert not wrong
+
+
+def test_the_way_to_tensorflow_is_a_lazy_import():
+    """No file imports a TensorFlow file of rahf/data on its top level."""
+    prefix = TENSORFLOW_FILES.replace("/", ".")
+    for path in _files("rahf"):
+        if path.startswith(TENSORFLOW_FILES):
+            continue
+        for node in ast.parse((ROOT / path).read_text("utf-8")).body:
+            for _, module in _imports(path, ast.unparse(node)):
+                lazy = isinstance(node, ast.FunctionDef | ast.ClassDef)
+                assert lazy or not module.startswith(prefix), f"{path}: {module}"
+
+
+@pytest.mark.parametrize("room", ["targets", "words", "images"])
+def test_the_ground_floor_needs_numpy_and_pillow_only(room):
+    for line, module in _imports(f"rahf/{room}.py"):
+        package = module.split(".")[0]
+        allowed = package in sys.stdlib_module_names | {"numpy", "PIL", "rahf"}
+        assert allowed, f"rahf/{room}.py:{line}: {module}"
+
+
+def test_configs_import_ml_collections_only():
+    for path in _files("configs"):
+        for line, module in _imports(path):
+            package = module.split(".")[0]
+            allowed = sys.stdlib_module_names | {"ml_collections", "configs"}
+            assert package in allowed, f"{path}:{line}: {module}"
+
+
+def test_files_stay_short():
+    lengths = {
+        path: len((ROOT / path).read_text("utf-8").splitlines())
+        for path in _files("rahf", "tasks", "configs", "tests")
+    }
+    limits = dict.fromkeys(lengths, 400) | dict.fromkeys(_files("rahf/bin"), 60)
+    limits |= {path: 10_000 for path in LONG_FILES}
+    limits |= {"rahf/bin/evaluation.py": 400}  # shared by the mains, not one itself
+    too_long = {p: n for p, n in lengths.items() if n > limits[p]}
+    assert not too_long
+
+
+def test_no_drawer_for_odds_and_ends():
+    names = {pathlib.PurePath(path).name for path in _files("rahf", "tasks", "configs")}
+    assert not names & {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
+
+
+def test_every_folder_is_a_package():
+    """A folder without __init__.py would be left out of an installation."""
+    folders = {(ROOT / path).parent for path in _files("rahf", "tasks", "configs")}
+    assert not [str(f) for f in folders if not (f / "__init__.py").exists()]

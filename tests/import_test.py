@@ -1,0 +1,71 @@
+"""What is imported when, seen from a fresh interpreter."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio"}
+HEAVY = TENSORFLOW | {"jax", "flax", "optax", "orbax", "tensorstore", "grain"}
+
+_RUN = """
+import json, runpy, sys
+module, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+code = 0
+try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+except SystemExit as done:
+    code = done.code
+print("\\n" + json.dumps([code, sorted({m.split(".")[0] for m in sys.modules})]))
+"""
+
+
+def _modules(code: str, *arguments: str) -> tuple[int, set[str], str]:
+    """Runs code that prints [exit code, modules] last."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    output, _, last = done.stdout.rstrip().rpartition("\n")
+    code_, modules = json.loads(last)
+    return code_, set(modules), output
+
+
+def test_import_rahf_is_light():
+    text = "import json, sys, rahf; rahf.__version__; dir(rahf)"
+    _, modules, _ = _modules(
+        f"{text}; print(json.dumps([0, [m.split('.')[0] for m in sys.modules]]))"
+    )
+    assert not modules & (HEAVY | {"numpy", "PIL"})
+
+
+def test_unknown_names_are_told():
+    import rahf
+
+    assert "load" in dir(rahf)
+    with pytest.raises(AttributeError, match="no attribute 'lode'; it has: load"):
+        _ = rahf.lode
+
+
+@pytest.mark.parametrize(
+    ("binary", "forbidden"),
+    [
+        ("train", TENSORFLOW),
+        ("predict", HEAVY),
+        ("eval_heatmaps", TENSORFLOW),
+        ("eval_scores", TENSORFLOW),
+        ("eval_keywords", TENSORFLOW),
+        ("export_scenes", HEAVY),
+    ],
+)
+def test_help_is_light(binary, forbidden):
+    code, modules, output = _modules(_RUN, f"rahf.bin.{binary}", "--help")
+    assert not modules & forbidden
+    assert code in (0, 1)  # absl's --help exits with 1
+    assert f"rahf.bin.{binary}" in output

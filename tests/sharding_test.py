@@ -1,0 +1,85 @@
+"""Sharding: eight devices give one device's losses, however they are laid out."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from rahf.training import sharding, steps
+from tests import tiny
+
+
+def _losses(config, devices):
+    mesh = sharding.make_mesh(config, devices)
+    with sharding.use(mesh, config):
+        state, shardings = steps.make_state(config, mesh)
+        step = steps.make_train_step(config, mesh, shardings)
+        values = []
+        for seed in range(3):
+            batch = sharding.put_batch(tiny.batch(config, seed), mesh)
+            state, metrics = step(state, batch)
+            values.append(float(metrics["loss"]))
+    return values, state
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    config = tiny.config()
+    return _losses(config, jax.devices()[:1])[0]
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
+def test_eight_devices_equal_one(one_device, shape):
+    config = tiny.config()
+    config.sharding.mesh.update(dict(zip(sharding.MESH_AXES, shape, strict=True)))
+    values, state = _losses(config, jax.devices())
+    np.testing.assert_allclose(values, one_device, rtol=2e-4)
+    kernel = state.params["t5"]["encoder"]["layers_0"]["mlp"]["wi_0"]["kernel"]
+    expected = [size // n for size, n in zip(kernel.shape, shape[1:], strict=True)]
+    assert list(kernel.addressable_shards[0].data.shape) == expected
+    moment = state.opt_state[1][0].mu["t5"]["encoder"]["layers_0"]["mlp"]["wi_0"]
+    assert moment["kernel"].sharding == kernel.sharding
+
+
+def test_accumulation_equals_the_whole_batch(one_device):
+    """Also where a target's examples all fall into one of the parts."""
+    config = tiny.config()
+    config.optimizer.accumulation = 4
+    np.testing.assert_allclose(
+        _losses(config, jax.devices()[:1])[0], one_device, rtol=2e-4
+    )
+    whole = _losses(tiny.config("augmented"), jax.devices()[:1])[0]
+    config = tiny.config("augmented")
+    config.optimizer.accumulation = 4
+    np.testing.assert_allclose(_losses(config, jax.devices()[:1])[0], whole, rtol=2e-4)
+
+
+def test_mesh_errors_say_both_numbers():
+    config = tiny.config()
+    config.sharding.mesh.fsdp = 3
+    with pytest.raises(ValueError, match="makes 6 devices of the 8"):
+        sharding.make_mesh(config)
+    config = tiny.config()
+    config.input.batch_size = 30
+    mesh = sharding.make_mesh(config)
+    with pytest.raises(ValueError, match="config.input.batch_size=30 must divide by 8"):
+        sharding.check_batch(config, mesh)
+
+
+def test_a_mesh_axis_that_does_not_divide_leaves_the_array_whole():
+    config = tiny.config()
+    config.sharding.mesh.update(data=1, fsdp=1, model=8)
+    mesh = sharding.make_mesh(config)
+    with sharding.use(mesh, config):
+        _, shardings = steps.make_state(config, mesh, abstract=True)
+    head = shardings.params["heatmap_predictor_implausibility"]
+    assert head["out"]["kernel"].spec == PartitionSpec(None, None, "fsdp", None)
+    assert head["stem"]["kernel"].spec == PartitionSpec(None, None, "fsdp", "model")
+
+
+def test_adafactor_states_have_places():
+    config = tiny.config()
+    config.optimizer.name = "adafactor"
+    config.sharding.mesh.update(data=2, fsdp=2, model=2)
+    values, _ = _losses(config, jax.devices())
+    assert np.isfinite(values).all()

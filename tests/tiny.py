@@ -1,0 +1,95 @@
+"""A config that compiles and runs in seconds, and batches of noise for it."""
+
+import jax
+import numpy as np
+
+from configs import scenes
+from rahf import targets
+from rahf.targets import Kind
+
+
+def config(variant: str = "multihead"):
+    """`configs/scenes.py`, shrunk."""
+    c = scenes.get_config()
+    c.training_steps = 4
+    c.task.name = {"multihead": "scenes_multihead", "augmented": "scenes_seven"}[
+        variant
+    ]
+    c.input.batch_size = 8
+    c.input.image_size = 32
+    c.model.variant = variant
+    c.model.vit.update(width=32, depth=1, mlp_dim=64, num_heads=2)
+    c.model.t5.update(
+        embed_dim=64,
+        head_dim=16,
+        num_heads=4,
+        mlp_dim=64,
+        encoder_layers=1,
+        decoder_layers=1,
+    )
+    c.schedule.warmup_steps = 2
+    c.eval.update(every_steps=4, batch_size=4, examples=4)
+    c.checkpoint.every_steps = 2
+    c.log.every_steps = 1
+    return c
+
+
+def batch(c, seed: int = 0) -> dict:
+    """Random model features; in the augmented variant one target an example."""
+    rng = np.random.default_rng(seed)
+    size, side = c.input.batch_size, c.input.image_size
+    length, text = c.input.target_length, c.input.text_length
+    rows = targets.select(c.task.targets)
+
+    def tokens(width):
+        ids = rng.integers(3, 400, (size, width))
+        ends = rng.integers(4, 12, size)
+        positions = np.arange(width)[None]
+        ids = np.where(positions < ends[:, None], ids, 0)
+        ids[np.arange(size), ends] = 1
+        return ids.astype(np.int32)
+
+    prompt = tokens(length)
+    word_ends = ((prompt > 1) & (rng.random(prompt.shape) < 0.8)).astype(np.int32)
+    make = {
+        Kind.HEATMAP: lambda: rng.random((size, side, side), np.float32),
+        Kind.SCORE: lambda: rng.random(size, np.float32),
+        Kind.WORDS: lambda: tokens(length),
+        Kind.CAPTION: lambda: tokens(length),
+    }
+    asked = rng.integers(0, len(rows), size)
+    one = c.model.variant == "augmented"
+    return {
+        "image": rng.integers(0, 256, (size, side, side, 3), np.uint8),
+        "inputs": tokens(text),
+        "prompt": prompt,
+        "word_ends": word_ends,
+        "word_labels": (word_ends * (rng.random(prompt.shape) < 0.3)).astype(np.int32),
+        "targets": {row.name: make[row.kind]() for row in rows},
+        "weights": {
+            row.name: (asked == i if one else np.ones(size)).astype(np.float32)
+            for i, row in enumerate(rows)
+        },
+    }
+
+
+def take(tree, rows):
+    """Some examples of a batch."""
+    return jax.tree.map(lambda x: np.asarray(x)[rows], tree)
+
+
+class NoiseInput:
+    """A train input of random batches; batch i is the same whenever it is asked."""
+
+    def __init__(self, c):
+        self._config, self._position = c, 0
+
+    def __next__(self):
+        self._position += 1
+        return batch(self._config, seed=self._position)
+
+    def get_state(self):
+        return {"position": self._position}
+
+    def set_state(self, state):
+        self._position = state["position"]

@@ -1,0 +1,88 @@
+"""The ViT: AugReg's names and counts, position embeddings at other sizes."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rahf.models.vit import ViT, ViTConfig, resize_position_embedding
+
+
+def _shapes(config):
+    image = jnp.zeros((1, config.image_size, config.image_size, 3))
+    init = lambda: nn.unbox(ViT(config).init(jax.random.key(0), image))
+    return jax.eval_shape(init)["params"]
+
+
+@pytest.mark.parametrize(
+    "size, parameters", [("B", 86_090_496), ("L", 303_690_752), ("Ti", 5_717_952)]
+)
+def test_published_sizes(size, parameters):
+    """AugReg's files hold the classifier too; these counts are without it, e.g.
+    86,859,496 - 769,000 for B/16 at 384."""
+    shapes = _shapes(ViTConfig.of_size(size, image_size=384))
+    count = sum(x.size for x in jax.tree.leaves(shapes))
+    expected = parameters
+    if size == "Ti":  # the published count is at 224: 196 positions + 1, not 577
+        expected = 5_524_416 + (577 - 197) * 192
+    assert count == expected
+
+
+def test_names_are_those_of_the_augreg_files():
+    shapes = _shapes(ViTConfig.of_size("Ti", image_size=32, depth=1))
+    names = {
+        "/".join(key.key for key in path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(shapes)
+    }
+    block = "Transformer/encoderblock_0/"
+    attention = block + "MultiHeadDotProductAttention_1/"
+    assert names == {
+        "cls",
+        "embedding/kernel",
+        "embedding/bias",
+        "Transformer/posembed_input/pos_embedding",
+        "Transformer/encoder_norm/scale",
+        "Transformer/encoder_norm/bias",
+        *(block + f"LayerNorm_{i}/{x}" for i in (0, 2) for x in ("scale", "bias")),
+        *(
+            block + f"MlpBlock_3/Dense_{i}/{x}"
+            for i in (0, 1)
+            for x in ("kernel", "bias")
+        ),
+        *(
+            attention + f"{part}/{x}"
+            for part in ("query", "key", "value", "out")
+            for x in ("kernel", "bias")
+        ),
+    }
+    assert shapes["Transformer"]["encoderblock_0"]["MultiHeadDotProductAttention_1"][
+        "query"
+    ]["kernel"].shape == (192, 3, 64)
+
+
+def test_position_embeddings_resize_over_the_grid_only():
+    """A ramp over the grid stays a ramp, and the class token's stays itself."""
+    rows = jnp.repeat(jnp.arange(4.0), 4)
+    embedding = jnp.concatenate([jnp.array([9.0]), rows])[None, :, None]
+    same = resize_position_embedding(embedding, 4, class_token=True)
+    assert same is embedding
+    larger = resize_position_embedding(embedding, 8, class_token=True)[0, :, 0]
+    assert larger[0] == 9.0
+    grid = np.asarray(larger[1:]).reshape(8, 8)
+    np.testing.assert_allclose(grid, np.repeat(grid[:, :1], 8, axis=1))
+    np.testing.assert_allclose(np.diff(grid[1:-1, 0]), 0.5, atol=1e-6)
+
+
+def test_takes_other_image_sizes():
+    config = ViTConfig.of_size("Ti", image_size=32, depth=1)
+    image = jnp.ones((1, 32, 32, 3))
+    variables = ViT(config).init(jax.random.key(0), image)
+    assert ViT(config).apply(variables, jnp.ones((1, 64, 64, 3))).shape == (1, 17, 192)
+
+
+def test_sizes_that_do_not_divide():
+    with pytest.raises(ValueError, match="image_size=40 must be a multiple"):
+        ViTConfig.of_size("B", image_size=40)
+    with pytest.raises(ValueError, match="known: Ti, S, B, L"):
+        ViTConfig.of_size("XXL")
