@@ -19,10 +19,8 @@ def get_config(arg: str = ""):
     c.input.target_length = 24
     c.input.scenes.difficulty = "simple"
 
-    c.model.vit.update(width=128, depth=3, mlp_dim=256, num_heads=4)
-    c.model.t5.update(
-        embed_dim=128, num_heads=4, mlp_dim=256, encoder_layers=3, decoder_layers=1
-    )
+    c.model.vit.depth = 3
+    c.model.t5.encoder_layers = 3
 
     c.schedule.warmup_steps = 100
     c.eval.every_steps = 400

@@ -22,20 +22,20 @@ stage() { # name, command...
   "$@"
   summary+=$(printf '%-18s %5d s' "$name" "$((SECONDS - start))")$'\n'
 }
-rahf() { # binary, arguments...
-  .venv/bin/python -m "rahf.bin.$1" "${@:2}"
-}
+python=.venv/bin/python
 
 stage install install_rahf
-stage train rahf train --config="$CONFIG" --workdir="$WORKDIR" "$@"
+stage train "$python" -m rahf.bin.train --config="$CONFIG" --workdir="$WORKDIR" "$@"
 for part in heatmaps scores keywords; do
-  stage "eval $part" rahf "eval_$part" --checkpoint="$WORKDIR" --split="$SPLIT"
+  stage "eval $part" "$python" -m "rahf.bin.eval_$part" \
+    --checkpoint="$WORKDIR" --split="$SPLIT"
 done
-stage pictures rahf export_scenes --output="$WORKDIR/pictures" --examples=8
+stage pictures "$python" -m rahf.bin.export_scenes \
+  --output="$WORKDIR/pictures" --examples=8 --difficulty=simple
 rm -rf "$WORKDIR/predictions" # those of an earlier step are not to be mixed in
-stage predict rahf predict "$WORKDIR/pictures" --checkpoint="$WORKDIR" \
-  --output="$WORKDIR/predictions"
-stage report rahf report --checkpoint="$WORKDIR" --split="$SPLIT"
+stage predict "$python" -m rahf.bin.predict "$WORKDIR/pictures" \
+  --checkpoint="$WORKDIR" --output="$WORKDIR/predictions"
+stage report "$python" -m rahf.bin.report --checkpoint="$WORKDIR" --split="$SPLIT"
 
 printf '\n%s\n' "$summary"
 echo "checkpoint and curves  $WORKDIR  (tensorboard --logdir=$WORKDIR)"

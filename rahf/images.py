@@ -118,8 +118,7 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> np.ndarray:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                image.load()
-                return np.array(_to_rgb(image, name))
+                return from_pillow(image, name)
         except ImageError:
             raise
         except Exception as error:
@@ -144,8 +143,20 @@ def _damaged(name: str, why: object) -> ImageError:
     )
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Turns a loaded image of any mode upright and into mode RGB."""
+def from_pillow(image: Image.Image, name: str = "a Pillow image") -> np.ndarray:
+    """What `read_image` does after decoding, for an image of Pillow's.
+
+    Args:
+      image: of any mode.
+      name: to call it by in an error.
+
+    Returns:
+      uint8[H, W, 3], upright, transparency over white.
+
+    Raises:
+      ImageError: grey values outside their range.
+    """
+    image.load()  # TIFF turns itself upright here, and forgets its orientation
     orientation = _orientation(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_8bit(image, name)
@@ -155,7 +166,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     image = image.convert("RGB")
     if orientation is not None:
         image = image.transpose(orientation)
-    return image
+    return np.array(image)
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:

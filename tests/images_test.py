@@ -107,6 +107,15 @@ def test_alpha_is_laid_over_white():
     assert read[0, 2].tolist() == [204] * 3
 
 
+def test_pillow_images_are_treated_alike():
+    rgba = np.array([[[200, 0, 0, 255], [9, 9, 9, 0]]], np.uint8)
+    image = Image.fromarray(rgba)
+    image.getexif()[0x0112] = 6
+    assert images.from_pillow(image).tolist() == [[[200, 0, 0]], [[255] * 3]]
+    with pytest.raises(ImageError, match=r"a Pillow image: expected grey values"):
+        images.from_pillow(Image.fromarray(np.float32([[2]])))
+
+
 def test_cmyk_jpeg(picture):
     red = Image.new("RGB", (16, 16), (220, 30, 20)).convert("CMYK")
     read = images.read_image(_encode(red, "JPEG", quality=95))

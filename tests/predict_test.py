@@ -77,6 +77,7 @@ def test_a_folder(predictor, folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"{output / 'predictions.jsonl'}: 5 predicted (" in printed
     assert "images/s)" in printed
+    assert "compilation" not in printed
     # Again: nothing is left to do.
     _call("--prompt=x", folder, f"--output={output}", "--batch_size=2")
     assert predictor.batches == [2, 2, 1]
@@ -116,7 +117,7 @@ def test_no_image_readable_is_a_failure(predictor, tmp_path):
     assert caught.value.code == 1
 
 
-def test_a_jsonl_with_a_long_prompt(predictor, folder, tmp_path):
+def test_a_jsonl_with_a_long_prompt(predictor, folder, tmp_path, capsys):
     prompts = ["", "word " * 10_000]
     text = "\n".join(json.dumps({"image": "1.png", "prompt": p}) for p in prompts)
     (folder / "list.jsonl").write_text(text)
@@ -125,6 +126,8 @@ def test_a_jsonl_with_a_long_prompt(predictor, folder, tmp_path):
     assert [row["prompt"] for row in rows] == prompts
     assert [row["prompt_truncated"] for row in rows] == [False, True]
     assert [row["id"] for row in rows] == ["1", "1-2"]
+    # All in one batch, so that the rate cannot leave the compilation out.
+    assert "images/s, compilation included)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

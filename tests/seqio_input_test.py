@@ -114,11 +114,15 @@ def test_a_task_works_by_itself():
     example = next(iter(dataset))
     assert example["target_names"].numpy().tolist() == [b"misaligned_words"]
     assert example["image"].shape == (64, 64, 3)
-    assert seqio.get_mixture_or_task("scenes_overall").num_input_examples("test") == 1000
+    assert (
+        seqio.get_mixture_or_task("scenes_overall").num_input_examples("test") == 1000
+    )
 
 
 def test_unknown_tasks_and_splits():
-    with pytest.raises(ValueError, match=r"'scenes_sevn' is not .* known: .*scenes_mul"):
+    with pytest.raises(
+        ValueError, match=r"'scenes_sevn' is not .* known: .*scenes_mul"
+    ):
         data_input.make_train_input(seqio_config("scenes_sevn"))
     config = seqio_config()
     with pytest.raises(ValueError, match="'scenes_overall' has no split 'valid'"):
@@ -181,7 +185,9 @@ def test_a_malformed_record_is_named():
     batches = data_input.make_eval_batches(
         config, split="dev", targets=("misaligned_words",)
     )
-    with pytest.raises(ValueError, match=r"'mine_words' failed .* record 'a': .* got 2"):
+    with pytest.raises(
+        ValueError, match=r"'mine_words' failed .* record 'a': .* got 2"
+    ):
         list(batches)
 
 

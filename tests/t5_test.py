@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rahf.models.t5 import T5, T5Config, relative_position_bucket
+from rahf.models.t5 import T5
+from rahf.models.t5_layers import T5Config, relative_position_bucket
 
 TINY = T5Config.of_size("tiny", vocab_size=48)
 

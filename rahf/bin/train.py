@@ -8,12 +8,23 @@ Every key of the config can be overridden as --config.key=value; docs/train.md
 explains them.
 """
 
+import sys
+
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is written.")
 flags.mark_flags_as_required(["config", "workdir"])
+
+
+def _parse(argv):
+    """Reads the flags; a key the config does not have ends with one clear line."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError) as error:
+        message = str(error.args[0]).strip("'").replace("\\'", "'").replace("\\n", ". ")
+        sys.exit(f"error: a --config.* flag names a key that is not there: {message}")
 
 
 def main(argv):
@@ -25,19 +36,23 @@ def main(argv):
 
     from rahf.data.input import make_train_input
     from rahf.evaluation.split import SplitEvaluator
-    from rahf.training.loop import train
+    from rahf.training.loop import NonFiniteLossError, train
 
     config, workdir = _CONFIG.value, _WORKDIR.value
-    evaluator = SplitEvaluator(config)
-    train(
-        config,
-        workdir,
-        make_train_input(
+    try:
+        train_input = make_train_input(
             config, shard_index=jax.process_index(), shard_count=jax.process_count()
-        ),
-        lambda params: evaluator(params, progress=False).flat(),
-    )
+        )
+        evaluator = SplitEvaluator(config)
+        train(
+            config,
+            workdir,
+            train_input,
+            lambda params: evaluator(params, progress=False).flat(),
+        )
+    except (ValueError, NonFiniteLossError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse)

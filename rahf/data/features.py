@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from rahf import images
 from rahf import targets as table
 from rahf.data.vocabulary import EOS_ID, PAD_ID, Vocabulary
 from rahf.targets import Kind, Target
@@ -171,10 +171,7 @@ def _image(image: Any, size: int, where: _Where) -> np.ndarray:
             f"field 'image' must be uint8[H, W, 3], got {image.dtype}"
             f"{list(image.shape)}"
         )
-    if image.shape[:2] == (size, size):
-        return image
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    return images.resize(image, (size, size))
 
 
 def _heatmaps(
@@ -195,11 +192,7 @@ def _heatmaps(
                 f"field {row.field!r} must lie in [0, 1], got "
                 f"[{given.min()}, {given.max()}]"
             )
-        if given.shape != (size, size):
-            picture = Image.fromarray(np.asarray(given, np.float32))
-            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-            given = np.asarray(picture)
-        maps[index] = given
+        maps[index] = images.resize(given, (size, size))
     return maps
 
 

@@ -108,30 +108,29 @@ class RecordSource(seqio.DataSource):
     ) -> tf.data.Dataset:
         number = self.num_input_examples(split)
         indices = tf.data.Dataset.range(number)
-        if shuffle:
-            indices = _shuffled(number, None if seed is None else seed + self._salt)
+        if shuffle and _OPTIONS.get():  # a training input of ours, which never ends
+            indices = _shuffled_forever(number, (seed or 0) + self._salt)
+        elif shuffle:
+            indices = indices.shuffle(number, seed, reshuffle_each_iteration=True)
         if shard_info:
             indices = indices.shard(shard_info.num_shards, shard_info.index)
         return indices.map(lambda index: {"split": split, "index": index})
 
 
-def _shuffled(number: int, seed: int | None) -> tf.data.Dataset:
-    """Returns 0 to `number` - 1 in an order that changes each time through.
+def _shuffled_forever(number: int, seed: int) -> tf.data.Dataset:
+    """Returns 0 to `number` - 1 again and again, each time in another order.
 
     `Dataset.shuffle` would do, but an iterator's checkpoint would hold its buffer,
-    that is the whole split, for each task of a mixture: megabytes, read in seconds.
+    that is the whole split for each task of a mixture: megabytes that take seconds
+    to read. Here it holds a counter.
     """
 
-    def permuted(epoch_seed):
-        shuffle = functools.partial(
-            tf.random.experimental.index_shuffle,  # pyright: ignore
-            seed=epoch_seed,
-            max_index=number - 1,
+    def permute(step):
+        return tf.random.experimental.index_shuffle(  # pyright: ignore
+            step % number, seed=tf.stack([seed, step // number]), max_index=number - 1
         )
-        return tf.data.Dataset.range(number).map(shuffle)
 
-    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-    return seeds.batch(2, drop_remainder=True).take(1).flat_map(permuted)
+    return tf.data.Dataset.range(1 << 62).map(permute)
 
 
 def read_records(records: MakeRecords, targets: Sequence[str]):

@@ -1,8 +1,8 @@
 """Load a checkpoint once, then predict as often as you like.
 
-    predictor = rahf.load("runs/scenes")
-    [prediction] = predictor.predict(["cat.png"], ["a red cat"])
-    prediction.scores["plausibility"]  # 0.91
+predictor = rahf.load("runs/scenes")
+[prediction] = predictor.predict(["cat.png"], ["a red cat"])
+prediction.scores["plausibility"]  # 0.91
 """
 
 import dataclasses
@@ -83,6 +83,7 @@ class Predictor:
             import_modules(config)
             rows = table.select(config.task.targets)
         self.config, self.step, self._params = config, step, params
+        self._sizes: set[int] = set()  # of batches that have been compiled
         rows = [row for row in rows if row.kind is not Kind.CAPTION]
         self.targets = tuple(row.name for row in rows)
         self._vocabulary = vocabulary.load(config.input.vocabulary)
@@ -118,7 +119,7 @@ class Predictor:
         """Predicts feedback on images.
 
         A prediction does not depend on what else is in the batch. Batches are
-        filled up to a power of two, so that few sizes are ever compiled.
+        filled up to a size that has been compiled before, or to a power of two.
 
         Args:
           images: paths, encoded bytes, Pillow images or uint8[H, W, 3] arrays.
@@ -149,10 +150,14 @@ class Predictor:
         pictures = [_read(image) for image in images]
         square = (self.config.input.image_size,) * 2
         records = [
-            {"uid": str(i), "image": images_lib.resize(picture, square), "prompt": prompt}
+            {
+                "uid": str(i),
+                "image": images_lib.resize(picture, square),
+                "prompt": prompt,
+            }
             for i, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True))
         ]
-        rows = 1 << (len(records) - 1).bit_length()
+        rows = self._batch_size(len(records))
         outputs: dict[str, Any] = {}
         truncated = np.zeros(len(records), bool)
         image_tokens = None
@@ -176,6 +181,13 @@ class Predictor:
             )
             for i in range(len(records))
         ]
+
+    def _batch_size(self, count: int) -> int:
+        """The rows to compute for `count` images; compiling costs seconds."""
+        fitting = [size for size in self._sizes if size >= count]
+        rows = min(fitting, default=1 << (count - 1).bit_length())
+        self._sizes.add(rows)
+        return rows
 
     def _ask(self, record: Mapping[str, Any], names: Sequence[str]):
         return features.ask(
@@ -219,7 +231,7 @@ class Predictor:
 def _read(image: ImageLike) -> np.ndarray:
     """Returns uint8[H, W, 3]."""
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        return images_lib.from_pillow(image)
     if not isinstance(image, np.ndarray):
         return images_lib.read_image(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

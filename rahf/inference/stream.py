@@ -19,18 +19,28 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Counts:
-    """What a run did. `rate` is in images per second, without the compilation."""
+    """What a run did.
+
+    Attributes:
+      predicted: images whose predictions were written.
+      failed: images that could not be read.
+      done_before: images that an earlier run had written.
+      rate: images per second, without the first batch if there were others.
+      compiled: whether the rate includes the first batch, which compiles.
+    """
 
     predicted: int = 0
     failed: int = 0
     done_before: int = 0
     rate: float = 0.0
+    compiled: bool = False
 
     def summary(self) -> str:
         """The counts in words, those that are zero left out."""
         parts = [f"{self.predicted} predicted"]
         if self.rate:
-            parts[0] += f" ({self.rate:.1f} images/s)"
+            note = ", compilation included" if self.compiled else ""
+            parts[0] += f" ({self.rate:.1f} images/s{note})"
         if self.done_before:
             parts.append(f"{self.done_before} done before")
         if self.failed:
@@ -95,7 +105,7 @@ def run(
                 counts.predicted += len(read)
                 clock.tick(len(read))
             bar.update(len(batch))
-    counts.rate = clock.rate()
+    counts.rate, counts.compiled = clock.rate()
     return counts
 
 
@@ -136,13 +146,14 @@ class _Clock:
     def tick(self, number: int) -> None:
         self._ticks.append((time.perf_counter(), number))
 
-    def rate(self) -> float:
+    def rate(self) -> tuple[float, bool]:
+        """Images per second until now, and whether the first batch is in it."""
         if len(self._ticks) < 2:
-            return 0.0
+            return 0.0, False
         first = 1 if len(self._ticks) > 2 else 0
         number = sum(n for _, n in self._ticks[first + 1 :])
-        # Until now rather than the last tick: its pictures had to be written too.
-        return number / (time.perf_counter() - self._ticks[first][0])
+        # Not until the last tick: its pictures had to be written too.
+        return number / (time.perf_counter() - self._ticks[first][0]), not first
 
 
 def read_batches(

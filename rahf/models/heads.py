@@ -14,7 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rahf.models.t5 import RMSNorm
+from rahf.models.partitioning import named
+from rahf.models.t5_layers import RMSNorm
+
+_CONV_INIT = named(nn.initializers.he_normal(), None, None, "conv_in", "conv_out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +40,7 @@ def _conv(c: HeadConfig, width: int, kernel: int = 3, name=None) -> nn.Conv:
         width,
         (kernel, kernel),
         dtype=c.dtype,
-        kernel_init=nn.with_logical_partitioning(
-            nn.initializers.he_normal(), (None, None, "conv_in", "conv_out")
-        ),
+        kernel_init=_CONV_INIT,
         name=name,
     )
 
@@ -63,13 +64,13 @@ class _Deconv(nn.Module):
         c = self.config
         kernel = self.param(
             "kernel",
-            nn.with_logical_partitioning(
-                nn.initializers.he_normal(), (None, None, "conv_in", "conv_out")
-            ),
+            _CONV_INIT,
             (3, 3, x.shape[-1], self.width),
             jnp.float32,
         )
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
+        bias = self.param(
+            "bias", nn.initializers.zeros_init(), (self.width,), jnp.float32
+        )
         x = jax.lax.conv_general_dilated(
             x.astype(c.dtype),
             kernel.astype(c.dtype),

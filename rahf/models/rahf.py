@@ -22,7 +22,9 @@ import jax.numpy as jnp
 
 from rahf import targets as targets_lib
 from rahf.models.heads import HEATMAP_HEADS, SCORE_HEADS, HeadConfig
-from rahf.models.t5 import T5, T5Config
+from rahf.models.partitioning import constrain, named
+from rahf.models.t5 import T5
+from rahf.models.t5_layers import T5Config
 from rahf.models.vit import ViT, ViTConfig
 from rahf.targets import Kind
 
@@ -100,9 +102,7 @@ class RAHF(nn.Module):
         self.visual_token_projection = nn.Dense(
             c.t5.embed_dim,
             dtype=c.t5.dtype,
-            kernel_init=nn.with_logical_partitioning(
-                nn.initializers.lecun_normal(), (None, "embed")
-            ),
+            kernel_init=named(nn.initializers.lecun_normal(), None, "embed"),
         )
         self.t5 = T5(c.t5)
         heads = lambda table, head, kind: {
@@ -128,7 +128,7 @@ class RAHF(nn.Module):
         x = jnp.concatenate([image_tokens, self.t5.embed(inputs)], axis=1)
         length = image_tokens.shape[1]
         mask = jnp.pad(inputs != 0, ((0, 0), (length, 0)), constant_values=True)
-        x = nn.with_logical_constraint(x, ("batch", "length", "embed"))
+        x = constrain(x, "batch", "length", "embed")
         x = self.t5.encode(x, mask, deterministic=deterministic)
         patches = x[:, int(c.vit.class_token) : length]
         side = round(patches.shape[1] ** 0.5)

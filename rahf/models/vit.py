@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rahf.models.partitioning import constrain, named
+
 _SIZES = {  # width, depth, mlp_dim, num_heads: table 1 of both papers
     "Ti": (192, 12, 768, 3),
     "S": (384, 12, 1536, 6),
@@ -102,10 +104,6 @@ def resize_position_embedding(embedding, grid: int, class_token: bool):
     return jnp.concatenate([head, patches.reshape(1, grid * grid, width)], axis=1)
 
 
-def _init(initializer, *axes):
-    return nn.with_logical_partitioning(initializer, axes)
-
-
 _XAVIER = nn.initializers.xavier_uniform()
 _ZEROS = nn.initializers.zeros_init()
 
@@ -119,7 +117,7 @@ class _PositionEmbedding(nn.Module):
         length = c.grid**2 + int(c.class_token)
         embedding = self.param(
             "pos_embedding",
-            _init(nn.initializers.normal(0.02), None, None, "embed"),
+            named(nn.initializers.normal(0.02), None, None, "embed"),
             (1, length, c.width),
             jnp.float32,
         )
@@ -147,11 +145,11 @@ class _Projection(nn.Module):
     def __call__(self, x):
         xavier = nn.initializers.xavier_uniform(self.inputs, self.outputs)
         kernel = self.param(
-            "kernel", _init(xavier, *self.axes), self.shape, jnp.float32
+            "kernel", named(xavier, *self.axes), self.shape, jnp.float32
         )
         bias_shape = tuple(self.shape[i] for i in self.outputs)
         bias_axes = tuple(self.axes[i] for i in self.outputs)
-        bias = self.param("bias", _init(_ZEROS, *bias_axes), bias_shape, jnp.float32)
+        bias = self.param("bias", named(_ZEROS, *bias_axes), bias_shape, jnp.float32)
         x = jnp.einsum(self.equation, x, kernel.astype(self.dtype))
         return x + bias.astype(self.dtype)
 
@@ -197,15 +195,15 @@ class _Mlp(nn.Module):
         x = nn.Dense(
             c.mlp_dim,
             dtype=c.dtype,
-            kernel_init=_init(_XAVIER, "embed", "mlp"),
-            bias_init=_init(nn.initializers.normal(1e-6), "mlp"),
+            kernel_init=named(_XAVIER, "embed", "mlp"),
+            bias_init=named(nn.initializers.normal(1e-6), "mlp"),
             name="Dense_0",
         )(x)
         return nn.Dense(
             c.width,
             dtype=c.dtype,
-            kernel_init=_init(_XAVIER, "mlp", "embed"),
-            bias_init=_init(nn.initializers.normal(1e-6), "embed"),
+            kernel_init=named(_XAVIER, "mlp", "embed"),
+            bias_init=named(nn.initializers.normal(1e-6), "embed"),
             name="Dense_1",
         )(nn.gelu(x))
 
@@ -223,15 +221,15 @@ class _Block(nn.Module):
         x = x + drop(_Attention(c, name="MultiHeadDotProductAttention_1")(y))
         y = _layer_norm(c, "LayerNorm_2")(x)
         x = x + drop(_Mlp(c, name="MlpBlock_3")(y))
-        return nn.with_logical_constraint(x, ("batch", "length", "embed"))
+        return constrain(x, "batch", "length", "embed")
 
 
 def _layer_norm(c: ViTConfig, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(
         epsilon=1e-6,
         dtype=c.dtype,
-        scale_init=_init(nn.initializers.ones_init(), "norm"),
-        bias_init=_init(_ZEROS, "norm"),
+        scale_init=named(nn.initializers.ones_init(), "norm"),
+        bias_init=named(_ZEROS, "norm"),
         name=name,
     )
 
@@ -279,17 +277,17 @@ class ViT(nn.Module):
             strides=(c.patch_size, c.patch_size),
             padding="VALID",
             dtype=c.dtype,
-            kernel_init=_init(
+            kernel_init=named(
                 nn.initializers.lecun_normal(), None, None, None, "embed"
             ),
-            bias_init=_init(_ZEROS, "embed"),
+            bias_init=named(_ZEROS, "embed"),
             name="embedding",
         )(images.astype(c.dtype))
         batch, grid = x.shape[:2]
         x = x.reshape(batch, grid * grid, c.width)  # [B, G * G, D]
         if c.class_token:
             token = self.param(
-                "cls", _init(_ZEROS, None, None, "embed"), (1, 1, c.width), jnp.float32
+                "cls", named(_ZEROS, None, None, "embed"), (1, 1, c.width), jnp.float32
             )
             token = jnp.broadcast_to(token.astype(c.dtype), (batch, 1, c.width))
             x = jnp.concatenate([token, x], axis=1)

@@ -77,6 +77,7 @@ class Checkpointer:
     def restore(self, abstract_state):
         """Reads the newest step: (state, input_state), sharded as asked for."""
         step = self.latest_step()
+        assert step is not None  # the caller has asked
         item = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         state = self._manager.restore(step, args=item)["state"]
         return state, _from_json(json.loads(self._input_path(step).read_text()))
@@ -130,7 +131,7 @@ def check_vocabulary(config) -> None:
         )
 
 
-def read_config(workdir) -> ml_collections.ConfigDict:
+def read_config(workdir) -> Any:
     """Reads config.json of a workdir.
 
     Raises:

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from flax.linen import spmd
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "model")
@@ -95,7 +96,7 @@ def params_sharding(boxed_params, abstract_params, mesh: Mesh):
       mesh: the mesh; call inside `use`, which brings the rules.
     """
     specs = nn.get_partition_spec(boxed_params)
-    shardings = nn.logical_to_mesh_sharding(specs, mesh)
+    shardings = spmd.logical_to_mesh_sharding(specs, mesh)
     return jax.tree.map(
         lambda leaf, sharding: _fit(leaf, sharding, mesh),
         abstract_params,

@@ -1,6 +1,5 @@
 """The jitted functions: initialise, train, predict."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -25,7 +24,7 @@ class TrainState:
     here and a resumed run draws the same ones.
     """
 
-    step: jax.Array
+    step: Any  # int32[]
     params: Any
     opt_state: Any
 
@@ -182,16 +181,16 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
 
     @jax.jit
     def predict(params, batch):
-        apply = functools.partial(model.apply, {"params": params})
+        bound = model.bind({"params": params})
         tokens = batch.get("image_tokens")
         if tokens is None:
-            tokens = apply(batch["image"], method=RAHF.encode_image)
-        encoding = apply(tokens, batch["inputs"], method=RAHF.encode)
+            tokens = bound.encode_image(batch["image"])
+        encoding = bound.encode(tokens, batch["inputs"])
         outputs = {}
         if names[Kind.HEATMAP]:
-            outputs |= apply(encoding, size, method=RAHF.heatmaps)
+            outputs |= bound.heatmaps(encoding, size)
         if names[Kind.SCORE]:
-            outputs |= apply(encoding, method=RAHF.scores)
+            outputs |= bound.scores(encoding)
         if names[Kind.WORDS]:
             marks = decoding.constrained(
                 model,
@@ -204,7 +203,7 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
             outputs |= dict.fromkeys(names[Kind.WORDS], marks)
         for name in names[Kind.CAPTION]:
             said = batch["targets"][name]
-            logits = apply(encoding, said, method=RAHF.say)
+            logits = bound.say(encoding, said)
             outputs[name] = -optax.softmax_cross_entropy_with_integer_labels(
                 logits, said
             )

@@ -1,0 +1,235 @@
+"""The layers of T5: configuration, norm, position bias, attention, MLP.
+
+Shapes: B batch, N keys, Q queries, D embed, H heads, K head_dim.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rahf.models.partitioning import named
+
+_SIZES = {  # embed, head_dim, heads, layers; mlp of the first release, and of 1.1
+    "tiny": (64, 16, 4, 2, 128, 128),
+    "mini": (192, 32, 6, 4, 512, 384),
+    "small": (512, 64, 8, 6, 2048, 1024),
+    "base": (768, 64, 12, 12, 3072, 2048),
+    "large": (1024, 64, 16, 24, 4096, 2816),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Hyperparameters of the text encoder-decoder.
+
+    Attributes:
+      vocab_size: rows of the token embedding.
+      embed_dim, head_dim, num_heads, mlp_dim: of every layer.
+      encoder_layers, decoder_layers: depth of each stack.
+      gated: 1.1's gated GELU and untied output layer; False is the first release.
+      relative_buckets, relative_max_distance: of the position bias, which each
+        stack has once and shares between its layers.
+      dropout: rate.
+      dtype: compute dtype; parameters, norms, softmax and logits are float32.
+      remat: recompute each layer in the backward pass.
+    """
+
+    vocab_size: int = 32128
+    embed_dim: int = 768
+    head_dim: int = 64
+    num_heads: int = 12
+    mlp_dim: int = 3072
+    encoder_layers: int = 12
+    decoder_layers: int = 12
+    gated: bool = False
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @classmethod
+    def of_size(
+        cls, size: str = "base", *, gated: bool = False, **fields
+    ) -> "T5Config":
+        """ "tiny", "mini", "small", "base" or "large", with `fields` overriding.
+
+        The last three are the published ones; tiny and mini are for tests and
+        for laptops.
+        """
+        if size not in _SIZES:
+            raise ValueError(
+                f"config.model.t5.size={size!r}; known: {', '.join(_SIZES)}"
+            )
+        embed, head_dim, heads, layers, mlp, mlp_gated = _SIZES[size]
+        shape = {
+            "embed_dim": embed,
+            "head_dim": head_dim,
+            "num_heads": heads,
+            "mlp_dim": mlp_gated if gated else mlp,
+            "encoder_layers": layers,
+            "decoder_layers": layers,
+            "gated": gated,
+        }
+        return cls(**{**shape, **fields})
+
+
+# The initialisers of T5X's examples/t5 (network.py and layers.py).
+_ATTENTION_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+MLP_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+def _query_init(head_dim: int):
+    # T5 has no 1/sqrt(head_dim) at run time: it is folded into the initial query.
+    return nn.initializers.variance_scaling(1.0 / head_dim, "fan_in", "normal")
+
+
+def _dense(c: T5Config, features: int, initializer, axes, name=None) -> nn.Dense:
+    return nn.Dense(
+        features,
+        use_bias=False,
+        dtype=c.dtype,
+        kernel_init=named(initializer, *axes),
+        name=name,
+    )
+
+
+class RMSNorm(nn.Module):
+    """T5's layer norm: scale only, no mean; computed in float32."""
+
+    dtype: Any = jnp.float32
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param(
+            "scale",
+            named(nn.initializers.ones_init(), "norm"),
+            (x.shape[-1],),
+            jnp.float32,
+        )
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
+        return (x * scale).astype(self.dtype)
+
+
+def relative_position_bucket(
+    distance, *, bidirectional: bool, num_buckets: int, max_distance: int
+):
+    """Maps key position - query position to a bucket.
+
+    Half of the buckets hold one distance each, the other half grow
+    logarithmically up to `max_distance`; farther ones share the last.
+
+    Args:
+      distance: int32[...], key position minus query position.
+      bidirectional: give keys to the right buckets of their own (encoder).
+      num_buckets: how many buckets in all.
+      max_distance: where the logarithmic half ends.
+
+    Returns:
+      int32[...] in [0, num_buckets).
+    """
+    offset = 0
+    if bidirectional:
+        num_buckets //= 2
+        offset = jnp.where(distance > 0, num_buckets, 0)
+        distance = jnp.abs(distance)
+    else:
+        distance = jnp.maximum(-distance, 0)
+    exact = num_buckets // 2
+    ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact)
+    ratio = ratio / jnp.log(jnp.float32(max_distance / exact))
+    far = exact + (ratio * (num_buckets - exact)).astype(jnp.int32)
+    far = jnp.minimum(far, num_buckets - 1)
+    return offset + jnp.where(distance < exact, distance, far)
+
+
+class RelativeBias(nn.Module):
+    """Position bias: int32[Q], int32[K] positions -> float32[1, H, Q, K]."""
+
+    config: T5Config
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(self, query_positions, key_positions):
+        c = self.config
+        embedding = self.param(
+            "rel_embedding",
+            named(
+                nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+                "heads",
+                "relpos_buckets",
+            ),
+            (c.num_heads, c.relative_buckets),
+            jnp.float32,
+        )
+        buckets = relative_position_bucket(
+            key_positions[None, :] - query_positions[:, None],
+            bidirectional=self.bidirectional,
+            num_buckets=c.relative_buckets,
+            max_distance=c.relative_max_distance,
+        )
+        return embedding[:, buckets][None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries over keys and values projected beforehand.
+
+    They are projected by `keys_values`, apart from the call, so that decoding can
+    keep them: its own grow by a position a step, the encoder's never change.
+    """
+
+    config: T5Config
+
+    def setup(self):
+        c = self.config
+        joined, axes = c.num_heads * c.head_dim, ("embed", "joined_kv")
+        self.query = _dense(c, joined, _query_init(c.head_dim), axes)
+        self.key = _dense(c, joined, _ATTENTION_INIT, axes)
+        self.value = _dense(c, joined, _ATTENTION_INIT, axes)
+        self.out = _dense(c, c.embed_dim, _ATTENTION_INIT, ("joined_kv", "embed"))
+
+    def _split(self, x):  # [B, N, H * K] -> [B, N, H, K]
+        return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
+
+    def keys_values(self, memory):
+        """dtype[B, N, D] -> two of dtype[B, N, H, K]."""
+        return self._split(self.key(memory)), self._split(self.value(memory))
+
+    def __call__(self, x, key, value, *, bias=None, mask=None):
+        """dtype[B, Q, D] -> dtype[B, Q, D].
+
+        Args:
+          x: what asks.
+          key, value: dtype[B, N, H, K] from `keys_values`.
+          bias: float32[1, H, Q, N] or None.
+          mask: bool[B or 1, 1, Q, N], False where not to look, or None.
+        """
+        query = self._split(self.query(x))
+        if bias is not None:
+            bias = bias.astype(query.dtype)
+        x = jax.nn.dot_product_attention(  # softmax in float32
+            query, key, value, bias=bias, mask=mask, scale=1.0
+        )
+        return self.out(x.reshape(*x.shape[:-2], -1))
+
+
+class Mlp(nn.Module):
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x, deterministic: bool):
+        c = self.config
+        wide = ("embed", "mlp")
+        if c.gated:
+            x = nn.gelu(_dense(c, c.mlp_dim, MLP_INIT, wide, "wi_0")(x)) * _dense(
+                c, c.mlp_dim, MLP_INIT, wide, "wi_1"
+            )(x)
+        else:
+            x = nn.relu(_dense(c, c.mlp_dim, MLP_INIT, wide, "wi")(x))
+        x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
+        return _dense(c, c.embed_dim, MLP_INIT, ("mlp", "embed"), "wo")(x)

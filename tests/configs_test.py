@@ -1,0 +1,63 @@
+"""Every config builds its model, and its batch fits: shapes only, nothing computed."""
+
+import importlib
+import pathlib
+
+import jax
+import ml_collections
+import pytest
+
+from rahf.data import vocabulary
+from rahf.training import checkpoint, losses, sharding, steps
+
+CONFIGS = sorted(
+    path.stem
+    for path in pathlib.Path(__file__).parents[1].glob("configs/*.py")
+    if path.stem != "__init__"
+)
+
+# By hand from the published sizes. ViT-B/16 at 384 without its classifier
+# 86,090,496; T5-base 222,903,552; the projection 768 * 768 + 768.
+TRUNK = 86_090_496 + 222_903_552 + 768 * 768 + 768
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_builds(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert isinstance(config, ml_collections.ConfigDict)
+    devices = jax.devices()[:1]
+    mesh = sharding.make_mesh(config, devices)
+    sharding.check_batch(config, mesh)
+    losses.loss_weights(config)
+    checkpoint.check_vocabulary(config)
+    with sharding.use(mesh, config):
+        state, shardings = steps.make_state(config, mesh, abstract=True)
+        step = steps.make_train_step(config, mesh, shardings)
+        batch = jax.eval_shape(
+            lambda: steps.example_batch(config, config.input.batch_size)
+        )
+        after, metrics = jax.eval_shape(step, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert set(metrics["loss_sum"]) == set(config.task.targets)
+    # Longer prompts are cut, and the scenes' own must not be.
+    words = vocabulary.load(config.input.vocabulary)
+    assert words.size <= config.model.t5.vocab_size
+    if name.startswith("rahf_base"):
+        parts = ("vit", "t5", "visual_token_projection")
+        trunk = sum(
+            leaf.size for part in parts for leaf in jax.tree.leaves(state.params[part])
+        )
+        assert trunk == TRUNK
+
+
+def test_the_twins_differ_in_the_variant_alone():
+    for one, other in (
+        ("scenes", "scenes_multihead"),
+        ("rahf_base", "rahf_base_multihead"),
+    ):
+        a, b = (
+            importlib.import_module(f"configs.{name}").get_config().to_dict()
+            for name in (one, other)
+        )
+        a["model"]["variant"], a["task"]["name"] = "multihead", "scenes_multihead"
+        assert a == b

@@ -1,0 +1,63 @@
+"""rahf.bin.train as a user calls it: train, go on, mistakes in the flags."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from rahf.training import checkpoint
+from rahf.training.logs import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = (
+    "--config.input.batch_size=4",
+    "--config.model.vit.depth=1",
+    "--config.model.t5.encoder_layers=1",
+    "--config.eval.examples=4",
+    "--config.eval.batch_size=4",
+    "--config.log.every_steps=1",
+)
+
+
+def _train(*args, config="configs/scenes_demo.py"):
+    return subprocess.run(
+        [sys.executable, "-m", "rahf.bin.train", f"--config={config}", *args],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_trains_and_goes_on(tmp_path):
+    flags = (f"--workdir={tmp_path}", *SMALL)
+    first = _train(*flags, "--config.training_steps=2")
+    assert first.returncode == 0, first.stderr
+    assert "parameters on {'data': 1" in first.stderr
+    assert checkpoint.complete_steps(tmp_path) == [2]
+    second = _train(*flags, "--config.training_steps=3")
+    assert second.returncode == 0, second.stderr
+    assert "step 2 of 3" in second.stderr
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert "eval/plausibility/mse" in rows[-1]
+    assert (tmp_path / checkpoint.VOCABULARY_FILE).stat().st_size > 1000
+
+
+def test_a_key_that_does_not_exist_names_the_nearest(tmp_path):
+    result = _train(f"--workdir={tmp_path}", "--config.input.batch_sise=4")
+    assert result.returncode != 0
+    assert "batch_sise" in result.stderr and "batch_size" in result.stderr
+
+
+def test_mistakes_are_one_clear_line(tmp_path):
+    for flag, message in (
+        ("--config.task.name=scenes_mood", "scenes_multihead"),
+        ("--config.model.variant=both", "config.model.variant='both'"),
+        ("--config.input.vocabulary=/none.model", "cannot be read"),
+    ):
+        result = _train(f"--workdir={tmp_path}", *SMALL, flag)
+        assert result.returncode == 1, result.stderr
+        last = result.stderr.strip().splitlines()[-1]
+        assert last.startswith("error: ") and message in last, result.stderr
