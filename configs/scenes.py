@@ -33,10 +33,10 @@ def get_config(arg: str = ""):
     # "procedural" needs no TensorFlow and serves scenes_* tasks; "seqio" serves
     # whatever is registered.
     i.loader = "procedural"
-    i.batch_size = 64
+    i.batch_size = 32
     i.image_size = 64
-    i.text_length = 40  # pieces, with the augmented prefix and end of sequence
-    i.target_length = 40
+    i.text_length = 36  # pieces, with the augmented prefix and end of sequence
+    i.target_length = 36
     i.vocabulary = "scenes"  # or the path of a SentencePiece model
     i.workers = 0  # processes; 0 = a thread
     i.scenes = ml_collections.ConfigDict()
@@ -58,7 +58,7 @@ def get_config(arg: str = ""):
     m.vit.class_token = True
     m.t5 = ml_collections.ConfigDict()
     m.t5.vocab_size = 512
-    m.t5.gated = True
+    m.t5.gated = False
     m.t5.embed_dim = 128
     m.t5.head_dim = 32
     m.t5.num_heads = 4
@@ -82,10 +82,19 @@ def get_config(arg: str = ""):
     s.warmup_steps = 300
     s.final_fraction = 0.02
 
-    # By target name; 1 where none is given. A heatmap's pixels are mostly zero, so
-    # its mean squared error is a hundred times smaller than a score's.
+    # By target name. Most pixels of a heatmap are zero, so its mean squared error is
+    # a twentieth of a score's; and a score's is a small part of the words' entropy.
     c.loss_weights = ml_collections.ConfigDict(
-        {"implausibility": 20.0, "misalignment": 20.0}, type_safe=False
+        {
+            "implausibility": 20.0,
+            "misalignment": 20.0,
+            "plausibility": 4.0,
+            "alignment": 4.0,
+            "aesthetics": 4.0,
+            "overall": 4.0,
+            "misaligned_words": 1.0,
+        },
+        type_safe=False,
     )
 
     c.sharding = ml_collections.ConfigDict()

@@ -14,7 +14,6 @@ def get_config(arg: str = ""):
     c = scenes_multihead.get_config(arg)
     c.training_steps = 1200
 
-    c.input.batch_size = 32
     c.input.text_length = 24
     c.input.target_length = 24
     c.input.scenes.difficulty = "simple"

@@ -1,4 +1,4 @@
-"""A user's score target, registered outside rahf, from training to prediction."""
+"""A module outside rahf/ adds a target; nothing in rahf/ knows it (docs/tasks.md)."""
 
 import json
 
@@ -6,12 +6,61 @@ import numpy as np
 import pytest
 
 import rahf
+from rahf import targets
 from rahf.bin import eval_scores
-from rahf.data.input import make_train_input
+from rahf.data import input as data_input
 from rahf.data.scenes import Scenes
 from rahf.evaluation.split import SplitEvaluator
 from rahf.training import loop
 from tests import tiny
+from tests.input_test import make_config, take, weights
+
+MODULES = {
+    "procedural": ("tests.example_task.warmth",),
+    "seqio": ("tests.example_task.warmth_seqio",),
+}
+
+
+def warm_config(loader):
+    config = make_config("scenes_warm_and_plausible", loader=loader, batch_size=16)
+    config.task.modules = MODULES[loader]
+    config.task.targets = ("plausibility", "warmth")
+    return config
+
+
+@pytest.mark.parametrize("loader", list(MODULES))
+def test_training_batches_hold_the_new_target(loader):
+    train_input = data_input.make_train_input(warm_config(loader))
+    for batch in take(train_input, 2):
+        counts = weights(batch)
+        assert sum(counts.values()) == 16
+        assert counts["warmth"] > 2
+        asked = batch["weights"]["warmth"] > 0
+        red, blue = (batch["image"][..., c].mean(axis=(1, 2)) / 255 for c in (0, 2))
+        np.testing.assert_allclose(
+            batch["targets"]["warmth"], asked * (1 + red - blue) / 2, atol=1e-4
+        )
+    train_input.close()
+
+
+@pytest.mark.parametrize("loader", list(MODULES))
+def test_evaluation_batches_hold_the_new_target(loader):
+    batches = data_input.make_eval_batches(
+        warm_config(loader), split="test", targets=("warmth",), batch_size=4, examples=6
+    )
+    assert len(batches) == 2
+    found = list(batches)
+    assert [b["weights"]["warmth"].sum() for b, _ in found] == [4, 2]
+    assert not any(b["weights"]["plausibility"].any() for b, _ in found)
+    uids = [info["uid"] for _, infos in found for info in infos]
+    assert uids == [Scenes("test", 64)[i]["uid"] for i in range(6)]
+
+
+def test_the_table_has_the_new_row():
+    data_input.import_modules(warm_config("procedural"))
+    row = targets.get("warmth")
+    assert row.kind is targets.Kind.SCORE
+    assert "warmth" not in targets.FEEDBACK
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +79,11 @@ def workdir(tmp_path_factory):
         config.loss_weights = {}
     folder = tmp_path_factory.mktemp("warm")
     # As rahf.bin.train does it.
-    train_input = make_train_input(config)
+    train_input = data_input.make_train_input(config)
     evaluator = SplitEvaluator(config)
     evaluate = lambda params: evaluator(params, progress=False).flat()
     loop.train(config, folder, train_input, evaluate)
+    train_input.close()
     return folder
 
 

@@ -30,7 +30,7 @@ def test_outputs_by_target_name(variant):
     assert set(outputs) == set(scenes.TARGETS)
     assert outputs["implausibility"].shape == (8, 32, 32)
     assert outputs["overall"].shape == (8,)
-    assert outputs["misaligned_words"].shape == (8, 40, 512)
+    assert outputs["misaligned_words"].shape == (8, 36, 512)
     heads = [name for name in params if name.startswith("score_predictor")]
     assert len(heads) == (4 if variant == "multihead" else 1)
     shared = outputs["overall"] is outputs["plausibility"]

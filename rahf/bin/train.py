@@ -8,6 +8,7 @@ Every key of the config can be overridden as --config.key=value; docs/train.md
 explains them.
 """
 
+import contextlib
 import sys
 
 from absl import app, flags, logging
@@ -44,12 +45,13 @@ def main(argv):
             config, shard_index=jax.process_index(), shard_count=jax.process_count()
         )
         evaluator = SplitEvaluator(config)
-        train(
-            config,
-            workdir,
-            train_input,
-            lambda params: evaluator(params, progress=False).flat(),
-        )
+        with contextlib.closing(train_input):
+            train(
+                config,
+                workdir,
+                train_input,
+                lambda params: evaluator(params, progress=False).flat(),
+            )
     except (ValueError, NonFiniteLossError) as error:
         sys.exit(f"error: {error}")
 

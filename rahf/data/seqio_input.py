@@ -7,6 +7,7 @@ import math
 import pathlib
 import tarfile
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from rahf.data.converter import Batch, Converter
 from rahf.data.procedural import Infos, for_targets
-from rahf.data.seqio_tasks import AskFor, building
+from rahf.data.seqio_tasks import AskFor, building, wait_until_idle
 from rahf.data.vocabulary import Vocabulary
 
 
@@ -65,6 +66,7 @@ class TrainInput:
         self._converter, self._batch_size = converter, batch_size
         self._iterator = iter(self._dataset)
         self._examples = _read(self._iterator, converter.task)
+        weakref.finalize(self, wait_until_idle)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -104,7 +106,8 @@ class TrainInput:
             checkpoint.read(prefix).assert_consumed()
 
     def close(self) -> None:
-        """Nothing is left running."""
+        """Waits for what is being made ahead."""
+        wait_until_idle()
 
 
 class EvalBatches:
@@ -129,9 +132,13 @@ class EvalBatches:
     def __iter__(self) -> Iterator[tuple[Batch, Infos]]:
         elements = itertools.chain.from_iterable(self._datasets)
         examples = _read(elements, self._converter.task)
-        while taken := list(itertools.islice(examples, self._batch_size)):
-            batch = self._converter(taken, self._batch_size)
-            yield batch, self._converter.infos(taken)
+        try:
+            while taken := list(itertools.islice(examples, self._batch_size)):
+                batch = self._converter(taken, self._batch_size)
+                yield batch, self._converter.infos(taken)
+        except GeneratorExit:  # dropped before the end
+            wait_until_idle()
+            raise
 
 
 def make_train_input(

@@ -7,6 +7,7 @@ the fields of a record, and has `OUTPUT_FEATURES` (docs/tasks.md).
 import contextlib
 import contextvars
 import functools
+import time
 import types
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -259,6 +260,43 @@ def _tensor(dtype: str) -> tf.DType:
     return tf.string if dtype == "str" else tf.as_dtype(dtype)
 
 
+class _Calls:
+    """Counts the calls of Python functions from TensorFlow's threads."""
+
+    def __init__(self):
+        self.begun = self.ended = 0
+
+    def counted(self, function):
+        @functools.wraps(function)
+        def call(*values):
+            self.begun += 1
+            try:
+                return function(*values)
+            finally:
+                self.ended += 1
+
+        return call
+
+
+_CALLS = _Calls()
+
+
+def wait_until_idle(quiet_seconds: float = 0.1, most_seconds: float = 30.0) -> None:
+    """Returns once no dataset calls Python any more, its buffers being full.
+
+    TensorFlow destroys an iterator with Python's global lock held, and waits for
+    its threads; a thread that waits for the lock then waits forever. So whoever
+    drops an iterator that has not ended calls this first.
+    """
+    until = time.monotonic() + most_seconds
+    begun = -1
+    while begun != _CALLS.begun or begun != _CALLS.ended:
+        if time.monotonic() > until:
+            return
+        begun = _CALLS.begun
+        time.sleep(quiet_seconds)
+
+
 def _map(dataset, function, names, specs):
     """Maps elements through a Python function, in order.
 
@@ -270,10 +308,12 @@ def _map(dataset, function, names, specs):
       specs: key of the result -> (dtype, shape).
     """
 
+    called = _CALLS.counted(function)
+
     def call(element):
         dtypes = [dtype for dtype, _ in specs.values()]
         values = tf.numpy_function(
-            function, [element[name] for name in names], dtypes, stateful=False
+            called, [element[name] for name in names], dtypes, stateful=False
         )
         for value, (_, shape) in zip(values, specs.values(), strict=True):
             value.set_shape(shape)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rahf.models.partitioning import constrain, named
+from rahf.models.vit_init import grid_waves, whitened_patches
 
 _SIZES = {  # width, depth, mlp_dim, num_heads: table 1 of both papers
     "Ti": (192, 12, 768, 3),
@@ -117,7 +118,7 @@ class _PositionEmbedding(nn.Module):
         length = c.grid**2 + int(c.class_token)
         embedding = self.param(
             "pos_embedding",
-            named(nn.initializers.normal(0.02), None, None, "embed"),
+            named(grid_waves(c.class_token), None, None, "embed"),
             (1, length, c.width),
             jnp.float32,
         )
@@ -277,9 +278,7 @@ class ViT(nn.Module):
             strides=(c.patch_size, c.patch_size),
             padding="VALID",
             dtype=c.dtype,
-            kernel_init=named(
-                nn.initializers.lecun_normal(), None, None, None, "embed"
-            ),
+            kernel_init=named(whitened_patches, None, None, None, "embed"),
             bias_init=named(_ZEROS, "embed"),
             name="embedding",
         )(images.astype(c.dtype))
