@@ -7,9 +7,9 @@ warm-up and reciprocal square root are those of re-implementations; the paper na
 no schedule. The data is `scenes` until a task on real images is registered:
 `--config.task.name` and `--config.task.modules` name another.
 
-Not trained here: it wants a TPU slice or a GPU node. 0.015 suits Adafactor's
-relative steps better than AdamW's absolute ones, so try lower values first when you
-fine-tune from published weights.
+Not trained here: it wants a TPU slice or a GPU node. 0.015 is taken as a relative
+step, as T5X's Adafactor takes its rates: as an absolute one it is 750 times the first
+author's 2e-5. Try lower values first when you fine-tune from published weights.
 """
 
 from configs import scenes

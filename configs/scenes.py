@@ -70,6 +70,7 @@ def get_config(arg: str = ""):
 
     c.optimizer = o = ml_collections.ConfigDict()
     o.name = "adamw"
+    o.relative = True  # the learning rate is a share of each matrix's size
     o.b1 = 0.9
     o.b2 = 0.98
     o.weight_decay = 0.01
@@ -78,7 +79,7 @@ def get_config(arg: str = ""):
 
     c.schedule = s = ml_collections.ConfigDict()
     s.name = "cosine"
-    s.peak = 1e-3
+    s.peak = 0.01
     s.warmup_steps = 300
     s.final_fraction = 0.02
 

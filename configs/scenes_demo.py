@@ -3,7 +3,9 @@
     bash launch/local.sh
 
 Multi-head, because one pass over an image then teaches all seven targets, and
-scenes of one or two large objects.
+scenes of one or two large objects. Half of the examples are captions: saying what
+is in a picture teaches which colours and shapes the words mean, and comparing
+picture and prompt needs that first.
 """
 
 from configs import scenes_multihead
@@ -22,6 +24,7 @@ def get_config(arg: str = ""):
     c.model.t5.encoder_layers = 3
 
     c.schedule.warmup_steps = 100
+    c.loss_weights.misaligned_words = 3.0
     c.eval.every_steps = 400
     c.checkpoint.every_steps = 400
     c.log.every_steps = 20

@@ -49,9 +49,12 @@ def constrained(
     """Lets the decoder say nothing but the prompt, and mark words as it goes.
 
     Where a piece ends a word, the decoder has two ways on: the suffix that marks
-    the word, or the prompt's next piece. The softmax over these two is the
+    the word, or the prompt's next piece. The probability of the suffix is the
     probability that the word is misaligned; above a half the word is marked, and
     what follows is conditioned on that. Everywhere else there is one way.
+
+    All that is not the suffix counts as going on, not the right next piece alone:
+    a decoder that cannot yet copy well may still know which words are wrong.
 
     Args:
       model, variables: the model and its parameters.
@@ -86,7 +89,7 @@ def constrained(
         following = jnp.where(pointer < sizes, following, EOS_ID)
         last = jnp.maximum(pointer - 1, 0)
         free = (word_ends[rows, last] > 0) & (pointer > 0) & (marked == 0)
-        probability = jax.nn.sigmoid(logits[:, marks[0]] - logits[rows, following])
+        probability = jax.nn.softmax(logits)[:, marks[0]]
         probabilities = probabilities.at[rows, last].add(
             jnp.where(free, probability, 0.0)
         )

@@ -2,7 +2,7 @@
 
 Two initialisers that know what an image is; published weights replace both. With
 random ones a small model spends most of a short run finding out that edges matter
-and which patches are neighbours (docs/train.md has the measurement).
+and which patches are neighbours (docs/train.md has a measurement).
 """
 
 import jax

@@ -39,6 +39,26 @@ def _decayed(params):
     return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
+def scale_by_parameter_rms() -> optax.GradientTransformation:
+    """Makes the learning rate a share of each matrix's size.
+
+    T5 folds attention's 1/sqrt(head_dim) into a small initial query kernel, so a step
+    of absolute size moves queries, and with them the attention logits, several times
+    farther than anything else, and attention saturates before it has learned where
+    to look. T5's own Adafactor multiplies updates by the root mean square of the
+    parameter for that reason; this does the same behind Adam. Norms and biases, whose
+    size says nothing, take a tenth.
+    """
+
+    def scale(update, param):
+        if param.ndim < 2:
+            return 0.1 * update
+        rms = jnp.sqrt(jnp.mean(jnp.square(param)))
+        return jnp.maximum(rms, 1e-3) * update
+
+    return optax.stateless(lambda updates, params: jax.tree.map(scale, updates, params))
+
+
 def make_optimizer(config) -> optax.GradientTransformation:
     """Clipping, then AdamW or Adafactor, on the config's schedule.
 
@@ -47,17 +67,16 @@ def make_optimizer(config) -> optax.GradientTransformation:
     """
     o, schedule = config.optimizer, make_schedule(config)
     if o.name == "adamw":
-        update = optax.adamw(
-            schedule,
-            b1=o.b1,
-            b2=o.b2,
-            weight_decay=o.weight_decay,
-            mask=_decayed,
+        update = optax.chain(
+            optax.scale_by_adam(b1=o.b1, b2=o.b2),
+            optax.add_decayed_weights(o.weight_decay, mask=_decayed),
+            scale_by_parameter_rms() if o.relative else optax.identity(),
+            optax.scale_by_learning_rate(schedule),
         )
     elif o.name == "adafactor":
         update = optax.adafactor(
             schedule,
-            multiply_by_parameter_scale=False,
+            multiply_by_parameter_scale=o.relative,
             weight_decay_rate=o.weight_decay or None,
             weight_decay_mask=_decayed,
         )
