@@ -33,7 +33,7 @@ def get_config(arg: str = ""):
     # "procedural" needs no TensorFlow and serves scenes_* tasks; "seqio" serves
     # whatever is registered.
     i.loader = "procedural"
-    i.batch_size = 32
+    i.batch_size = 64
     i.image_size = 64
     i.text_length = 36  # pieces, with the augmented prefix and end of sequence
     i.target_length = 36
@@ -50,7 +50,7 @@ def get_config(arg: str = ""):
     m.remat = False
     m.decoder_attends = "prompt"  # or "all"
     m.vit = ml_collections.ConfigDict()
-    m.vit.patch_size = 8
+    m.vit.patch_size = 16
     m.vit.width = 128
     m.vit.depth = 4
     m.vit.mlp_dim = 256

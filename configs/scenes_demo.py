@@ -3,9 +3,7 @@
     bash launch/local.sh
 
 Multi-head, because one pass over an image then teaches all seven targets, and
-scenes of one or two large objects. Half of the examples are captions: saying what
-is in a picture teaches which colours and shapes the words mean, and comparing
-picture and prompt needs that first.
+scenes of one or two large objects whose flaws catch the eye.
 """
 
 from configs import scenes_multihead
@@ -14,7 +12,7 @@ from configs import scenes_multihead
 def get_config(arg: str = ""):
     """The config; `arg` is not used."""
     c = scenes_multihead.get_config(arg)
-    c.training_steps = 1200
+    c.training_steps = 1400
 
     c.input.text_length = 24
     c.input.target_length = 24
@@ -24,8 +22,8 @@ def get_config(arg: str = ""):
     c.model.t5.encoder_layers = 3
 
     c.schedule.warmup_steps = 100
-    c.loss_weights.misaligned_words = 3.0
-    c.eval.every_steps = 400
-    c.checkpoint.every_steps = 400
+    c.loss_weights.update(misaligned_words=3.0, alignment=6.0)
+    c.eval.every_steps = 700
+    c.checkpoint.every_steps = 700
     c.log.every_steps = 20
     return c

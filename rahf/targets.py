@@ -137,7 +137,9 @@ for _row in (
         field="prompt_misalignment_label",
         prompt="<output> WORDS: misalignment </output> ",
         meaning="which words of the prompt are not shown",
-        threshold=0.5,
+        # F1 is highest at half of the F1 that can be reached (Lipton et al.,
+        # "Optimal Thresholding of Classifiers to Maximize F1 Measure", 2014).
+        threshold=0.35,
     ),
 ):
     register(_row)

@@ -63,8 +63,9 @@ def test_what_a_prediction_holds(predictor, pictures):
         "blue",
         "house",
     ]
+    threshold = targets.get("misaligned_words").threshold
     for word in prediction.words:
-        assert word.misaligned == (word.probability > 0.5)
+        assert word.misaligned == (word.probability > threshold)
     assert prediction.image_size == (64, 64)
     assert not prediction.prompt_truncated
 

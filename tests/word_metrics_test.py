@@ -12,6 +12,7 @@ from rahf.evaluation.word_metrics import (
 )
 
 TARGET = targets.select(targets.FEEDBACK, targets.Kind.WORDS)[0]
+THRESHOLD = TARGET.threshold
 
 
 def batch(n=9, t=12, seed=0):
@@ -35,7 +36,7 @@ def test_micro_mean_and_average_precision_against_scikit_learn():
     prediction, (ends, labels) = batch()
     values = accumulate(prediction, (ends, labels), "richhf").compute()
     at = ends > 0
-    marked = prediction > 0.5
+    marked = prediction > THRESHOLD
     pooled = sklearn.metrics.precision_recall_fscore_support(
         labels[at], marked[at], average="binary"
     )
@@ -84,7 +85,7 @@ def test_ratios_by_hand(counts, expected):
 
 def test_a_tie_reads_as_aligned():
     ends, labels = np.ones((1, 2), int), np.array([[1, 1]])
-    row = accumulate(np.array([[0.5, 0.5001]]), (ends, labels)).rows[0]
+    row = accumulate(np.array([[THRESHOLD, THRESHOLD + 1e-4]]), (ends, labels)).rows[0]
     assert (row["hits"], row["misses"]) == (1, 1)
 
 

@@ -290,4 +290,6 @@ register(Task("scenes_multihead", table.FEEDBACK, scenes_records, augment=False)
 _SEVEN = tuple(f"scenes_{name}" for name in table.FEEDBACK)
 register_mixture("scenes_seven", _SEVEN)
 register_mixture("scenes_seven_captioning", (*_SEVEN, "scenes_captioning"))
-register_mixture("scenes_multihead_captioning", ("scenes_multihead", "scenes_captioning"))
+register_mixture(
+    "scenes_multihead_captioning", ("scenes_multihead", "scenes_captioning")
+)

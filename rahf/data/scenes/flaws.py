@@ -31,14 +31,26 @@ _NUMBER = {
 }
 _WEAKEST = {"simple": 0.6, "full": 0.35}
 
+#: How often which contradiction; in simple ones mostly what catches the eye.
 MISALIGNMENT = {
-    "color": 3.0,
-    "missing": 2.0,
-    "relation": 3.0,
-    "count": 1.5,
-    "texture": 1.5,
-    "size": 1.5,
-    "object": 1.2,
+    "simple": {
+        "color": 6.0,
+        "missing": 1.5,
+        "relation": 0.5,
+        "count": 0.8,
+        "texture": 0.8,
+        "size": 0.5,
+        "object": 1.2,
+    },
+    "full": {
+        "color": 3.0,
+        "missing": 2.0,
+        "relation": 3.0,
+        "count": 1.5,
+        "texture": 1.5,
+        "size": 1.5,
+        "object": 1.2,
+    },
 }
 IMPLAUSIBILITY = ("broken", "melted", "duplicated", "fragment", "smeared", "glitched")
 AESTHETICS = ("blur", "noise", "washed", "clashing", "cropped")
@@ -148,11 +160,13 @@ def _misalignments(
                 continue
             if difficulty == "simple" and flaw == "count" and len(groups) > 1:
                 continue
-            options[flaw, index] = MISALIGNMENT[flaw]
+            options[flaw, index] = MISALIGNMENT[difficulty][flaw]
     for relation in scene["relations"]:
         pair = {relation["first"], relation["second"]}
         if not pair & missing and ("relation", relation["first"]) not in done:
-            options["relation", relation["first"]] = MISALIGNMENT["relation"]
+            options["relation", relation["first"]] = MISALIGNMENT[difficulty][
+                "relation"
+            ]
     return options
 
 

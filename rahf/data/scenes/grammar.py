@@ -102,7 +102,7 @@ def compose(dice: Dice, *, split: str, difficulty: str) -> dict[str, Any]:
       "word"}` over group indices.
     """
     if difficulty == "simple":
-        number = dice.weighted({1: 0.4, 2: 0.6})
+        number = dice.weighted({1: 0.5, 2: 0.5})
     else:
         number = dice.weighted({1: 0.2, 2: 0.38, 3: 0.27, 4: 0.15})
     kinds = dice.sample(tuple(KINDS), number)
