@@ -68,6 +68,10 @@ def test_latest_and_best_are_kept(tmp_path):
     assert restore_for_inference(tmp_path, "latest")[2] == 6
     with pytest.raises(ValueError, match=r"no step 4; it has \[2, 6\]"):
         restore_for_inference(tmp_path, 4)
+    config.training_steps = 8  # the best is known after a restart, too
+    _train(config, tmp_path, evaluate=lambda _: {"plausibility/plcc": 0.3})
+    assert checkpoint.complete_steps(tmp_path) == [2, 8]
+    assert restore_for_inference(tmp_path, "best")[2] == 2
 
 
 def test_a_non_finite_loss_stops_with_its_name(tmp_path):

@@ -51,4 +51,7 @@ def test_weights_name_known_targets():
     config.loss_weights.mood = 1.0
     with pytest.raises(ValueError, match="config.loss_weights.mood"):
         losses.loss_weights(config)
-    assert losses.loss_weights(tiny.config())["overall"] == 1.0
+    config = tiny.config()
+    del config.loss_weights.overall
+    assert losses.loss_weights(config)["overall"] == 1.0
+    assert losses.loss_weights(config)["misalignment"] == 20.0

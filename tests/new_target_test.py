@@ -1,7 +1,5 @@
 """A module outside rahf/ adds a target; nothing in rahf/ knows it (docs/tasks.md)."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -12,6 +10,7 @@ from rahf.data import input as data_input
 from rahf.data.scenes import Scenes
 from rahf.evaluation.split import SplitEvaluator
 from rahf.training import loop
+from rahf.training.logs import read_metrics
 from tests import tiny
 from tests.input_test import make_config, take, weights
 
@@ -72,7 +71,7 @@ def workdir(tmp_path_factory):
     config.input.image_size = 64
     config.input.batch_size = 32
     config.training_steps = 40
-    config.schedule.update(peak=3e-3, warmup_steps=5)
+    config.schedule.update(peak=0.03, warmup_steps=5)
     config.checkpoint.every_steps = 40
     config.eval.update(every_steps=40, examples=32, batch_size=32)
     with config.unlocked():
@@ -88,7 +87,7 @@ def workdir(tmp_path_factory):
 
 
 def test_it_is_learned_and_measured_in_the_loop(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+    rows = read_metrics(workdir)
     assert rows[-1]["eval/warmth/plcc"] > 0.5
     assert {"train/loss/warmth", "train/loss/plausibility"} <= rows[-1].keys()
 

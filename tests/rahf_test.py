@@ -91,7 +91,7 @@ def test_decoder_may_attend_to_the_prompt_alone():
     )
     assert encoding.memory.shape[1] == config.input.text_length
     np.testing.assert_array_equal(encoding.memory_mask, batch["inputs"] != 0)
-    assert encoding.feature_map.shape == (8, 4, 4, 64)
+    assert encoding.feature_map.shape == (8, 2, 2, 64)
 
 
 def test_options_are_named_in_errors():

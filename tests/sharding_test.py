@@ -19,7 +19,18 @@ def _losses(config, devices):
             batch = sharding.put_batch(tiny.batch(config, seed), mesh)
             state, metrics = step(state, batch)
             values.append(float(metrics["loss"]))
+            values.append(float(metrics["gradient_norm"]))
     return values, state
+
+
+def _assert_same_run(values, expected):
+    """Loss and gradient norm of three steps, in turn.
+
+    The first step is the same sum in another order. After it Adam has divided
+    gradients by themselves, and what is all but zero may have changed its sign.
+    """
+    np.testing.assert_allclose(values[:2], expected[:2], rtol=1e-5)
+    np.testing.assert_allclose(values[2:], expected[2:], rtol=2e-2)
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +44,11 @@ def test_eight_devices_equal_one(one_device, shape):
     config = tiny.config()
     config.sharding.mesh.update(dict(zip(sharding.MESH_AXES, shape, strict=True)))
     values, state = _losses(config, jax.devices())
-    np.testing.assert_allclose(values, one_device, rtol=2e-4)
-    kernel = state.params["t5"]["encoder"]["layers_0"]["mlp"]["wi_0"]["kernel"]
+    _assert_same_run(values, one_device)
+    kernel = state.params["t5"]["encoder"]["layers_0"]["mlp"]["wi"]["kernel"]
     expected = [size // n for size, n in zip(kernel.shape, shape[1:], strict=True)]
     assert list(kernel.addressable_shards[0].data.shape) == expected
-    moment = state.opt_state[1][0].mu["t5"]["encoder"]["layers_0"]["mlp"]["wi_0"]
+    moment = state.opt_state[1][0].mu["t5"]["encoder"]["layers_0"]["mlp"]["wi"]
     assert moment["kernel"].sharding == kernel.sharding
 
 
@@ -45,13 +56,11 @@ def test_accumulation_equals_the_whole_batch(one_device):
     """Also where a target's examples all fall into one of the parts."""
     config = tiny.config()
     config.optimizer.accumulation = 4
-    np.testing.assert_allclose(
-        _losses(config, jax.devices()[:1])[0], one_device, rtol=2e-4
-    )
+    _assert_same_run(_losses(config, jax.devices()[:1])[0], one_device)
     whole = _losses(tiny.config("augmented"), jax.devices()[:1])[0]
     config = tiny.config("augmented")
     config.optimizer.accumulation = 4
-    np.testing.assert_allclose(_losses(config, jax.devices()[:1])[0], whole, rtol=2e-4)
+    _assert_same_run(_losses(config, jax.devices()[:1])[0], whole)
 
 
 def test_mesh_errors_say_both_numbers():

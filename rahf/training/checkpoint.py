@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import ml_collections
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -45,7 +46,9 @@ class Checkpointer:
         self._manager = ocp.CheckpointManager(
             (self._workdir / "checkpoints").resolve(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(kept)
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+                # Not to choose by, but for the metrics to be written at all.
+                best_fn=lambda metrics: metrics[c.best_metric],
             ),
         )
         self._metric = c.best_metric
@@ -224,6 +227,16 @@ def restore_for_inference(workdir, step: int | str | None = None):
 
 def _restore_params(path):
     """Reads the parameters alone, each whole onto this process's first device."""
+    # Orbax warns that this one item of a checkpoint has no metadata of its own.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        return _read_item(path)["params"]
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _read_item(path):
     with ocp.PyTreeCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -231,7 +244,7 @@ def _restore_params(path):
             lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device),
             {"params": metadata["params"]},
         )
-        restored = checkpointer.restore(
+        return checkpointer.restore(
             path,
             args=ocp.args.PyTreeRestore(
                 wanted,
@@ -239,12 +252,12 @@ def _restore_params(path):
                 partial_restore=True,
             ),
         )
-    return restored["params"]
 
 
 def _best_step(folder, config, steps) -> int:
     metric = config.checkpoint.best_metric
-    with ocp.CheckpointManager(folder, item_names=("state",)) as manager:
+    options = ocp.CheckpointManagerOptions(best_fn=lambda metrics: metrics[metric])
+    with ocp.CheckpointManager(folder, options=options) as manager:
         scores = {step: (manager.metrics(step) or {}).get(metric) for step in steps}
     measured = {step: score for step, score in scores.items() if score is not None}
     return max(measured, key=lambda step: measured[step]) if measured else steps[-1]

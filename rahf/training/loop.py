@@ -98,18 +98,20 @@ def _run(config, workdir, mesh, state, shardings, train_input, evaluate, checkpo
                 _record(meter, step - 1, pending)
             pending = metrics
             progress.update()
-            due = lambda part: step % part.every_steps == 0 or step == last  # noqa: B023
-            saves, evaluates = due(config.checkpoint), evaluate and due(config.eval)
-            if not (due(config.log) or saves or evaluates):
+            logs, saves, evaluates = (
+                step % part.every_steps == 0 or step == last
+                for part in (config.log, config.checkpoint, config.eval)
+            )
+            if not (logs or saves or evaluates):
                 continue
             _record(meter, step, pending)
             pending, values = None, {}
-            if due(config.log):
+            if logs:
                 values = meter.take()
                 rate = (step - logged_step) / (time.monotonic() - logged_at)
                 values["train/examples_per_second"] = rate * config.input.batch_size
                 progress.set_postfix(loss=f"{values['train/loss']:.4f}")
-            results = evaluate(state.params) if evaluates else {}
+            results = evaluate(state.params) if evaluate and evaluates else {}
             log.write(step, values | {f"eval/{k}": v for k, v in results.items()})
             if saves:
                 checkpointer.save(step, state, train_input.get_state(), results)
