@@ -6,6 +6,9 @@ import re
 from setuptools import find_packages, setup
 
 _INIT = pathlib.Path(__file__).with_name("rahf") / "__init__.py"
+# For clusters alone, in an environment of its own: 2.77 wants pillow < 13, pyarrow < 26
+# and protobuf < 7, which TensorFlow 2.21's generated code refuses.
+_BEAM = "apache-beam>=2.77,<3"
 
 setup(
     name="rahf",
@@ -14,21 +17,31 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["rahf", "rahf.*", "configs", "tasks"]),
-    package_data={"rahf": ["**/*.model", "**/*.html", "**/*.css"]},
+    package_data={
+        "rahf": ["**/*.model", "**/*.html", "**/*.css"],
+        "configs": ["t5x/*.gin"],
+    },
     # Lower ends are what the project was tried with; JAX 0.11 and 0.12 need
     # Python 3.12. tensorflow, not tensorflow-cpu: tensorflow-text pulls the former
     # and the two would overwrite each other in one folder.
     install_requires=[
         "absl-py>=2.0",
         "clu>=0.0.12,<0.1",
+        "etils[epath]>=1.9.1",
         "flax>=0.12,<0.13",
+        "fsspec>=2024.6",
         "grain>=0.2.12,<0.3",
         "jax>=0.10,<0.13",
         "ml-collections>=1.0,<2",
+        "ml-dtypes>=0.5",
+        "msgpack>=1.0",
+        "nltk>=3.9",  # Krippendorff's alpha; the krippendorff package is GPL
         "numpy>=2.0,<3",
         "optax>=0.2.5,<0.3",
         "orbax-checkpoint>=0.12,<0.13",
         "pillow>=12,<14",
+        "pyarrow>=20",
+        "safetensors>=0.5,<1",
         "sentencepiece>=0.2,<0.3",
         "seqio>=0.0.20,<0.1",
         "tensorboardX>=2.6,<3",
@@ -39,6 +52,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "beam": [_BEAM],
         "test": [
             "pyright[nodejs]>=1.1.400",
             "pytest>=8.4",
@@ -47,6 +61,7 @@ setup(
             "scikit-learn>=1.6",
             "scipy>=1.14",
         ],
+        "cloud": ["gcsfs", "s3fs"],  # captions from gs:// and s3://
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

@@ -2,16 +2,43 @@
 
     python -m rahf.bin.train --config=configs/pretrain_captioning.py --workdir=W
 
-The model is that of configs/scenes.py; `--config.task.name=scenes_captioning`
-trains on captions alone.
+learns the prompts of scenes, on a laptop. Captions of your own, which docs/data.md
+describes, take the place of that one task:
+
+    python -m rahf.bin.train --config=configs/pretrain_captioning.py:captions \
+        --config.input.captions.train='gs://bucket/{00000..00999}.tar' \
+        --config.input.captions.dev=gs://bucket/01000.tar --workdir=W
+
+and with `:base` the model is that of configs/rahf_base.py. A later run starts from
+the result with `--config.init_from=W`.
 """
 
-from configs import scenes
+import ml_collections
+
+from configs import rahf_base, scenes
 
 
 def get_config(arg: str = ""):
-    """The config; `arg` is not used."""
-    c = scenes.get_config(arg)
-    c.task.name = "scenes_seven_captioning"
+    """The config; `arg` is "" (scenes), "captions" or "base"."""
+    if arg not in ("", "captions", "base"):
+        raise ValueError(f"{arg!r} is unknown; options: captions, base")
+    c = (rahf_base if arg == "base" else scenes).get_config()
     c.task.targets = (*scenes.TARGETS, "caption")
+    c.task.name = "scenes_seven+captions" if arg else "scenes_seven_captioning"
+    # Of tasks, how often each comes up; 1 where none is given.
+    c.task.weights = ml_collections.ConfigDict()
+    if arg:
+        c.task.weights.captions = 7.0  # as often as the seven together
+        c.task.modules = ("tasks.scenes", "tasks.captions")
+
+    c.input.captions = ml_collections.ConfigDict()
+    c.input.captions.train = ""
+    c.input.captions.dev = ""
+    c.input.captions.test = ""
+    c.input.captions.window = 1000  # samples that are shuffled at a time
+    c.input.captions.open_shards = 4  # that a reader takes samples from in turns
+    # Of tfds:NAME: where it lies, and its features; parts of a path are joined by /.
+    c.input.captions.data_dir = ""
+    c.input.captions.image = "image"
+    c.input.captions.caption = "caption"
     return c

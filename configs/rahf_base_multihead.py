@@ -1,14 +1,16 @@
 """The paper's multi-head variant: seven heads on one encoding of the plain prompt.
 
 python -m rahf.bin.train --config=configs/rahf_base_multihead.py --workdir=W
+
+`--config=configs/rahf_base_multihead.py:richhf` takes RichHF-18K (rahf_base.py).
 """
 
 from configs import rahf_base
 
 
 def get_config(arg: str = ""):
-    """The config; `arg` is not used."""
-    c = rahf_base.get_config(arg)
+    """The config; `arg` is "" for scenes or "richhf"."""
+    c = rahf_base.get_config()
     c.task.name = "scenes_multihead"
     c.model.variant = "multihead"
-    return c
+    return rahf_base.on_data(c, arg)

@@ -10,6 +10,12 @@ from configs import scenes
 def get_config(arg: str = ""):
     """The config; `arg` is not used."""
     c = scenes.get_config(arg)
+    c.training_steps = 5000
+    c.init_expect_missing = ()
     c.task.name = "scenes_multihead"
+    c.task.weights = {}
     c.model.variant = "multihead"
+    c.input.text_length = 24
+    c.schedule.peak = 0.014
+    c.loss_weights.update(misaligned_words=3.0, alignment=6.0)
     return c

@@ -8,6 +8,7 @@ import io
 import os
 import pathlib
 import warnings
+from collections.abc import Callable
 from typing import IO
 
 import numpy as np
@@ -16,10 +17,19 @@ from PIL import Image
 # 100 megapixels decode to 300 MB of RGB: larger than any generator's output, and
 # small enough that a hostile file cannot take the machine down.
 MAX_PIXELS = 100_000_000
+# The longest side that JPEG can have. Shrinking a longer strip would take tables of
+# gigabytes: a coefficient for each of its pixels and each pixel of the result.
+MAX_SIDE = 65_535
+
+# Each scan of a progressive JPEG passes over all of its pixels: a small file can ask
+# for thousands. Encoders write about ten.
+_MAX_SCANS = 100
 
 # Decoders that are safe on files from strangers. Left out on purpose: EPS starts
 # Ghostscript, and TGA has no signature, so noise would "decode".
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+
+_Convert = Callable[[Image.Image, str], np.ndarray]
 
 _ORIENTATION = 0x0112  # the Exif tag
 _WHITE = (255, 255, 255, 255)
@@ -55,7 +65,7 @@ def read_image(
     Args:
       source: a path, or the encoded bytes.
       max_pixels: limit on height * width, checked on the header before any pixel
-        is decoded.
+        is decoded; so is `MAX_SIDE`.
 
     Returns:
       uint8[H, W, 3].
@@ -63,23 +73,64 @@ def read_image(
     Raises:
       ImageError: no such file, not an image, damaged, or over the limit.
     """
-    if isinstance(source, bytes):
-        name = f"<{len(source)} bytes>"
-        _check_not_empty(name, len(source))
-        return _decode(io.BytesIO(source), name, max_pixels)
+    return _read(source, from_pillow, max_pixels)
+
+
+def read_map(
+    source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Reads a heatmap as datasets store them: one channel of 8 or 16 bits.
+
+    Args:
+      source: a path, or the encoded bytes.
+      max_pixels: as in `read_image`.
+
+    Returns:
+      float32[H, W] in [0, 1]: the largest value of the pixel's type is 1.
+
+    Raises:
+      ImageError: as `read_image`, or more than one channel.
+    """
+    return _read(source, _map_from_pillow, max_pixels)
+
+
+def _map_from_pillow(image: Image.Image, name: str) -> np.ndarray:
+    image.load()
+    full = {"1": 1, "L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}
+    if image.mode not in full:
+        came, remedy = f"mode {image.mode}", "save it as 8-bit or 16-bit grey PNG"
+        raise ImageError(name, "a heatmap of one grey channel", came, remedy)
+    values = np.asarray(image, np.float32) / np.float32(full[image.mode])
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise _damaged(name, f"grey values from {values.min()} to {values.max()}")
+    return values
+
+
+def _read(source, convert: _Convert, max_pixels: int) -> np.ndarray:
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+        name = f"<{len(data)} bytes>"
+        _check_not_empty(name, len(data))
+        return _decode(io.BytesIO(data), name, convert, max_pixels)
+    if not isinstance(source, str | os.PathLike):  # such as an empty cell of a table
+        raise ImageError(
+            "<image>", "a path or bytes", type(source).__name__, "check the field"
+        )
     path = pathlib.Path(source)
     name = str(path)
-    if not path.is_file():
-        came = "a folder" if path.is_dir() else "nothing of that name"
-        raise ImageError(name, "an image file", came, "check the path")
     try:
+        if not path.is_file():
+            came = "a folder" if path.is_dir() else "nothing of that name"
+            raise ImageError(name, "an image file", came, "check the path")
         with path.open("rb") as file:
             _check_not_empty(name, path.stat().st_size)
-            return _decode(file, name, max_pixels)
+            return _decode(file, name, convert, max_pixels)
     except PermissionError as error:
         raise ImageError(
             name, "a readable file", "no permission", "check its owner and mode"
         ) from error
+    except OSError as error:
+        raise ImageError(name, "a readable file", str(error), "check it") from error
 
 
 def _check_not_empty(name: str, size: int) -> None:
@@ -89,8 +140,10 @@ def _check_not_empty(name: str, size: int) -> None:
         )
 
 
-def _decode(file: IO[bytes], name: str, max_pixels: int) -> np.ndarray:
-    """Decodes an open file: uint8[H, W, 3]."""
+def _decode(
+    file: IO[bytes], name: str, convert: _Convert, max_pixels: int
+) -> np.ndarray:
+    """Decodes an open file."""
     # Pillow reports damage as OSError, SyntaxError, struct.error, EOFError and
     # more, according to the format, so the one class is made here.
     try:
@@ -113,16 +166,32 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> np.ndarray:
         width, height = image.size
         if width * height > max_pixels:
             raise _too_large(name, max_pixels, f"{width} x {height}")
+        if max(width, height) > MAX_SIDE:
+            expected = f"sides of at most {MAX_SIDE} pixels"
+            raise ImageError(name, expected, f"{width} x {height}", "cut it into parts")
+        if image.format == "JPEG" and (scans := _count_scans(file)) > _MAX_SCANS:
+            raise ImageError(
+                name,
+                f"a JPEG of at most {_MAX_SCANS} scans",
+                f"{scans}, which would take hours",
+                "save it again",
+            )
         if width < 1 or height < 1:
             raise _damaged(name, f"{width} x {height} pixels")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return from_pillow(image, name)
+                return convert(image, name)
         except ImageError:
             raise
         except Exception as error:
             raise _damaged(name, error) from error
+
+
+def _count_scans(file: IO[bytes]) -> int:
+    """Counts the scans of a JPEG, in whose data a marker cannot stand."""
+    file.seek(0)
+    return file.read().count(b"\xff\xda")
 
 
 def _too_large(name: str, max_pixels: int, came: str) -> ImageError:

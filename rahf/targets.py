@@ -74,6 +74,11 @@ def get(name: str) -> Target:
     return _TABLE[name]
 
 
+def rows() -> list[Target]:
+    """Returns all rows of the table, a user's own among them."""
+    return list(_TABLE.values())
+
+
 def select(names: Iterable[str], kind: Kind | None = None) -> list[Target]:
     """Returns the rows called `names`, in that order, of one kind if given."""
     rows = [get(name) for name in names]

@@ -16,5 +16,6 @@ for _task in procedural.TASKS.values():
             _task.name, _task.targets, _task.records, SPLITS, augment=_task.augment
         )
 for _mixture, _names in procedural.MIXTURES.items():
-    if set(_names) <= set(seqio.TaskRegistry.names()):
+    _ours = _mixture.startswith("scenes_")  # other datasets have modules of their own
+    if _ours and set(_names) <= set(seqio.TaskRegistry.names()):
         seqio.MixtureRegistry.add(_mixture, list(_names), default_rate=1.0)

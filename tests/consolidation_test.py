@@ -121,3 +121,98 @@ def test_consolidate_gives_the_fields_of_a_record():
 def test_bad_ratings_are_named(ratings, message):
     with pytest.raises(ValueError, match=message):
         consolidation.consolidate(ratings, "two words", size=(64, 64))
+
+
+def test_medians():
+    median = consolidation.median_score
+    assert median([1, 5, 5]) == 1
+    assert median([2]) == 0.25
+    assert median([1, 2, 4, 5]) == 0.5  # the middle of 2 and 4
+    assert median([1, 4], [1.0, 1.0]) == pytest.approx(0.375)
+    assert median([1, 4, 5], [0.2, 0.1, 0.3]) == 0.875  # half lies on either side
+    assert median([1, 2, 5], [3.0, 1.0, 1.0]) == 0
+    with pytest.raises(ValueError, match="between 1 and 5, got 0"):
+        median([0, 3])
+
+
+def test_weights_count_in_every_label():
+    options = consolidation.Options(weights={"good": 3.0, "bad": 0.5})
+    marks = {"misaligned_words": [0], "implausible_points": [[0.5, 0.5]]}
+    ratings = [
+        _rating(rater="good", scores={"overall": 5}, **marks),
+        _rating(rater="bad", scores={"overall": 1}),
+        _rating(rater="unknown", scores={"overall": 1}),  # weighs 1
+    ]
+    labels = consolidation.consolidate(
+        ratings, "two words", size=(64, 64), options=options
+    )
+    assert labels["prompt_misalignment_label"].tolist() == [0, 1]
+    assert labels["artifact_map"].max() == pytest.approx(3 / 4.5)
+    assert labels["overall_score"] == pytest.approx((15 + 0.5 + 1 - 4.5) / 4.5 / 4)
+    plain = consolidation.consolidate(ratings, "two words", size=(64, 64))
+    assert plain["prompt_misalignment_label"].tolist() == [1, 1]
+    assert plain["overall_score"] == pytest.approx((7 / 3 - 1) / 4)
+    middle = consolidation.Options(scores="median", weights={"good": 3.0})
+    labels = consolidation.consolidate(
+        ratings, "two words", size=(64, 64), options=middle
+    )
+    assert labels["overall_score"] == 1
+
+
+def test_a_tie_of_weights_is_aligned():
+    # 0.1 + 0.2 is not 0.3 in floating point, and yet a tie.
+    vote = consolidation.vote_words(
+        [[0], [0], []], num_words=1, weights=[0.1, 0.2, 0.3]
+    )
+    assert vote.tolist() == [1]
+    more = consolidation.vote_words(
+        [[0], [0], []], num_words=1, weights=[0.1, 0.21, 0.3]
+    )
+    assert more.tolist() == [0]
+
+
+def test_the_radius_is_an_option():
+    rating = _rating(implausible_points=[[0.5, 0.5]])
+    areas = [
+        consolidation.consolidate(
+            [rating], "", size=(200, 200), options=consolidation.Options(radius=radius)
+        )["artifact_map"].sum()
+        for radius in (0.05, 0.1)
+    ]
+    assert areas == pytest.approx([np.pi * 10**2, np.pi * 20**2], rel=0.02)
+
+
+def test_any_number_of_raters():
+    points = [[[0.5, 0.5]]] * 600 + [[]] * 300
+    merged = consolidation.point_map(points, size=(20, 20))
+    assert merged.max() == np.float32(2 / 3)
+    weighted = consolidation.point_map(points, size=(20, 20), weights=[0.5] * 900)
+    np.testing.assert_allclose(weighted, merged, rtol=1e-6)
+    marks = [[0]] * 451 + [[]] * 449
+    assert consolidation.vote_words(marks, num_words=1).tolist() == [0]
+
+
+def test_labels_that_nobody_gave_are_not_there():
+    ratings = [
+        {"rater": "a", "scores": {"overall": 4}},
+        {"rater": "b", "scores": {"overall": None}, "misaligned_words": [0]},
+        {"rater": "c", "implausible_points": [[0.5, 0.5]], "misaligned_points": None},
+    ]
+    labels = consolidation.consolidate(ratings, "one", size=(64, 64))
+    assert set(labels) == {"overall_score", "artifact_map", "prompt_misalignment_label"}
+    assert labels["overall_score"] == 0.75
+    assert labels["artifact_map"].max() == 1  # one gave points, and marked this
+    assert labels["prompt_misalignment_label"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scores": "mode"}, "scores='mode' is unknown; options: mean, median"),
+        ({"radius": 0}, "radius=0 must be a share"),
+        ({"weights": {"a": 0.0}}, "rater 'a': weight 0.0 is not above 0"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        consolidation.Options(**options)

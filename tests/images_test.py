@@ -344,3 +344,49 @@ def test_overlay(picture):
         for v in (0.05, 0.3)
     )
     assert 0 < weak < strong
+
+
+def test_cells_that_are_no_image():
+    for cell in (None, 5, ["a"], {"bytes": b"?"}, float("nan")):
+        with pytest.raises(ImageError, match="expected a path or bytes, got"):
+            images.read_image(cell)
+    for path in ("a" * 5000, "x\0y", "\ud800"):
+        with pytest.raises(ImageError, match="expected a|nothing of that name"):
+            images.read_image(path)
+
+
+def test_any_bytes_will_do(picture):
+    data = _encode(picture)
+    for kind in (bytearray, memoryview):
+        np.testing.assert_array_equal(images.read_image(kind(data)), picture)
+
+
+def test_a_strip_that_would_take_tables_of_gigabytes_is_refused():
+    for size in ((70_000, 1), (1, 70_000)):
+        with pytest.raises(ImageError, match="sides of at most 65535 pixels"):
+            images.read_image(_png(*size, 8, 0))
+
+
+def test_a_jpeg_of_endless_scans_is_refused(picture):
+    data = _encode(picture, "JPEG", progressive=True)
+    assert images.read_image(data).shape == picture.shape
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:last] + data[last:-2] * 5000 + data[-2:]
+    with pytest.raises(ImageError, match="at most 100 scans, got 50"):
+        images.read_image(bomb)
+
+
+def test_maps_of_datasets():
+    grey = np.array([[0, 51, 255]], np.uint8)
+    read = images.read_map(_encode(grey))
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read, [[0, 0.2, 1]], atol=1e-7)
+    deep = np.array([[0, 13107, 65535]], np.uint16)
+    for data in (_encode(deep), _encode(deep, "TIFF"), _encode(grey > 0)):
+        assert images.read_map(data).min() == 0
+        assert images.read_map(data).max() == 1
+    np.testing.assert_allclose(images.read_map(_encode(deep)), [[0, 0.2, 1]], atol=1e-6)
+    with pytest.raises(ImageError, match="one grey channel, got mode RGB"):
+        images.read_map(_encode(np.zeros((2, 2, 3), np.uint8)))
+    with pytest.raises(ImageError, match="zero bytes"):
+        images.read_map(b"")

@@ -57,11 +57,14 @@ def test_unknown_names_are_told():
     ("binary", "forbidden"),
     [
         ("train", TENSORFLOW),
+        ("import_weights", HEAVY),
         ("predict", HEAVY),
         ("eval_heatmaps", TENSORFLOW),
         ("eval_scores", TENSORFLOW),
         ("eval_keywords", TENSORFLOW),
         ("export_scenes", HEAVY),
+        ("export", HEAVY),
+        ("build_richhf", HEAVY),
     ],
 )
 def test_help_is_light(binary, forbidden):

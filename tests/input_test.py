@@ -19,6 +19,8 @@ from rahf.targets import FEEDBACK
 def make_config(task="scenes_seven", **options):
     config = scenes.get_config()
     config.task.name = task
+    config.task.weights = {}
+    config.input.scenes.difficulty = "full"
     config.input.update({"batch_size": 14, "image_size": 64, **options})
     config.input.text_length = config.input.target_length = 48
     config.input.scenes.train_examples = 40

@@ -15,10 +15,11 @@ def config(variant: str = "multihead"):
     c.task.name = {"multihead": "scenes_multihead", "augmented": "scenes_seven"}[
         variant
     ]
-    c.input.batch_size = 8
-    c.input.image_size = 32
+    c.task.weights = {}
+    c.input.update(batch_size=8, image_size=32, text_length=36, target_length=36)
+    c.input.scenes.difficulty = "full"
     c.model.variant = variant
-    c.model.vit.update(width=32, depth=1, mlp_dim=64, num_heads=2)
+    c.model.vit.update(stem="patch", width=32, depth=1, mlp_dim=64, num_heads=2)
     c.model.t5.update(
         embed_dim=64,
         head_dim=16,
@@ -87,6 +88,9 @@ class NoiseInput:
     def __next__(self):
         self._position += 1
         return batch(self._config, seed=self._position)
+
+    def metrics(self):
+        return {}
 
     def get_state(self):
         return {"position": self._position}

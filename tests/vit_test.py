@@ -86,3 +86,34 @@ def test_sizes_that_do_not_divide():
         ViTConfig.of_size("B", image_size=40)
     with pytest.raises(ValueError, match="known: Ti, S, B, L"):
         ViTConfig.of_size("XXL")
+
+
+def test_convolution_stem_gives_a_token_for_each_patch_and_sees_over_its_edge():
+    config = ViTConfig(
+        image_size=32,
+        patch_size=8,
+        width=16,
+        depth=0,
+        mlp_dim=16,
+        num_heads=2,
+        class_token=False,
+        stem="convolutions",
+    )
+    model = ViT(config)
+    image = jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
+    params = model.init(jax.random.key(0), image)
+
+    def last_token(image):
+        return model.apply(params, image)[0, -1].sum()
+
+    assert model.apply(params, image).shape == (1, 16, 16)
+    seen = np.abs(jax.grad(last_token)(image)[0]).sum(axis=-1) > 0  # [32, 32]
+    assert seen[24:, 24:].all() and seen[20:24, 20:].any()
+    assert not seen[:16].any()  # and not the whole image
+
+
+@pytest.mark.parametrize("stem, patch", [("convolutions", 12), ("cnn", 8)])
+def test_stem_that_cannot_be(stem, patch):
+    with pytest.raises(ValueError, match="config.model.vit.stem='"):
+        config = ViTConfig(image_size=24, patch_size=patch, stem=stem)
+        jax.eval_shape(ViT(config).init, jax.random.key(0), jnp.zeros((1, 24, 24, 3)))

@@ -5,6 +5,7 @@ JAX is imported only once the flags are read, so that `--help` is fast.
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -147,3 +148,87 @@ def _predict(flags):
         )
         for job, picture, prediction in zip(jobs, pictures, predictions, strict=True)
     ]
+
+
+def compare_preferences(flags: argparse.Namespace) -> str:
+    """Does what the flags of rahf.bin.eval_preferences ask for; returns the page."""
+    from rahf.data.preferences import Preferences
+    from rahf.evaluation import tables
+    from rahf.inference import preferences
+
+    if flags.scores:
+        scorer = preferences.by_file(flags.scores, on_error=flags.on_error)
+        facts: dict[str, Any] = {"scores": flags.scores}
+    else:
+        import rahf
+
+        predictor = rahf.load(flags.checkpoint, flags.step)
+        scorer = preferences.by_model(
+            predictor, batch_size=flags.batch_size, on_error=flags.on_error
+        )
+        facts = {"checkpoint": flags.checkpoint, "step": predictor.step}
+
+    def score(split: str, examples: int) -> preferences.Scored:
+        source = Preferences(flags.pairs, split, images=not flags.scores)
+        return preferences.score_pairs(
+            source,
+            scorer,
+            examples=examples,
+            at_once=max(1, flags.batch_size // 2),
+        )
+
+    tuning = score(flags.tune_split, 0) if flags.tune_split else None
+    scored = score(flags.split, flags.examples)
+    agreements = preferences.compare(
+        scored,
+        tuning,
+        threshold=flags.tie_threshold,
+        candidates=flags.candidates,
+        resamples=flags.resamples,
+    )
+    facts |= {
+        "pairs": flags.pairs,
+        "split": flags.split,
+        "tune_split": flags.tune_split,
+        "unlabelled": scored.unlabelled,
+        "skipped": scored.skipped,
+        "metrics": {name: dataclasses.asdict(a) for name, a in agreements.items()},
+    }
+    folder = flags.output or (
+        flags.checkpoint and f"{flags.checkpoint}/eval/preferences"
+    )
+    if folder:
+        print("written:", *_write_preferences(pathlib.Path(folder), facts, scored.rows))
+    return (
+        f"{tables.render(facts['metrics'])}\n\n"
+        f"{scored.unlabelled} rows without a label, {len(scored.skipped)} pairs "
+        "skipped. ^ higher is better."
+    )
+
+
+def _write_preferences(folder: pathlib.Path, facts, rows) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "preferences.json", folder / "preferences.examples.jsonl"]
+    paths[0].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with paths[1].open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return [str(path) for path in paths]
+
+
+def pool_folds(flags: argparse.Namespace, folders: Sequence[str]) -> None:
+    """Tests the checkpoint of every fold and prints and writes them as one."""
+    from rahf.evaluation.folds import pool
+    from rahf.evaluation.split import SplitEvaluator
+    from rahf.training.checkpoint import restore_for_inference
+
+    found, steps = [], []
+    for folder in folders:
+        config, params, step = restore_for_inference(folder, flags.step)
+        evaluator = SplitEvaluator(config, split="test", kind=Kind.SCORE, examples=0)
+        found.append(evaluator(params, progress=False))
+        steps.append(step)
+    results = pool(found)
+    results.facts |= {"folds": len(folders), "steps": steps}
+    print("written:", *results.write(flags.workdir, "scores"))
+    print(results.table())

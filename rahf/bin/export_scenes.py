@@ -2,8 +2,8 @@
 
     python -m rahf.bin.export_scenes --output=DIR --examples=8
 
-DIR gets one PNG per scene and prompts.jsonl, so that it can be given to
-rahf.bin.predict as it is.
+DIR gets one PNG per scene, prompts.jsonl, so that it can be given to rahf.bin.predict
+as it is, and ratings.jsonl, what the simulated raters said (rahf.bin.consolidate).
 """
 
 import argparse
@@ -40,13 +40,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     args.output.mkdir(parents=True, exist_ok=True)
-    with (args.output / "prompts.jsonl").open("w", encoding="utf-8") as file:
+    with (
+        (args.output / "prompts.jsonl").open("w", encoding="utf-8") as prompts,
+        (args.output / "ratings.jsonl").open("w", encoding="utf-8") as ratings,
+    ):
         for record in scenes:
             name = f"{record['uid']}.png"
             Image.fromarray(record["image"]).save(args.output / name)
             row = {"image": name, "prompt": record["prompt"]}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    print(f"{args.output}: {len(scenes)} scenes and prompts.jsonl")
+            prompts.write(json.dumps(row, ensure_ascii=False) + "\n")
+            for rating in record["ratings"]:
+                ratings.write(json.dumps(row | rating, ensure_ascii=False) + "\n")
+    print(f"{args.output}: {len(scenes)} scenes, prompts.jsonl and ratings.jsonl")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rahf import images
+from rahf import images, words
 from rahf import targets as table
 from rahf.data.vocabulary import EOS_ID, PAD_ID, Vocabulary
 from rahf.targets import Kind, Target
@@ -32,6 +32,9 @@ FEATURES: dict[str, tuple[str, int]] = {
     "truncated": ("int32", 1),  # [1] 1 where the prompt did not fit
 }
 
+#: How a prompt is read, see `ask`.
+PROMPTS = ("whole", "words")
+
 
 def ask(
     record: Mapping[str, Any],
@@ -42,6 +45,7 @@ def ask(
     image_size: int,
     text_length: int,
     target_length: int,
+    prompts: str = "whole",
     task: str = "",
 ) -> dict[str, np.ndarray]:
     """Makes the task features of one record.
@@ -61,6 +65,8 @@ def ask(
         their aspect.
       text_length: L, the most encoder tokens, end of sequence included.
       target_length: T, the most decoder tokens, end of sequence included.
+      prompts: "whole", as they are written, or "words": their words joined by one
+        space, punctuation dropped, as the first author's release does.
       task: for error messages.
 
     Returns:
@@ -82,7 +88,7 @@ def ask(
             "the decoder says one text per example, but two targets want one: "
             + " and ".join(row.name for row in tokens)
         )
-    prompt = str(where.field(record, "prompt"))
+    prompt = _prompt(str(where.field(record, "prompt")), prompts)
     answered = [row for row in asked if _has_label(record, row)]
     labels = None
     for row in answered:
@@ -130,9 +136,17 @@ def ask(
         "word_ends": _ints([*ends[:kept], 0]),
         "word_labels": _ints([*marks[:kept], 0]),
         "uid": np.array([str(where.uid)], np.str_),
-        "text": np.array([prompt], np.str_),
+        "text": np.array([record["prompt"]], np.str_),
         "truncated": _ints([truncated]),
     }
+
+
+def _prompt(prompt: str, prompts: str) -> str:
+    if prompts not in PROMPTS:
+        raise ValueError(
+            f"config.input.prompts={prompts!r}; known: {', '.join(map(repr, PROMPTS))}"
+        )
+    return prompt if prompts == "whole" else " ".join(words.split(prompt))
 
 
 class _Where:

@@ -5,11 +5,13 @@ tasks of `rahf.data.procedural`, "seqio" serves whatever is registered with seqi
 """
 
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from rahf.data import consolidated as _consolidated  # noqa: F401  registers its tasks
 from rahf.data import procedural, vocabulary
 from rahf.data.converter import Batch, Converter
+from rahf.data.richhf import records as _richhf  # noqa: F401  registers its tasks
 
 LOADERS = {"procedural": "rahf.data.procedural", "seqio": "rahf.data.seqio_input"}
 
@@ -25,7 +27,21 @@ class TrainInput(Protocol):
 
     def set_state(self, state: dict[str, Any]) -> None: ...
 
+    def metrics(self) -> dict[str, float]: ...
+
     def close(self) -> None: ...
+
+
+class EvalBatches(Protocol):
+    """A repeatable iterable of `(batch, infos)`.
+
+    Attributes:
+      bad_records: how many the last iteration has skipped.
+    """
+
+    bad_records: int
+
+    def __iter__(self) -> Iterator[tuple[Batch, list[dict[str, Any]]]]: ...
 
 
 def make_train_input(
@@ -41,7 +57,8 @@ def make_train_input(
     Returns:
       An endless iterator of batches (`rahf.data.converter.Converter`) of
       `config.input.batch_size / shard_count` rows. `get_state()` returns what
-      JSON can hold; after `set_state(...)` the same batches follow.
+      JSON can hold; after `set_state(...)` the same batches follow. `metrics()` is
+      what to log of the data (`rahf.data.bad_records`).
 
     Raises:
       ValueError: the config asks for what is not there.
@@ -71,7 +88,7 @@ def make_eval_batches(
     targets: Sequence[str],
     batch_size: int | None = None,
     examples: int | None = None,
-) -> Iterable[tuple[Batch, list[dict[str, Any]]]]:
+) -> EvalBatches:
     """Makes the batches of a split, in its order, once through.
 
     Args:
@@ -85,7 +102,8 @@ def make_eval_batches(
     Returns:
       An iterable of `(batch, infos)`, sized where the source is, that can be
       iterated again. `infos` names the examples (`Converter.infos`); the last
-      batch is padded with rows that weigh nothing and have no info.
+      batch is padded with rows that weigh nothing and have no info. Where bad
+      records are skipped, its `bad_records` says how many there were.
 
     Raises:
       ValueError: the config asks for what is not there.
@@ -106,6 +124,15 @@ def make_eval_batches(
         batch_size=batch_size or config.input.batch_size,
         examples=examples or 0,
     )
+
+
+def asked_targets(config) -> tuple[str, ...]:
+    """Returns which of `config.task.targets` the tasks of the config ask for."""
+    tasks = _loader(config).find(config.task.name)
+    known = {name for task in tasks for name in task.targets}
+    # A seqio task that does not say may ask for any.
+    everything = any(not task.targets for task in tasks)
+    return tuple(n for n in config.task.targets if everything or n in known)
 
 
 def import_modules(config) -> None:

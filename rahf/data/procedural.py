@@ -1,13 +1,14 @@
 """Tasks and their loader on grain: no TensorFlow, every example made when asked.
 
 A task says which targets are asked of which records; a mixture takes turns between
-tasks. The scenes tasks stand here; a module of yours may add its own (docs/tasks.md).
-tasks/scenes.py registers the same tasks with seqio.
+tasks. The tasks of scenes and rated images stand here; a module of yours may add its
+own (docs/tasks.md). The files of tasks/ register the same ones with seqio.
 """
 
 import dataclasses
+import functools
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -15,94 +16,34 @@ import numpy as np
 from absl import flags
 
 from rahf import targets as table
-from rahf.data import features
+from rahf.data import captions, features, rated_images
+from rahf.data.augmentation import Augmentation
+from rahf.data.bad_records import Counter, Policy
 from rahf.data.converter import Batch, Converter
+from rahf.data.made import Batched, BatchedWithInfos
+from rahf.data.record_cache import cached_records
+from rahf.data.registry import (
+    MIXTURES,  # noqa: F401  for those who register
+    TASKS,  # noqa: F401
+    Records,
+    Task,
+    find,
+    for_targets,
+    register,
+    register_dataset,
+    register_mixture,  # noqa: F401
+    weights_of,
+)
 from rahf.data.scenes import Scenes
+from rahf.data.shard_stream import Shards, Streamed
 from rahf.data.vocabulary import Vocabulary
 
-Records = Sequence[Mapping[str, Any]]
 Infos = list[dict[str, Any]]
 
 # Batches made ahead of the step that takes them.
 _AHEAD = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What is asked of which records.
-
-    Attributes:
-      name: `<dataset>_<target>`.
-      targets: names of the targets that each example answers.
-      records: `(split, config.input) -> sequence of records`.
-      augment: whether the target is written into the prompt (one target only).
-    """
-
-    name: str
-    targets: tuple[str, ...]
-    records: Callable[[str, Mapping[str, Any]], Records]
-    augment: bool = True
-
-
-TASKS: dict[str, Task] = {}
-MIXTURES: dict[str, tuple[str, ...]] = {}
-
-
-def register(task: Task) -> Task:
-    """Adds a task; raises ValueError if another one has this name."""
-    table.select(task.targets)
-    if task.name in MIXTURES or TASKS.setdefault(task.name, task) != task:
-        raise ValueError(f"task {task.name!r} is already registered")
-    return task
-
-
-def register_mixture(name: str, tasks: Sequence[str]) -> None:
-    """Adds a mixture of equal parts of registered tasks."""
-    unknown = [task for task in tasks if task not in TASKS]
-    if unknown or not tasks:
-        raise ValueError(
-            f"mixture {name!r} needs registered tasks, got {list(tasks)}; "
-            f"known: {', '.join(TASKS)}"
-        )
-    if name in TASKS or MIXTURES.setdefault(name, tuple(tasks)) != tuple(tasks):
-        raise ValueError(f"mixture {name!r} is already registered")
-
-
-def find(name: str) -> list[Task]:
-    """Returns the task called `name`, or those of the mixture called so."""
-    if name in MIXTURES:
-        return [TASKS[task] for task in MIXTURES[name]]
-    if name not in TASKS:
-        raise ValueError(
-            f"config.task.name={name!r} is not known to config.input.loader="
-            f"'procedural'; known: {', '.join((*TASKS, *MIXTURES))}"
-        )
-    return [TASKS[name]]
-
-
-def for_targets(tasks: Sequence[Any], wanted: Sequence[str]) -> list[Any]:
-    """Returns the tasks that ask for a wanted target, in the order of `wanted`.
-
-    Args:
-      tasks: anything with `name` and `targets`; no targets means unknown ones.
-      wanted: names of targets.
-
-    Raises:
-      ValueError: no task asks for one of `wanted`.
-    """
-    places = {name: place for place, name in enumerate(wanted)}
-    asking = []
-    for task in tasks:
-        found = [places[name] for name in task.targets if name in places]
-        if found or not task.targets:
-            asking.append((min(found, default=len(places)), task.name, task))
-    missing = set(wanted).difference(*(task.targets for *_, task in asking))
-    if missing and all(task.targets for task in tasks):
-        raise ValueError(
-            f"nothing in config.task.name asks for {', '.join(sorted(missing))}; its "
-            "tasks: " + ", ".join(f"{task.name} {task.targets}" for task in tasks)
-        )
-    return [task for *_, task in sorted(asking, key=lambda entry: entry[:2])]
+# Records that may be tried in place of a bad one.
+_ATTEMPTS = 100
 
 
 def scenes_records(split: str, options: Mapping[str, Any]) -> Scenes:
@@ -126,18 +67,29 @@ def scenes_records(split: str, options: Mapping[str, Any]) -> Scenes:
 class TrainInput:
     """An endless iterator of batches that resumes exactly."""
 
-    def __init__(self, batches: grain.IterDataset, workers: int):
+    def __init__(self, batches: grain.IterDataset, workers: int, policy: Policy):
         self._batches, self._workers = iter(batches), workers
+        self._counter = Counter(policy)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        return next(self._batches)
+        batch, number, reasons = next(self._batches)
+        self._counter.add(number, reasons)
+        return batch
+
+    def metrics(self) -> dict[str, float]:
+        """Returns how many records were bad until now."""
+        return self._counter.metrics()
 
     def get_state(self) -> dict[str, Any]:
         """Returns where the next batch stands, as JSON can hold it."""
-        return {"workers": self._workers, "iterator": self._batches.get_state()}
+        return {
+            "workers": self._workers,
+            "iterator": self._batches.get_state(),
+            "records": self._counter.get_state(),
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues where `get_state` was called.
@@ -156,6 +108,8 @@ class TrainInput:
                 f"{state['workers']}; batches stand in another order among them"
             )
         self._batches.set_state(state["iterator"])
+        if "records" in state:  # else a run from before they were counted
+            self._counter.set_state(state["records"])
 
     def close(self) -> None:
         """Ends the worker processes, if there are any."""
@@ -163,16 +117,35 @@ class TrainInput:
 
 
 class EvalBatches:
-    """A sized, repeatable iterable of `(batch, infos)`."""
+    """A sized, repeatable iterable of `(batch, infos)`.
 
-    def __init__(self, batches: grain.MapDataset, options: grain.ReadOptions):
-        self._batches, self._options = batches, options
+    Attributes:
+      bad_records: how many the last iteration has met.
+    """
+
+    def __init__(
+        self,
+        batches: grain.MapDataset | grain.IterDataset,
+        options: grain.ReadOptions,
+        policy: Policy,
+    ):
+        self._batches, self._options, self._policy = batches, options, policy
+        self.bad_records = 0
 
     def __len__(self) -> int:
+        if isinstance(self._batches, grain.IterDataset):
+            raise TypeError("shards do not say how many examples they have")
         return len(self._batches)
 
     def __iter__(self) -> Iterator[tuple[Batch, Infos]]:
-        return iter(self._batches.to_iter_dataset(self._options))
+        counter, self.bad_records = Counter(self._policy), 0
+        batches = self._batches
+        if isinstance(batches, grain.MapDataset):
+            batches = batches.to_iter_dataset(self._options)
+        for batch, infos, reasons in batches:
+            counter.add(len(infos), reasons)
+            self.bad_records = counter.bad
+            yield batch, infos
 
 
 def make_train_input(
@@ -185,27 +158,51 @@ def make_train_input(
     shard_count: int,
 ) -> TrainInput:
     """Makes the input of one shard; see `rahf.data.input.make_train_input`."""
+    policy, tasks = Policy.of(config), find(config.task.name)
+    weights = weights_of(tasks, config)
+    records = cached_records(tasks, config.input)
+    workers = config.input.workers
     streams = []
-    for task in find(config.task.name):
-        asked = _Asked.of(task, "train", config, vocabulary)
+    for task in tasks:
         # Folding in the name gives every stream of a mixture its own order.
         seed = zlib.crc32(f"{config.seed}/{task.name}".encode())
-        indices = grain.MapDataset.range(len(asked.records)).shuffle(seed).repeat()
-        streams.append(indices.map(asked))
-    examples = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams)
-    # Shards take turns by batches, so that together they make the batches that one
-    # shard alone would make.
-    batches = examples.batch(
-        batch_size, drop_remainder=True, batch_fn=_Batched(converter, batch_size)
-    )[shard_index::shard_count]
-    dataset = batches.to_iter_dataset(_read_options())
-    if config.input.workers:
+        asked = _Asked.of(
+            task, "train", records[task.records], config, vocabulary, seed=seed
+        )
+        if isinstance(asked.records, Shards):
+            samples = asked.records.shuffled(
+                seed, shard_index=shard_index, shard_count=shard_count, workers=workers
+            )
+            streams.append(Streamed(samples, asked.make, policy.skip, _ATTEMPTS))
+        else:
+            indices = grain.MapDataset.range(len(asked.records)).shuffle(seed).repeat()
+            make = policy.guard(asked.at, len(asked.records))
+            streams.append(indices.map_with_index(make))
+    batched = {"drop_remainder": True, "batch_fn": Batched(converter, batch_size)}
+    if any(isinstance(stream, grain.IterDataset) for stream in streams):
+        # Each process has its own part of every task.
+        shares = [
+            stream[shard_index::shard_count].to_iter_dataset(_read_options())
+            if isinstance(stream, grain.MapDataset)
+            else stream
+            for stream in streams
+        ]
+        dataset = grain.IterDataset.mix(shares, weights).batch(batch_size, **batched)
+        if not workers:
+            dataset = grain.experimental.ThreadPrefetchIterDataset(
+                dataset, prefetch_buffer_size=_AHEAD
+            )
+    else:
+        examples = grain.MapDataset.mix(streams, weights)
+        # Processes take turns by batches, so that together they make the batches
+        # that one alone would make.
+        batches = examples.batch(batch_size, **batched)[shard_index::shard_count]
+        dataset = batches.to_iter_dataset(_read_options())
+    if workers:
         if not flags.FLAGS.is_parsed():  # grain reads its flags, also in a library
             flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=config.input.workers)
-        )
-    return TrainInput(dataset, config.input.workers)
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return TrainInput(dataset, workers, policy)
 
 
 def make_eval_batches(
@@ -219,15 +216,26 @@ def make_eval_batches(
     examples: int,
 ) -> EvalBatches:
     """Makes the batches of a split; see `rahf.data.input.make_eval_batches`."""
-    streams = []
+    streams, policy = [], Policy.of(config)
     for task in for_targets(find(config.task.name), targets):
-        asked = _Asked.of(task, split, config, vocabulary)
-        number = min(examples or len(asked.records), len(asked.records))
-        streams.append(grain.MapDataset.range(number).map(asked))
-    batches = grain.MapDataset.concatenate(streams).batch(
-        batch_size, batch_fn=_BatchedWithInfos(converter, batch_size)
-    )
-    return EvalBatches(batches, _read_options())
+        records = task.records(split, config.input)
+        asked = _Asked.of(task, split, records, config, vocabulary)
+        if isinstance(asked.records, Shards):
+            samples = asked.records.in_order()
+            if examples:
+                samples = grain.experimental.LimitIterDataset(samples, count=examples)
+            streams.append(Streamed(samples, asked.make, policy.skip, attempts=1))
+        else:
+            number = min(examples or len(asked.records), len(asked.records))
+            streams.append(grain.MapDataset.range(number).map(policy.guard(asked)))
+    batched = BatchedWithInfos(converter, batch_size)
+    if any(isinstance(stream, grain.IterDataset) for stream in streams):
+        chain = grain.experimental.InterleaveIterDataset(streams, cycle_length=1)
+        batches = chain.batch(batch_size, batch_fn=batched)
+    else:
+        chain = grain.MapDataset.concatenate(streams)
+        batches = chain.batch(batch_size, batch_fn=batched)
+    return EvalBatches(batches, _read_options(), policy)
 
 
 def _read_options() -> grain.ReadOptions:
@@ -239,15 +247,24 @@ def _read_options() -> grain.ReadOptions:
 class _Asked:
     """Index of a record -> task features."""
 
-    task: str
     rows: tuple[table.Target, ...]
-    records: Records
+    records: Records | Shards
     options: dict[str, Any]
+    augmentation: Augmentation
+    seed: int
 
     @classmethod
-    def of(cls, task: Task, split: str, config, vocabulary: Vocabulary) -> "_Asked":
-        records = task.records(split, config.input)
-        if not len(records):
+    def of(
+        cls,
+        task: Task,
+        split: str,
+        records: Records | Shards,
+        config,
+        vocabulary: Vocabulary,
+        *,
+        seed: int = 0,
+    ) -> "_Asked":
+        if not isinstance(records, Shards) and not len(records):
             raise ValueError(f"task {task.name!r} has no records in split {split!r}")
         options = {
             "vocabulary": vocabulary,
@@ -255,41 +272,40 @@ class _Asked:
             "image_size": config.input.image_size,
             "text_length": config.input.text_length,
             "target_length": config.input.target_length,
+            "prompts": config.input.get("prompts", "whole"),
             "task": task.name,
         }
-        return cls(task.name, tuple(table.select(task.targets)), records, options)
+        rows = tuple(table.select(task.targets))
+        augmentation = Augmentation.of(config.input)
+        return cls(rows, records, options, augmentation, seed)
 
-    def __call__(self, index: int) -> dict[str, np.ndarray]:
+    def make(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Returns the task features of a record."""
         # A worker process has not run the module that registered a user's target.
         names = [table.register(row).name for row in self.rows]
-        return features.ask(self.records[int(index)], names, **self.options)
+        return features.ask(record, names, **self.options)
+
+    def __call__(self, index: int) -> dict[str, np.ndarray]:
+        assert not isinstance(self.records, Shards)  # they have no indices
+        return self.make(self.records[int(index)])
+
+    def at(self, position: int, index: int) -> dict[str, np.ndarray]:
+        """Asks the record at a position of the endless stream of this task."""
+        assert not isinstance(self.records, Shards)
+        epoch, record = position // len(self.records), self.records[int(index)]
+        return self.make(self.augmentation(record, self.seed, int(index), epoch))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Batched:
-    """Examples -> batch."""
-
-    converter: Converter
-    batch_size: int
-
-    def __call__(self, examples: Sequence[Any]) -> Any:
-        return self.converter(examples, self.batch_size)
-
-
-class _BatchedWithInfos(_Batched):
-    """Examples -> batch and who is in it."""
-
-    def __call__(self, examples: Sequence[Any]) -> Any:
-        return super().__call__(examples), self.converter.infos(examples)
-
-
-for _name in (*table.FEEDBACK, "caption"):
-    _task = "captioning" if _name == "caption" else _name
-    register(Task(f"scenes_{_task}", (_name,), scenes_records))
-register(Task("scenes_multihead", table.FEEDBACK, scenes_records, augment=False))
-_SEVEN = tuple(f"scenes_{name}" for name in table.FEEDBACK)
-register_mixture("scenes_seven", _SEVEN)
-register_mixture("scenes_seven_captioning", (*_SEVEN, "scenes_captioning"))
-register_mixture(
-    "scenes_multihead_captioning", ("scenes_multihead", "scenes_captioning")
+register_dataset("scenes", scenes_records)
+register(Task("captions", ("caption",), captions.captions_records))
+for _name in rated_images.TARGETS:
+    _records = functools.partial(rated_images.make_records, wanted=(_name,))
+    register(Task(f"rated_images_{_name}", (_name,), _records))
+register(
+    Task(
+        "rated_images_multihead",
+        rated_images.TARGETS,
+        rated_images.make_records,
+        augment=False,
+    )
 )

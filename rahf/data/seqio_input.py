@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import itertools
+import json
 import math
 import pathlib
 import tarfile
@@ -15,10 +16,15 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from rahf.data.bad_records import Counter, Policy
 from rahf.data.converter import Batch, Converter
-from rahf.data.procedural import Infos, for_targets
+from rahf.data.procedural import Infos
+from rahf.data.registry import for_targets, weights_of
 from rahf.data.seqio_tasks import AskFor, building, wait_until_idle
 from rahf.data.vocabulary import Vocabulary
+
+# Beside the iterator in a saved state.
+_COUNTS = "records.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,25 +43,62 @@ class FoundTask:
 
 
 def find(name: str) -> list[FoundTask]:
-    """Returns the task called `name`, or those of the mixture called so."""
+    """Returns the task called `name`, or those of the mixture called so.
+
+    `a+b` is a mixture of what `a` and `b` name.
+    """
+    return [found for found, _ in _find_with_rates(name)]
+
+
+def _find_with_rates(name: str) -> list[tuple[FoundTask, float]]:
     tasks, mixtures = seqio.TaskRegistry.names(), seqio.MixtureRegistry.names()
-    if name not in tasks and name not in mixtures:
-        raise ValueError(
-            f"config.task.name={name!r} is not known to config.input.loader='seqio'; "
-            f"known: {', '.join(sorted({*tasks, *mixtures})) or 'none'} (tasks are "
-            "registered by config.task.modules)"
-        )
-    found = []
-    for task in seqio.get_subtasks(seqio.get_mixture_or_task(name)):
-        asks = [p for p in task.preprocessors if isinstance(p, AskFor)]
-        found.append(FoundTask(task.name, asks[-1].targets if asks else (), task))
-    return found
+    found: dict[str, tuple[FoundTask, float]] = {}
+    for part in name.split("+"):
+        if part not in tasks and part not in mixtures:
+            raise ValueError(
+                f"config.task.name={name!r}: {part!r} is not known to "
+                "config.input.loader='seqio'; known: "
+                f"{', '.join(sorted({*tasks, *mixtures})) or 'none'} (tasks are "
+                "registered by config.task.modules)"
+            )
+        provider = seqio.get_mixture_or_task(part)
+        for task in seqio.get_subtasks(provider):
+            asks = [p for p in task.preprocessors if isinstance(p, AskFor)]
+            targets = asks[-1].targets if asks else ()
+            mixed = isinstance(provider, seqio.Mixture)
+            rate = float(provider.get_rate(task)) if mixed else 1.0
+            found[task.name] = FoundTask(task.name, targets, task), rate
+    return list(found.values())
+
+
+def _provider(config) -> seqio.Task | seqio.Mixture:
+    """Returns the task or mixture of the config, with its weights."""
+    found = _find_with_rates(config.task.name)
+    given = dict(config.task.get("weights") or {})
+    weights = weights_of([task for task, _ in found], config)  # checks them
+    if not given and "+" not in config.task.name:
+        return seqio.get_mixture_or_task(config.task.name)
+    if len(found) == 1:
+        return found[0][0].task
+    return seqio.Mixture(
+        "of_config_task",
+        [
+            (task.name, weight if task.name in given else rate)
+            for (task, rate), weight in zip(found, weights, strict=True)
+        ],
+    )
 
 
 class TrainInput:
     """An endless iterator of batches that resumes exactly."""
 
-    def __init__(self, dataset: tf.data.Dataset, converter: Converter, batch_size: int):
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        converter: Converter,
+        batch_size: int,
+        policy: Policy,
+    ):
         """Starts a dataset of task features."""
         options = tf.data.Options()
         # Rendering and asking keep no state between elements, so nothing is lost.
@@ -65,7 +108,8 @@ class TrainInput:
         self._dataset = dataset.with_options(options)
         self._converter, self._batch_size = converter, batch_size
         self._iterator = iter(self._dataset)
-        self._examples = _read(self._iterator, converter.task)
+        self._counter = Counter(policy)
+        self._examples = _Reader(self._iterator, converter.task, self._counter)
         weakref.finalize(self, wait_until_idle)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -77,11 +121,17 @@ class TrainInput:
             raise StopIteration  # an endless dataset without examples
         return self._converter(examples)
 
+    def metrics(self) -> dict[str, float]:
+        """Returns how many records were bad until now."""
+        return self._counter.metrics()
+
     def get_state(self) -> bytes:
         """Returns where the next batch stands: a TensorFlow checkpoint, tarred."""
         with tempfile.TemporaryDirectory() as folder:
             prefix = str(pathlib.Path(folder) / "iterator")
             tf.train.Checkpoint(iterator=self._iterator).write(prefix)
+            counts = json.dumps(self._counter.get_state())
+            (pathlib.Path(folder) / _COUNTS).write_text(counts)
             buffer = io.BytesIO()
             with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
                 archive.add(folder, arcname=".")
@@ -104,6 +154,9 @@ class TrainInput:
             prefix = str(pathlib.Path(folder) / "iterator")
             checkpoint = tf.train.Checkpoint(iterator=self._iterator)
             checkpoint.read(prefix).assert_consumed()
+            counts = pathlib.Path(folder) / _COUNTS
+            if counts.exists():  # else a run from before records were counted
+                self._counter.set_state(json.loads(counts.read_text()))
 
     def close(self) -> None:
         """Waits for what is being made ahead."""
@@ -111,7 +164,11 @@ class TrainInput:
 
 
 class EvalBatches:
-    """A repeatable iterable of `(batch, infos)`, sized where the source is."""
+    """A repeatable iterable of `(batch, infos)`, sized where the source is.
+
+    Attributes:
+      bad_records: how many the last iteration has met.
+    """
 
     def __init__(
         self,
@@ -119,9 +176,11 @@ class EvalBatches:
         numbers: Sequence[int | None],
         converter: Converter,
         batch_size: int,
+        policy: Policy,
     ):
         self._datasets, self._numbers = datasets, numbers
         self._converter, self._batch_size = converter, batch_size
+        self._policy, self.bad_records = policy, 0
 
     def __len__(self) -> int:
         known = [number for number in self._numbers if number is not None]
@@ -131,9 +190,11 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[tuple[Batch, Infos]]:
         elements = itertools.chain.from_iterable(self._datasets)
-        examples = _read(elements, self._converter.task)
+        counter, self.bad_records = Counter(self._policy), 0
+        examples = _Reader(elements, self._converter.task, counter)
         try:
             while taken := list(itertools.islice(examples, self._batch_size)):
+                self.bad_records = counter.bad
                 batch = self._converter(taken, self._batch_size)
                 yield batch, self._converter.infos(taken)
         except GeneratorExit:  # dropped before the end
@@ -152,9 +213,8 @@ def make_train_input(
 ) -> TrainInput:
     """Makes the input of one shard; see `rahf.data.input.make_train_input`."""
     del vocabulary  # the preprocessors load it
-    find(config.task.name)
     with building(config):
-        dataset = seqio.get_mixture_or_task(config.task.name).get_dataset(
+        dataset = _provider(config).get_dataset(
             sequence_length=_lengths(converter),
             split="train",
             shuffle=True,
@@ -164,7 +224,7 @@ def make_train_input(
             # It would keep the first epoch's order for all epochs.
             try_in_mem_cache=False,
         )
-    return TrainInput(dataset, converter, batch_size)
+    return TrainInput(dataset, converter, batch_size, Policy.of(config))
 
 
 def make_eval_batches(
@@ -199,7 +259,7 @@ def make_eval_batches(
             number = min(number, examples) if number is not None else None
         datasets.append(dataset)
         numbers.append(number)
-    return EvalBatches(datasets, numbers, converter, batch_size)
+    return EvalBatches(datasets, numbers, converter, batch_size, Policy.of(config))
 
 
 def _lengths(converter: Converter) -> dict[str, int]:
@@ -211,15 +271,38 @@ def _lengths(converter: Converter) -> dict[str, int]:
     } | dict.fromkeys(decoded, converter.target_length)
 
 
-def _read(iterator: Iterator[Any], name: str) -> Iterator[dict[str, np.ndarray]]:
-    """Yields examples as numpy arrays; errors inside TensorFlow become ValueErrors."""
-    while True:
-        try:
-            example = next(iterator)
-        except StopIteration:
-            return
-        except tf.errors.OpError as error:
-            raise ValueError(
-                f"config.task.name={name!r} failed to make an example: {error.message}"
-            ) from error
-        yield {name: value.numpy() for name, value in example.items()}
+class _Reader:
+    """Yields examples as numpy arrays; errors inside TensorFlow become ValueErrors.
+
+    A dataset goes on behind an element that failed, so a bad record can be skipped.
+    """
+
+    def __init__(self, elements: Iterator[Any], name: str, counter: Counter):
+        self._elements, self._name, self._counter = elements, name, counter
+
+    def __iter__(self) -> "_Reader":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        while True:
+            try:
+                example = next(self._elements)
+            except UnicodeDecodeError as error:
+                # TensorFlow failed to tell of an error; behind it, it may crash.
+                raise ValueError(
+                    f"config.task.name={self._name!r} holds a damaged record; read it "
+                    "with rahf.data.seqio_tasks.TFExampleSource to learn more"
+                ) from error
+            except tf.errors.OpError as error:
+                why = f"config.task.name={self._name!r} failed to make an example: "
+                why += error.message
+                # What a ValueError of ours becomes, and what TensorFlow says of fields
+                # that do not fit. Others, such as a file that breaks off, would come
+                # again and again.
+                record = isinstance(error, tf.errors.InvalidArgumentError)
+                if not (record and self._counter.policy.skip):
+                    raise ValueError(why) from error
+                self._counter.add(0, [why.split("\nTraceback")[0]])
+            else:
+                self._counter.add(1)
+                return {name: value.numpy() for name, value in example.items()}

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import seqio
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from rahf import targets as table
 from rahf.data import features, vocabulary
-from rahf.data.procedural import Records
+from rahf.data.augmentation import Augmentation
+from rahf.data.registry import Records
 from rahf.targets import Kind
 
 with contextlib.suppress(RuntimeError):  # raised where TensorFlow already runs
@@ -61,10 +63,16 @@ def building(config) -> Iterator[None]:
         _OPTIONS.reset(token)
 
 
+def options() -> Mapping[str, Any]:
+    """Returns the `config.input` of the loader that is building, or nothing."""
+    return _OPTIONS.get()
+
+
 class RecordSource(seqio.DataSource):
     """A source over `(split, config.input) -> sequence of records`.
 
-    It yields `{"split", "index"}`; the preprocessor `read_records` makes the record.
+    It yields `{"split", "index", "epoch", "seed"}`, of which the preprocessor
+    `read_records` makes the record; epoch -1 asks for it without augmentation.
     Indices are shuffled, not records, so the shuffle sees the whole split: such a
     task has `shuffle_buffer_size=None`.
     """
@@ -82,7 +90,7 @@ class RecordSource(seqio.DataSource):
             its seed to all tasks, which would show each record once per task.)
         """
         self._records = records
-        self._salt = zlib.crc32(name.encode())
+        self._name, self._salt = name, zlib.crc32(name.encode())
         super().__init__(splits=tuple(splits), num_input_examples=dict(splits))
 
     @property
@@ -108,18 +116,30 @@ class RecordSource(seqio.DataSource):
         **unused: Any,
     ) -> tf.data.Dataset:
         number = self.num_input_examples(split)
-        indices = tf.data.Dataset.range(number)
+        # The same as the procedural loader's, so that both augment alike.
+        stream = zlib.crc32(f"{seed or 0}/{self._name}".encode())
+        indices = tf.data.Dataset.range(number).map(
+            lambda index: (index, tf.constant(-1, tf.int64))
+        )
         if shuffle and _OPTIONS.get():  # a training input of ours, which never ends
             indices = _shuffled_forever(number, (seed or 0) + self._salt)
         elif shuffle:
             indices = indices.shuffle(number, seed, reshuffle_each_iteration=True)
         if shard_info:
             indices = indices.shard(shard_info.num_shards, shard_info.index)
-        return indices.map(lambda index: {"split": split, "index": index})
+        return indices.map(
+            lambda index, epoch: {
+                "split": split,
+                "index": index,
+                "epoch": epoch,
+                "seed": stream,
+            }
+        )
 
 
 def _shuffled_forever(number: int, seed: int) -> tf.data.Dataset:
-    """Returns 0 to `number` - 1 again and again, each time in another order.
+    """Returns 0 to `number` - 1 again and again, each time in another order, with
+    the number of the epoch.
 
     `Dataset.shuffle` would do, but an iterator's checkpoint would hold its buffer,
     that is the whole split for each task of a mixture: megabytes that take seconds
@@ -127,11 +147,58 @@ def _shuffled_forever(number: int, seed: int) -> tf.data.Dataset:
     """
 
     def permute(step):
-        return tf.random.experimental.index_shuffle(  # pyright: ignore
-            step % number, seed=tf.stack([seed, step // number]), max_index=number - 1
+        epoch = step // number
+        index = tf.random.experimental.index_shuffle(  # pyright: ignore
+            step % number, seed=tf.stack([seed, epoch]), max_index=number - 1
         )
+        return index, epoch
 
     return tf.data.Dataset.range(1 << 62).map(permute)
+
+
+class TFExampleSource(seqio.FileDataSource):
+    """`seqio.TFExampleDataSource`, safe on damaged records.
+
+    TensorFlow puts a record that it cannot parse into its error message; bytes that are
+    no text then end the process (2.21). Here such a record is a ValueError.
+    """
+
+    def __init__(
+        self,
+        split_to_filepattern: Mapping[str, str | Sequence[str]],
+        feature_description: Mapping[str, Any],
+        num_input_examples: Mapping[str, int] | None = None,
+    ):
+        """Makes the source; the arguments are those of seqio's."""
+
+        def read_file(path):
+            return tf.data.TFRecordDataset(path).map(
+                lambda data: parse_example(data, feature_description)
+            )
+
+        super().__init__(
+            read_file_fn=read_file,
+            split_to_filepattern=split_to_filepattern,
+            num_input_examples=num_input_examples,
+        )
+
+
+def parse_example(data: tf.Tensor, description: Mapping[str, Any]) -> dict:
+    """Parses a serialised `tf.train.Example`, as `tf.io.parse_single_example` does."""
+    # What Python has read and written again, TensorFlow's own parser takes.
+    checked = tf.numpy_function(_rewrite_example, [data], tf.string, stateful=False)
+    checked.set_shape([])
+    return tf.io.parse_single_example(checked, dict(description))
+
+
+def _rewrite_example(data: bytes) -> bytes:
+    try:
+        return tf.train.Example.FromString(data).SerializeToString()
+    except DecodeError:
+        raise ValueError(
+            f"expected a tf.train.Example, got {len(data)} bytes that do not parse as "
+            "one; write the file again"
+        ) from None
 
 
 def read_records(records: MakeRecords, targets: Sequence[str]):
@@ -148,20 +215,27 @@ def read_records(records: MakeRecords, targets: Sequence[str]):
 
     def preprocess(dataset, sequence_length):
         options = dict(_OPTIONS.get()) | {"image_size": sequence_length["image"]}
+        augmentation = Augmentation.of(options)
         of_split = functools.cache(lambda split: records(split.decode(), options))
 
-        def read(split, index):
+        def read(split, index, epoch, seed):
             record = of_split(split)[int(index)]
+            if epoch >= 0:
+                record = augmentation(record, int(seed), int(index), int(epoch))
             if lacks := {"image", "prompt"} - set(record):
                 raise ValueError(f"record {index} of {split!r} has no {lacks}")
             values = (record.get(name, missing) for name, _, _, missing in fields)
+            # A text goes as an object: numpy's own strings would have to be ASCII.
             return [
-                np.asarray(value.encode() if isinstance(value, str) else value, dtype)
+                np.asarray(
+                    value.encode() if isinstance(value, str) else value,
+                    object if dtype == "str" else dtype,
+                )
                 for value, (_, dtype, _, _) in zip(values, fields, strict=True)
             ]
 
         specs = {name: (_tensor(dtype), shape) for name, dtype, shape, _ in fields}
-        return _map(dataset, read, ("split", "index"), specs)
+        return map_python(dataset, read, ("split", "index", "epoch", "seed"), specs)
 
     return preprocess
 
@@ -202,6 +276,7 @@ class AskFor:
             "image_size": sequence_length["image"],
             "text_length": sequence_length["inputs"],
             "target_length": sequence_length["targets"],
+            "prompts": _OPTIONS.get().get("prompts", "whole"),
         }
 
         def ask(*values):
@@ -219,7 +294,7 @@ class AskFor:
             name: (_tensor(dtype), [None] * rank)
             for name, (dtype, rank) in features.FEATURES.items()
         }
-        return _map(dataset, ask, names, specs)
+        return map_python(dataset, ask, names, specs)
 
 
 def add_task(
@@ -297,7 +372,7 @@ def wait_until_idle(quiet_seconds: float = 0.1, most_seconds: float = 30.0) -> N
         time.sleep(quiet_seconds)
 
 
-def _map(dataset, function, names, specs):
+def map_python(dataset, function, names, specs, *, parallel: int = 2):
     """Maps elements through a Python function, in order.
 
     Args:
@@ -306,6 +381,7 @@ def _map(dataset, function, names, specs):
         of `specs`.
       names: keys of the elements.
       specs: key of the result -> (dtype, shape).
+      parallel: how many elements at a time.
     """
 
     called = _CALLS.counted(function)
@@ -319,4 +395,4 @@ def _map(dataset, function, names, specs):
             value.set_shape(shape)
         return dict(zip(specs, values, strict=True))
 
-    return dataset.map(call, num_parallel_calls=2, deterministic=True)
+    return dataset.map(call, num_parallel_calls=parallel, deterministic=True)

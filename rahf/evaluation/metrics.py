@@ -4,15 +4,17 @@ import dataclasses
 
 from rahf import targets
 from rahf.evaluation.accumulator import Accumulator
+from rahf.evaluation.caption_metrics import CaptionMetrics
 from rahf.evaluation.heatmap_metrics import HeatmapMetrics
 from rahf.evaluation.score_metrics import ScoreMetrics
 from rahf.evaluation.word_metrics import WordMetrics
 
-#: A kind without an entry (captions) is trained on, and not evaluated.
+#: A kind without an entry would be trained on, and not evaluated.
 METRICS: dict[targets.Kind, type[Accumulator]] = {
     targets.Kind.HEATMAP: HeatmapMetrics,
     targets.Kind.SCORE: ScoreMetrics,
     targets.Kind.WORDS: WordMetrics,
+    targets.Kind.CAPTION: CaptionMetrics,
 }
 
 #: The metrics to follow during training, the most telling first.
@@ -20,6 +22,7 @@ HEADLINES: dict[targets.Kind, tuple[str, ...]] = {
     targets.Kind.HEATMAP: ("cc", "auc_judd"),
     targets.Kind.SCORE: ("plcc",),
     targets.Kind.WORDS: ("f1_micro",),
+    targets.Kind.CAPTION: ("nll",),
 }
 
 
@@ -63,9 +66,63 @@ MEANINGS: dict[str, Meaning] = {
     "average_precision": Meaning(
         "AP", "higher", "area under precision over recall, words pooled"
     ),
+    "nll": Meaning("NLL", "lower", "of the next piece of a caption, in nats"),
+    "nll_unigram": Meaning(
+        "NLL, unigram", "", "of who knows only how often each piece occurs"
+    ),
+    "perplexity": Meaning("perplexity", "lower", "exp(NLL)"),
+    "accuracy": Meaning(
+        "accuracy", "higher", "points for agreeing with people, ties as in Pick-a-Pic"
+    ),
+    "low": Meaning("from", "", "lower end of its 95 % bootstrap interval"),
+    "high": Meaning("to", "", "upper end of its 95 % bootstrap interval"),
+    "accuracy_without_ties": Meaning(
+        "no ties", "higher", "accuracy over pairs that people did not call a tie"
+    ),
+    "threshold": Meaning("tie up to", "", "differences of scores that count as a tie"),
+    "ties_called": Meaning("called ties", "", "share of pairs called a tie"),
+    "n_compared": Meaning("pairs", "", "pairs measured"),
+    "n_ties": Meaning("ties", "", "pairs that people called a tie"),
+    "n_prompts": Meaning("prompts", "", "prompts that the pairs are of"),
+    "perfect": Meaning("all equal", "higher", "images whose raters all say the same"),
+    "within_one": Meaning(
+        "all within 1", "higher", "images whose highest and lowest answer are 1 apart"
+    ),
+    "pairs_perfect": Meaning(
+        "pairs equal", "higher", "two raters say the same; mean over images"
+    ),
+    "pairs_within_one": Meaning(
+        "pairs within 1", "higher", "two raters are at most 1 apart; mean over images"
+    ),
+    "alpha": Meaning(
+        "alpha", "higher", "Krippendorff's, of intervals; 1 perfect, 0 chance"
+    ),
+    "alpha_ordinal": Meaning("alpha, ordinal", "higher", "Krippendorff's, of ranks"),
+    "alpha_nominal": Meaning(
+        "alpha", "higher", "Krippendorff's, of marked or not; 1 perfect, 0 chance"
+    ),
+    "kappa": Meaning(
+        "kappa", "higher", "Cohen's, of marked or not; pairs weighted by their words"
+    ),
+    "iou": Meaning(
+        "IoU", "higher", "of two raters' disks, where at least one has marked something"
+    ),
+    "same_presence": Meaning(
+        "same presence", "higher", "two raters agree whether there is anything to mark"
+    ),
+    "bias": Meaning("bias", "", "mean of own answer - mean of the others', in points"),
+    "deviation": Meaning(
+        "deviation", "lower", "mean distance from the mean of the others, in points"
+    ),
+    "weight": Meaning("weight", "", "what --weights=reliability gives; 1 is average"),
+    "seconds": Meaning("seconds", "", "median time for a rating"),
+    "n_ratings": Meaning("images", "", "images rated"),
+    "n_answers": Meaning("answers", "", "answers compared"),
+    "n_pairs": Meaning("pairs", "", "pairs of raters compared"),
     "n": Meaning("images", "", "images measured"),
     "n_empty": Meaning("GT=0", "", "images whose true map is empty"),
     "n_nonempty": Meaning("GT>0", "", "images with a marked pixel"),
+    "n_pieces": Meaning("pieces", "", "pieces of captions, ends included"),
     "n_words": Meaning("words", "", "words measured"),
     "n_misaligned": Meaning("misaligned", "", "words that are misaligned"),
 }

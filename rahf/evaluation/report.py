@@ -51,10 +51,28 @@ def write_report(
       The path.
     """
     sections = [
-        _section("Training", _curves(curves or {}), "charts"),
-        _section("Results", _results(results, ceiling or {}), "tables"),
-        _section("Examples", _examples(list(examples)), "examples"),
+        section("Training", _curves(curves or {}), "charts"),
+        section("Results", _results(results, ceiling or {}), "tables"),
+        section("Examples", _examples(list(examples)), "examples"),
     ]
+    return write_page(path, title=title, facts=facts or {}, sections=sections)
+
+
+def write_page(
+    path: str | pathlib.Path,
+    *,
+    title: str,
+    facts: Mapping[str, Any],
+    sections: Iterable[str],
+) -> pathlib.Path:
+    """Writes a page of sections (`section`) in the report's style; see `write_report`.
+
+    Args:
+      path: of the HTML file; folders are made.
+      title: of the page.
+      facts: label -> value, shown under it.
+      sections: HTML.
+    """
     folder = resources.files("rahf.evaluation")
     style = string.Template((folder / "report.css").read_text("utf-8"))
     page = string.Template((folder / "report.html").read_text("utf-8"))
@@ -62,7 +80,7 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     text = page.substitute(
         title=escape(title),
-        facts=_facts(facts or {}),
+        facts=_facts(facts),
         style=style.substitute(scale=cards.color_scale()),
         sections="".join(sections),
     )
@@ -87,7 +105,8 @@ def read_curves(rows: Iterable[Mapping[str, float]]) -> dict[str, list]:
     return {name: sorted(points.items()) for name, points in curves.items()}
 
 
-def _section(title: str, body: str, name: str) -> str:
+def section(title: str, body: str, name: str) -> str:
+    """Returns a section of the page, or nothing where there is nothing to show."""
     return f'<section class="{name}"><h2>{title}</h2>{body}</section>' if body else ""
 
 
@@ -157,8 +176,26 @@ def _results(
 ) -> str:
     if results is None or not results.metrics:
         return ""
+    return f'<p class="lead">{_protocol(results)}</p>' + metric_tables(
+        results.metrics, ceiling
+    )
+
+
+def metric_tables(
+    metrics: Mapping[str, Mapping[str, float]],
+    ceiling: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    rows: str = "target",
+) -> str:
+    """Returns tables of metrics and what their columns mean, as HTML.
+
+    Args:
+      metrics: `{row name: {metric: value}}`.
+      ceiling: see `write_report`.
+      rows: what a row is.
+    """
     blocks, used = [], {}
-    for names, columns in tables.group(results.metrics):
+    for names, columns in tables.group(metrics):
         used |= dict.fromkeys(columns)
         head = "".join(
             f'<th scope="col" title="{escape(meaning(c).text)}">'
@@ -167,15 +204,15 @@ def _results(
         )
         body = []
         for name in names:
-            body.append(_row(name, columns, results.metrics[name], "run"))
+            body.append(_row(name, columns, metrics[name], "run"))
             body += [
                 _row(label.removesuffix(f" {name}"), columns, values, "possible")
-                for label, values in ceiling.items()
+                for label, values in (ceiling or {}).items()
                 if label.endswith(f" {name}")
             ]
         blocks.append(
             '<div class="scroll" tabindex="0" role="region" aria-label="results">'
-            f'<table><thead><tr><th scope="col">target</th>{head}</tr></thead>'
+            f'<table><thead><tr><th scope="col">{rows}</th>{head}</tr></thead>'
             f"<tbody>{''.join(body)}</tbody></table></div>"
         )
     explained = "".join(
@@ -184,7 +221,7 @@ def _results(
         if meaning(c).text
     )
     return (
-        f'<p class="lead">{_protocol(results)}</p>{"".join(blocks)}'
+        f"{''.join(blocks)}"
         f"<details><summary>What the columns mean</summary><dl>{explained}</dl></details>"
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from rahf import targets as table
 from rahf.data import vocabulary
-from rahf.data.input import import_modules, make_eval_batches
+from rahf.data.input import asked_targets, import_modules, make_eval_batches
 from rahf.evaluation.cards import Example
 from rahf.evaluation.evaluate import Batch, Infos, Results, evaluate
 from rahf.evaluation.metrics import METRICS
@@ -47,10 +47,14 @@ class SplitEvaluator:
         self._convention = convention
         kinds = METRICS if kind is None else [kind]
         rows = [row for row in _task_targets(config) if row.kind in kinds]
+        # A task may have targets that its mixture asks of no example, so that a later
+        # run finds their heads.
+        asked = asked_targets(config)
+        rows = [row for row in rows if row.name in asked]
         if kind is not None and not rows:
             raise ValueError(
-                f"the model was trained on {', '.join(config.task.targets)}: none of "
-                f"them is of kind {kind.value}"
+                f"config.task.name={config.task.name!r} asks for {', '.join(asked)}: "
+                f"none of them is of kind {kind.value}"
             )
         #: The names that are measured.
         self.targets = tuple(row.name for row in rows)
@@ -73,12 +77,18 @@ class SplitEvaluator:
         results = Results(
             metrics={},
             convention=self._convention,
-            facts={"split": self._split, "examples": self._examples, "seconds": 0.0},
+            facts={
+                "split": self._split,
+                "examples": self._examples,
+                "seconds": 0.0,
+                "bad_records": 0,
+            },
         )
         for names, predict in self._passes:
+            batches = self._batches(names, self._examples)
             found = evaluate(
                 functools.partial(predict, params),
-                self._batches(names, self._examples),
+                batches,
                 names,
                 convention=self._convention,
                 progress=progress,
@@ -86,6 +96,7 @@ class SplitEvaluator:
             results.metrics |= found.metrics
             results.rows += found.rows
             results.facts["seconds"] += found.facts["seconds"]
+            results.facts["bad_records"] += batches.bad_records
         return results
 
     def predict_examples(self, params, count: int) -> list[Example]:
@@ -105,6 +116,8 @@ class SplitEvaluator:
             for batch, infos in self._batches(names, count):
                 outputs = jax.device_get(predict(params, batch))
                 for name, index in _answered(batch, infos, names):
+                    if table.get(name).kind not in _ADD:
+                        continue  # nothing to draw
                     uid = str(infos[index]["uid"])
                     example = fields.setdefault(uid, _blank(batch, infos, index, uid))
                     _ADD[table.get(name).kind](example, name, index, outputs, batch)

@@ -15,7 +15,7 @@ _WORDS = """\
 Words come each with the probability of being misaligned, in [0, 1]; called
 misaligned from the threshold on:"""
 
-_COMPARE = """\
+COMPARE = """\
 All scores share one scale. Those that judge the image alone (plausibility,
 aesthetics) compare across prompts. Those that judge it against its prompt
 (alignment, overall) are most reliable between images of one prompt: a long or
@@ -40,4 +40,4 @@ def explain() -> str:
             if row.threshold is not None
         ]
         parts.append("\n".join([text, *lines]))
-    return "\n\n".join([*parts, _COMPARE])
+    return "\n\n".join([*parts, COMPARE])

@@ -198,6 +198,7 @@ class Predictor:
             image_size=self.config.input.image_size,
             text_length=self.config.input.text_length,
             target_length=self.config.input.target_length,
+            prompts=self.config.input.get("prompts", "whole"),
         )
 
     def _prediction(self, outputs, word_ends, *, prompt, image_size, truncated):

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from rahf.models.partitioning import constrain, named
-from rahf.models.vit_init import grid_waves, whitened_patches
+from rahf.models.vit_init import grid_waves
+from rahf.models.vit_stem import STEMS
 
 _SIZES = {  # width, depth, mlp_dim, num_heads: table 1 of both papers
     "Ti": (192, 12, 768, 3),
@@ -35,6 +36,11 @@ class ViTConfig:
       patch_size: side of a patch; must divide the image side.
       width, depth, mlp_dim, num_heads: the transformer.
       class_token: prepend AugReg's class token.
+      stem: "patch", one linear map of each patch as published, or "convolutions"
+        for training from scratch (`rahf.models.vit_stem`).
+      exact_gelu: GELU by the error function, as Hugging Face computes it; False is
+        AugReg's tanh approximation.
+      norm_epsilon: of the layer norms; 1e-12 in Hugging Face's.
       dropout: rate after the embeddings, attention and MLP.
       dtype: compute dtype; parameters are float32.
       remat: recompute each block in the backward pass (less memory, ~30 % slower).
@@ -47,11 +53,19 @@ class ViTConfig:
     mlp_dim: int = 3072
     num_heads: int = 12
     class_token: bool = True
+    stem: str = "patch"
+    exact_gelu: bool = False
+    norm_epsilon: float = 1e-6
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
 
     def __post_init__(self):
+        if self.stem not in STEMS:
+            raise ValueError(
+                f"config.model.vit.stem={self.stem!r}; known: "
+                f"{', '.join(map(repr, STEMS))}"
+            )
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"config.input.image_size={self.image_size} must be a multiple of "
@@ -85,7 +99,7 @@ class ViTConfig:
 
 
 def resize_position_embedding(embedding, grid: int, class_token: bool):
-    """Resizes learned position embeddings to another grid, as big_vision does.
+    """Resizes learned position embeddings to another grid, while the model runs.
 
     Args:
       embedding: float32[1, N, D].
@@ -206,7 +220,7 @@ class _Mlp(nn.Module):
             kernel_init=named(_XAVIER, "mlp", "embed"),
             bias_init=named(nn.initializers.normal(1e-6), "embed"),
             name="Dense_1",
-        )(nn.gelu(x))
+        )(nn.gelu(x, approximate=not c.exact_gelu))
 
 
 class _Block(nn.Module):
@@ -227,7 +241,7 @@ class _Block(nn.Module):
 
 def _layer_norm(c: ViTConfig, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(
-        epsilon=1e-6,
+        epsilon=c.norm_epsilon,
         dtype=c.dtype,
         scale_init=named(nn.initializers.ones_init(), "norm"),
         bias_init=named(_ZEROS, "norm"),
@@ -272,16 +286,8 @@ class ViT(nn.Module):
                 f"config.model.vit.patch_size={c.patch_size}, got {height}x{width}"
             )
         # [B, S, S, 3] -> [B, G, G, D]
-        x = nn.Conv(
-            c.width,
-            (c.patch_size, c.patch_size),
-            strides=(c.patch_size, c.patch_size),
-            padding="VALID",
-            dtype=c.dtype,
-            kernel_init=named(whitened_patches, None, None, None, "embed"),
-            bias_init=named(_ZEROS, "embed"),
-            name="embedding",
-        )(images.astype(c.dtype))
+        stem = STEMS[c.stem](c.width, c.patch_size, c.dtype, name="embedding")
+        x = stem(images.astype(c.dtype))
         batch, grid = x.shape[:2]
         x = x.reshape(batch, grid * grid, c.width)  # [B, G * G, D]
         if c.class_token:

@@ -16,12 +16,15 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from rahf.data import vocabulary
+from rahf.weights import exported, matching
+from rahf.weights.export_layout import STATE_DICT_FILE
 
 CONFIG_FILE = "config.json"
 VOCABULARY_FILE = "vocabulary.model"
@@ -160,7 +163,13 @@ def check_same_model(workdir, config) -> None:
     """
     if not (epath.Path(workdir) / CONFIG_FILE).exists():
         return
-    old = _flat(read_config(workdir))
+    old = read_config(workdir)
+    if "imported" in old:
+        raise ValueError(
+            f"{workdir} holds imported weights, not a run; start one from them with "
+            f"--config.init_from={workdir} and another --workdir"
+        )
+    old = _flat(old)
     new = _flat(ml_collections.ConfigDict(json.loads(config.to_json_best_effort())))
     differs = [
         f"  config.{key}: {old.get(key)!r} there, {new.get(key)!r} here"
@@ -168,6 +177,7 @@ def check_same_model(workdir, config) -> None:
         if key.startswith(
             ("model.", "task.targets", "input.vocabulary", "optimizer.name")
         )
+        and key != "model.decoding"
         and old.get(key) != new.get(key)
     ]
     if differs:
@@ -197,7 +207,7 @@ def restore_for_inference(workdir, step: int | str | None = None):
     """Reads what prediction and evaluation need: no optimizer, one device.
 
     Args:
-      workdir: of a training run.
+      workdir: of a training run, or a folder that rahf.bin.export wrote.
       step: a step, "latest" (default) or "best".
 
     Returns:
@@ -207,6 +217,13 @@ def restore_for_inference(workdir, step: int | str | None = None):
       ValueError: not a workdir, no complete checkpoint, or no such step.
     """
     config = read_config(workdir)
+    if exported.is_exported(workdir):
+        return _restore_exported(workdir, config, step)
+    if (epath.Path(workdir) / STATE_DICT_FILE).exists():
+        raise ValueError(
+            f"{workdir} is an export for PyTorch (--format=richhf); read the workdir it "
+            f"is from, or one exported with --format=safetensors"
+        )
     steps = complete_steps(workdir)
     if not steps:
         raise ValueError(
@@ -221,22 +238,64 @@ def restore_for_inference(workdir, step: int | str | None = None):
     step = int(step)
     if step not in steps:
         raise ValueError(f"{workdir} has no step {step}; it has {steps}")
+    parts = dict(config.get("imported", {"richhf": ""}))
+    if "richhf" not in parts:
+        raise ValueError(
+            f"{workdir} holds imported parts, {' and '.join(parts)}, without heads: "
+            f"train from them first (--config.init_from={workdir})"
+        )
     config.input.vocabulary = str(epath.Path(workdir) / VOCABULARY_FILE)
     return config, _restore_params(folder / str(step) / "state"), step
 
 
-def _restore_params(path):
-    """Reads the parameters alone, each whole onto this process's first device."""
+def _restore_exported(workdir, config, step):
+    """An exported folder has one step, which is its latest and its best."""
+    params, found = exported.read_params(workdir)
+    if step not in (None, "latest", "best") and int(step) != found:
+        raise ValueError(f"{workdir} has no step {step}; it was exported of {found}")
+    config.input.vocabulary = str(epath.Path(workdir) / VOCABULARY_FILE)
+    return config, jax.device_put(params, jax.local_devices()[0]), found
+
+
+def read_params(path) -> dict[str, np.ndarray]:
+    """Reads the parameters of a checkpoint into this process's memory.
+
+    Args:
+      path: a workdir, whose latest step is taken, or one step's folder,
+        `W/checkpoints/<step>`.
+
+    Returns:
+      Flat parameters, {"vit/cls": array}.
+
+    Raises:
+      ValueError: there is no complete checkpoint.
+    """
+    folder = epath.Path(path)
+    steps = complete_steps(path)
+    if steps:
+        folder = folder / "checkpoints" / str(steps[-1])
+    if not (folder / "state").exists():
+        raise ValueError(
+            f"{path} holds no complete checkpoint; expected a workdir of "
+            f"rahf.bin.train or rahf.bin.import_weights, or its checkpoints/<step>"
+        )
+    params = _restore_params((folder / "state").resolve(), host=True)
+    return matching.flatten(params)
+
+
+def _restore_params(path, *, host: bool = False):
+    """Reads the parameters alone, each whole, onto this process's first device or,
+    as numpy arrays, its host's memory."""
     # Orbax warns that this one item of a checkpoint has no metadata of its own.
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
-        return _read_item(path)["params"]
+        return _read_item(path, host)["params"]
     finally:
         logging.set_verbosity(verbosity)
 
 
-def _read_item(path):
+def _read_item(path, host: bool):
     with ocp.PyTreeCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -244,12 +303,15 @@ def _read_item(path):
             lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device),
             {"params": metadata["params"]},
         )
+        if host:
+            numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+            restore_args = jax.tree.map(lambda _: numpy, wanted)
+        else:
+            restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
         return checkpointer.restore(
             path,
             args=ocp.args.PyTreeRestore(
-                wanted,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-                partial_restore=True,
+                wanted, restore_args=restore_args, partial_restore=True
             ),
         )
 

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 from tensorboardX import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
@@ -55,6 +56,15 @@ def read_metrics(workdir) -> list[dict]:
         except json.JSONDecodeError:
             break  # the process was killed in the middle of this line
     return rows
+
+
+def sum_over_processes(values: dict[str, float]) -> dict[str, float]:
+    """Adds up what each process counted; all must call it at the same step."""
+    if jax.process_count() == 1 or not values:
+        return values
+    counts = np.array(list(values.values()), np.float32)
+    total = multihost_utils.process_allgather(counts).sum(axis=0)
+    return dict(zip(values, total.tolist(), strict=True))
 
 
 class Meter:

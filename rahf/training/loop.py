@@ -5,6 +5,7 @@ and the evaluation bring.
 """
 
 import contextlib
+import dataclasses
 import math
 import sys
 import time
@@ -22,7 +23,8 @@ from rahf.training.checkpoint import (
     check_vocabulary,
     write_config,
 )
-from rahf.training.logs import Meter, MetricsLog
+from rahf.training.logs import Meter, MetricsLog, sum_over_processes
+from rahf.training.start import start_from
 from rahf.training.steps import make_state, make_train_step
 
 Evaluate = Callable[[Any], dict[str, float]]
@@ -35,6 +37,7 @@ class NonFiniteLossError(RuntimeError):
 def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> None:
     """Trains to `config.training_steps`, from the workdir's newest checkpoint.
 
+    Without one it starts from the parameters of `config.init_from`, or fresh.
     Called again with the same config it goes on exactly where the checkpoint was,
     the data position included. The metrics of a step are read only after the next
     one is dispatched, so that the host never holds up the device.
@@ -42,12 +45,13 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
     Args:
       config: see configs/scenes.py.
       workdir: where everything is written.
-      train_input: iterator of batches with `get_state` and `set_state`.
+      train_input: iterator of batches with `get_state`, `set_state` and `metrics`.
       evaluate: params -> {"target/metric": value}, run each
         `config.eval.every_steps`.
 
     Raises:
-      ValueError: a batch that does not divide, or another model's workdir.
+      ValueError: a batch that does not divide, another model's workdir, or an
+        `init_from` that does not fit.
       NonFiniteLossError: with the step and the targets whose loss it was.
     """
     mesh = sharding.make_mesh(config)
@@ -59,6 +63,9 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
         checkpointer = Checkpointer(workdir, config)
         if checkpointer.latest_step() is None:
             state, _ = make_state(config, mesh)
+            if config.get("init_from"):
+                params = start_from(config, workdir, state.params)
+                state = dataclasses.replace(state, params=params)
         else:
             state, input_state = checkpointer.restore(abstract_state)
             train_input.set_state(input_state)
@@ -110,6 +117,8 @@ def _run(config, workdir, mesh, state, shardings, train_input, evaluate, checkpo
                 values = meter.take()
                 rate = (step - logged_step) / (time.monotonic() - logged_at)
                 values["train/examples_per_second"] = rate * config.input.batch_size
+                counts = sum_over_processes(train_input.metrics())
+                values |= {f"train/{name}": count for name, count in counts.items()}
                 progress.set_postfix(loss=f"{values['train/loss']:.4f}")
             results = evaluate(state.params) if evaluate and evaluates else {}
             log.write(step, values | {f"eval/{k}": v for k, v in results.items()})

@@ -13,6 +13,7 @@ from rahf.models import decoding
 from rahf.models.rahf import RAHF, make_model
 from rahf.targets import Kind
 from rahf.training import losses, sharding
+from rahf.training.free_words import FreeWords, is_free
 from rahf.training.optimizer import make_optimizer, make_schedule
 
 
@@ -170,7 +171,8 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
 
     Returns:
       The function. Heatmaps are float32[B, S, S], scores float32[B], words
-      float32[B, T] probabilities at word ends that the word is misaligned, and
+      float32[B, T] probabilities at word ends that the word is misaligned (0 or 1
+      where the decoder is free: then part of the work is the host's), and
       captions float32[B, T] log-probabilities of the batch's own tokens. The batch
       may bring "image_tokens" from `make_encode_image` in place of "image".
     """
@@ -178,6 +180,7 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
     rows = targets_lib.select(config.task.targets if targets is None else targets)
     names = {kind: [row.name for row in rows if row.kind == kind] for kind in Kind}
     size = config.input.image_size
+    free = is_free(config) and names[Kind.WORDS]
 
     @jax.jit
     def predict(params, batch):
@@ -191,7 +194,12 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
             outputs |= bound.heatmaps(encoding, size)
         if names[Kind.SCORE]:
             outputs |= bound.scores(encoding)
-        if names[Kind.WORDS]:
+        if free:
+            said = decoding.greedy(
+                model, {"params": params}, encoding, config.input.target_length
+            )
+            outputs |= dict.fromkeys(names[Kind.WORDS], said)
+        elif names[Kind.WORDS]:
             marks = decoding.constrained(
                 model,
                 {"params": params},
@@ -209,7 +217,7 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
             )
         return {row.name: outputs[row.name] for row in rows}
 
-    return predict
+    return FreeWords(config, predict, names[Kind.WORDS]) if free else predict
 
 
 def make_encode_image(config):

@@ -1,0 +1,20 @@
+"""Your own raters: a small multi-head model, from scratch, on their consolidated labels.
+
+python -m rahf.bin.consolidate ratings.jsonl --images=pictures --output=data
+python -m rahf.bin.train --config=configs/consolidated.py --workdir=runs/mine \
+    --config.input.consolidated.data_dir=data
+"""
+
+from configs import scenes_multihead
+
+
+def get_config(arg: str = ""):
+    """The config; `arg` is not used."""
+    c = scenes_multihead.get_config(arg)
+    c.task.name = "consolidated_multihead"
+    c.task.modules = ("tasks.consolidated",)
+    c.input.consolidated = {"data_dir": ""}  # what was --output
+    c.input.bad_records = "skip"
+    # Prompts of people hold words that the vocabulary of scenes has to spell.
+    c.input.text_length = c.input.target_length = 96
+    return c

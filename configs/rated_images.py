@@ -1,0 +1,59 @@
+"""Any rated images, from a table of opinion scores to a model that predicts them.
+
+    python -m rahf.bin.train --workdir=W \\
+        --config="configs/rated_images.py:mos_quality:1-5->overall" \\
+        --config.input.rated_images.path=ratings/ratings.csv
+
+What follows the config's first colon says which column teaches which score on which
+scale, several separated by commas (docs/data.md). The model is the multi-head one of
+configs/scenes_demo.py, so that it can start from a run of that; a few hundred images
+take it minutes on two cores. For tens of thousands take a larger one.
+"""
+
+from configs import scenes_demo
+
+SCORES = ("plausibility", "alignment", "aesthetics", "overall")
+
+
+def get_config(arg: str = ""):
+    """The config; `arg` maps columns to scores, `column:worst-best->score,...`."""
+    c = scenes_demo.get_config()
+    c.training_steps = 200
+
+    mapped = [part.rpartition("->")[2].strip() for part in arg.split(",") if part]
+    c.task.name = "rated_images_multihead"
+    c.task.targets = tuple(mapped) or SCORES
+    c.task.modules = ("tasks.rated_images",)
+
+    c.input.batch_size = 16
+    c.input.text_length = 80
+    c.input.target_length = 80
+    c.input.cache = 100  # megabytes of decoded and resized images
+    del c.input.scenes
+    c.input.rated_images = {
+        "path": "",  # a .csv, .tsv or .parquet file, or a folder of the latter
+        "targets": arg,
+        "image": "image",  # the column of paths or bytes
+        "folder": "",  # what paths are relative to; "" = the table's folder
+        "prompt": "prompt",  # "" = there is no such column
+        "group": "",  # a column; "" = all images of a prompt stay on one side
+        "split": "",  # a column of official splits; "" = cut by seed
+        "dev_share": 0.1,
+        "test_share": 0.1,
+        "seed": 0,
+        "folds": 0,  # k, of which `fold` is the test split; 0 = none
+        "fold": 0,
+    }
+
+    c.model.dropout = 0.1
+
+    c.schedule.update(peak=0.005, warmup_steps=20)
+    del c.loss_weights
+    c.loss_weights = {}
+
+    c.eval.every_steps = 100
+    c.eval.examples = 0
+    c.checkpoint.every_steps = 100
+    c.checkpoint.best_metric = f"{c.task.targets[0]}/srcc"
+    c.log.every_steps = 10
+    return c

@@ -1,0 +1,51 @@
+"""Measures how far raters agree: what a model can reach at best.
+
+    python -m rahf.bin.agreement ratings.jsonl --output=DIR
+
+Prints tables and writes DIR/agreement.json and DIR/agreement.html, a page of its own
+that fetches nothing. Of each score: shares of images and of pairs of raters that agree,
+and Krippendorff's alpha. Of the heatmaps: IoU of pairs, and each rater's map against
+the mean of the others (AUC-Judd, CC), as a model is measured. Of the words: kappa and
+alpha. And each rater against the others.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from rahf.bin import raters
+from rahf.bin.evaluation import clear_errors
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = raters.make_parser("agreement", __doc__)
+    add = parser.add_argument
+    add("--images", metavar="DIR", help="for the shapes of maps (square without it)")
+    add("--radius", type=float, default=1 / 20, help="of a click's disk (0.05)")
+    add("--output", metavar="DIR", help="folder of the files (none: print only)")
+    add("--title", default="Agreement of raters", help="of the page (%(default)s)")
+    flags = parser.parse_args(argv)
+    from rahf.evaluation import agreement, agreement_page
+
+    with clear_errors():
+        rated = raters.read(flags)
+        aspects = None
+        if flags.images:
+            aspects = raters.read_aspects(rated, pathlib.Path(flags.images))
+        found = agreement.compute_agreement(rated, aspects=aspects, radius=flags.radius)
+    print(found.table())
+    facts = found.facts
+    print(
+        f"\n{flags.ratings}: {facts['ratings']} ratings of {facts['images']} images by "
+        f"{facts['raters']} raters. ^ higher is better, v lower."
+    )
+    if flags.output:
+        folder = pathlib.Path(flags.output)
+        data = found.write(folder / "agreement.json")
+        page = agreement_page.write_page(
+            folder / "agreement.html", found, title=flags.title, source=flags.ratings
+        )
+        print("written:", data, page)
+
+
+if __name__ == "__main__":
+    main()

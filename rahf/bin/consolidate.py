@@ -1,0 +1,57 @@
+"""Makes a dataset of raters' files: one record an image, for training.
+
+    python -m rahf.bin.consolidate ratings.jsonl --images=DIR --output=DIR
+
+By default as the paper does: scores are averaged, a word is misaligned by majority (a
+tie is aligned), each click becomes a disk and the raters' maps are averaged. Train on
+it with config.task.name=consolidated_seven or consolidated_multihead and
+config.input.consolidated.data_dir=DIR. docs/annotate.md describes the files.
+"""
+
+from collections.abc import Sequence
+
+from rahf.bin import raters
+from rahf.bin.evaluation import clear_errors
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = raters.make_parser("consolidate", __doc__)
+    add = parser.add_argument
+    add("--images", required=True, metavar="DIR", help="folder of the images")
+    add("--output", required=True, metavar="DIR", help="data directory to write to")
+    add("--prompt", help="of images that come without one")
+    add("--scores", choices=("mean", "median"), default="mean", help="(%(default)s)")
+    add("--weights", choices=("equal", "reliability"), default="equal", help="(equal)")
+    add("--radius", type=float, default=1 / 20, help="share of the height (0.05)")
+    add("--map_size", type=int, default=512, help="of the longer side (%(default)s)")
+    add("--dev_share", type=float, default=0.1, help="of images (%(default)s)")
+    add("--test_share", type=float, default=0.1, help="of images (%(default)s)")
+    add("--seed", type=int, default=0, help="of the splits (%(default)s)")
+    add("--bad_images", choices=("fail", "skip"), default="fail", help="(%(default)s)")
+    flags = parser.parse_args(argv)
+    from rahf.data import consolidated, consolidation, reliability
+
+    with clear_errors():
+        rated = raters.read(flags)
+        for each in rated:
+            each.prompt = flags.prompt if each.prompt is None else each.prompt
+        weights = None
+        if flags.weights == "reliability":
+            weights = reliability.rater_weights(each.ratings for each in rated)
+        report = consolidated.write_dataset(
+            rated,
+            flags.images,
+            flags.output,
+            options=consolidation.Options(
+                scores=flags.scores, radius=flags.radius, weights=weights
+            ),
+            shares={"dev": flags.dev_share, "test": flags.test_share},
+            seed=flags.seed,
+            map_size=flags.map_size,
+            bad_images=flags.bad_images,
+        )
+    print(f"{flags.output}: {report.summary()}")
+
+
+if __name__ == "__main__":
+    main()

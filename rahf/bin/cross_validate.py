@@ -1,0 +1,50 @@
+"""Trains and tests on rated images, k times, each time on another part.
+
+    python -m rahf.bin.cross_validate --folds=5 --workdir=runs/mine \\
+        --config="configs/rated_images.py:mos_quality:1-5->overall" \\
+        --config.input.rated_images.path=ratings/ratings.csv
+
+Every part of the prompts is the test split once. Further flags go to
+rahf.bin.train, which runs once a fold in runs/mine/fold_<i>; run again, it goes on
+where it stopped. Prints PLCC and SRCC as the mean over folds, their deviation, and
+over all predictions together; runs/mine/scores.json keeps them.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from rahf.bin import evaluation
+
+_KEY = "config.input.rated_images"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m rahf.bin.cross_validate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--workdir", required=True, help="where the folds are written")
+    add("--folds", type=int, default=5, help="k, at least 2 (%(default)s)")
+    add("--step", help="of each fold: a step, latest or best on dev (latest)")
+    flags, rest = parser.parse_known_args(argv)
+    if flags.folds < 2:
+        parser.error(f"--folds={flags.folds} must be at least 2")
+    folders = [f"{flags.workdir}/fold_{fold}" for fold in range(flags.folds)]
+    for fold, folder in enumerate(folders):
+        print(f"fold {fold} of {flags.folds}: {folder}", flush=True)
+        cut = [f"--{_KEY}.folds={flags.folds}", f"--{_KEY}.fold={fold}"]
+        command = [sys.executable, "-m", "rahf.bin.train", f"--workdir={folder}"]
+        done = subprocess.run([*command, *rest, *cut], check=False)
+        if done.returncode:
+            raise SystemExit(done.returncode)
+    with evaluation.clear_errors():
+        evaluation.pool_folds(flags, folders)
+
+
+if __name__ == "__main__":
+    main()

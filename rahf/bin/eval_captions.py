@@ -1,0 +1,24 @@
+"""Measures how well a checkpoint foretells the captions of images.
+
+    python -m rahf.bin.eval_captions --checkpoint=runs/captions --split=dev
+
+  NLL           negative log-likelihood of the next piece of the true caption, given
+                the image and the pieces before it, in nats
+  NLL, unigram  the same for who knows how often each piece occurs in these captions
+  perplexity    exp(NLL)
+
+They compare between runs of one vocabulary only.
+"""
+
+from collections.abc import Sequence
+
+from rahf.bin import evaluation
+from rahf.targets import Kind
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    evaluation.run(Kind.CAPTION, "captions", __doc__, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Exports a checkpoint for others to use.
+
+    python -m rahf.bin.export --checkpoint=W --format=safetensors --output=DIR
+    python -m rahf.bin.export --checkpoint=W --format=richhf --output=DIR
+    python -m rahf.bin.export --checkpoint=W --format=stablehlo --batch_size=8 --output=DIR
+
+safetensors: parameters, config, vocabulary and model card; rahf.load(DIR) reads it.
+richhf: a state dict for the first author's PyTorch model (multi-head, paper heads).
+stablehlo: the first, and the predict function as a program that runs without rahf.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m rahf.bin.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
+    add("--step", help="a step, latest or best (latest)")
+    add("--format", choices=("safetensors", "richhf", "stablehlo"), required=True)
+    add("--output", required=True, metavar="DIR", help="a new folder")
+    add(
+        "--licence",
+        default="unknown",
+        help="of the weights, for the model card, such as apache-2.0 (%(default)s)",
+    )
+    add("--batch_size", type=int, default=1, help="of the program (%(default)s)")
+    add(
+        "--platforms",
+        default="cpu,cuda,tpu",
+        help="that the program runs on (%(default)s)",
+    )
+    args = parser.parse_args(argv)
+    from rahf.inference.export import export  # `--help` needs no JAX
+
+    try:
+        folder = export(
+            args.checkpoint,
+            args.output,
+            form=args.format,
+            step=args.step,
+            licence=args.licence,
+            batch_size=args.batch_size,
+            platforms=tuple(args.platforms.split(",")),
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    for path in sorted(folder.iterdir()):
+        print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Imports published checkpoints into a workdir, to train from or to predict with.
+
+    python -m rahf.bin.import_weights --config=configs/rahf_base.py --output=W \
+        --vit=B_16.npz --t5=t5-base --config.input.vocabulary=t5-base/spiece.model
+    python -m rahf.bin.import_weights --config=configs/richhf_release.py --output=W \
+        --richhf=rahf_model.pt --config.input.vocabulary=spiece.model
+
+Training starts from the first with --config.init_from=W; the second is whole, and
+rahf.bin.predict and the eval binaries use it. docs/weights.md lists what can be read.
+"""
+
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Of the model.")
+_OUTPUT = flags.DEFINE_string("output", None, "The workdir to write.")
+_VIT = flags.DEFINE_string("vit", "", "AugReg/big_vision .npz, or safetensors.")
+_T5 = flags.DEFINE_string("t5", "", "T5X or Orbax folder, or safetensors.")
+_RICHHF = flags.DEFINE_string("richhf", "", "The first author's .pt, the whole model.")
+_RESIZE = flags.DEFINE_bool(
+    "resize_vocabulary", False, "Cut or fill T5's tables of pieces to the config's."
+)
+flags.mark_flags_as_required(["config", "output"])
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    logging.set_verbosity(logging.ERROR)  # Orbax tells a story a checkpoint
+    # Imported here, so that --help answers at once.
+    from rahf.training.importing import import_weights
+
+    try:
+        report = import_weights(
+            _CONFIG.value,
+            _OUTPUT.value or "",
+            vit=_VIT.value,
+            t5=_T5.value,
+            richhf=_RICHHF.value,
+            resize_vocabulary=_RESIZE.value,
+        )
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(report.summary())
+    print(f"written: {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,164 @@
+"""Parquet files: which ones, what is wrong with one, and single cells of them.
+
+pyarrow is imported when a file is opened: everything else works without it.
+"""
+
+import bisect
+import collections
+import pathlib
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+#: Row groups of cells that one process holds, besides the one it reads, in bytes.
+CACHE_BYTES = 256_000_000
+_POINTER = b"version https://git-lfs"
+
+
+def find_shards(path: str | pathlib.Path, prefix: str = "") -> list[pathlib.Path]:
+    """Returns the Parquet files that a path stands for, in the order of their names.
+
+    Args:
+      path: a file, or a folder, whose `*.parquet` are taken, not its subfolders'.
+      prefix: of the names to take in a folder, such as "train-".
+
+    Raises:
+      ValueError: there is none.
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file or folder")
+        if prefix:
+            raise ValueError(
+                f"{path}: expected a folder of files {prefix}*.parquet, got one file; "
+                "name no split, or the folder"
+            )
+        return [path]
+    found = sorted(path.glob("*.parquet"))
+    chosen = [shard for shard in found if shard.name.startswith(prefix)]
+    if not chosen:
+        inside = found or sorted(path.iterdir())
+        names = ", ".join(entry.name for entry in inside[:8]) or "nothing"
+        raise ValueError(f"{path}: expected files {prefix}*.parquet, it holds {names}")
+    return chosen
+
+
+def open_shard(path: pathlib.Path, columns: Sequence[str] = ()) -> Any:
+    """Opens a Parquet file.
+
+    Args:
+      path: of the file.
+      columns: that it must have.
+
+    Returns:
+      A `pyarrow.parquet.ParquetFile`, memory mapped.
+
+    Raises:
+      ValueError: it is no Parquet file, or lacks a column.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path, memory_map=True)
+    except (pyarrow.ArrowException, OSError) as error:
+        with path.open("rb") as raw:
+            pointer = raw.read(len(_POINTER)) == _POINTER
+        remedy = (
+            "this is a git-lfs pointer: run `git lfs pull` in its folder"
+            if pointer
+            else "download it again"
+        )
+        raise ValueError(f"{path}: not a Parquet file ({error}); {remedy}") from error
+    missing = [name for name in columns if name not in file.schema_arrow.names]
+    if missing:
+        raise ValueError(
+            f"{path}: no column {', '.join(map(repr, missing))}; "
+            f"it has {', '.join(file.schema_arrow.names)}"
+        )
+    return file
+
+
+def read_column(path: pathlib.Path, file: Any, group: int, columns: list[str]) -> Any:
+    """Reads columns of one row group: a `pyarrow.Table`.
+
+    Raises:
+      ValueError: the file is damaged there.
+    """
+    import pyarrow
+
+    try:
+        table = file.read_row_group(group, columns=columns, use_threads=False)
+        table.validate(full=True)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path}: row group {group} is damaged ({error}); download it again"
+        ) from error
+    return table
+
+
+class Cells(Sequence[Any]):
+    """One column of some files, cell by cell, in any order.
+
+    A cell is read with its whole row group, and row groups are kept up to
+    `CACHE_BYTES`: in shuffled order over more than that, each cell costs the reading
+    of a row group. Files of many images want small row groups or paths.
+    """
+
+    def __init__(self, shards: Sequence[pathlib.Path], column: str):
+        """Reads the files' footers.
+
+        Raises:
+          ValueError: a file is no Parquet file, or lacks the column.
+        """
+        self._shards, self._column = list(shards), column
+        self._starts: list[tuple[int, int, int]] = []  # first row, shard, row group
+        self._length = 0
+        for index, shard in enumerate(self._shards):
+            metadata = open_shard(shard, [column]).metadata
+            for group in range(metadata.num_row_groups):
+                if rows := metadata.row_group(group).num_rows:
+                    self._starts.append((self._length, index, group))
+                    self._length += rows
+        self._reset()
+
+    def _reset(self) -> None:
+        self._files: dict[int, Any] = {}
+        self._groups: collections.OrderedDict[int, Any] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("_files", "_groups", "_lock")
+        return {name: v for name, v in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < self._length:
+            raise IndexError(f"row {index} of {self._length}")
+        at = bisect.bisect(self._starts, index, key=lambda start: start[0]) - 1
+        with self._lock:
+            return self._group(at)[index - self._starts[at][0]].as_py()
+
+    def _group(self, at: int) -> Any:
+        if at in self._groups:
+            self._groups.move_to_end(at)
+            return self._groups[at]
+        _, shard, group = self._starts[at]
+        path = self._shards[shard]
+        if shard not in self._files:
+            self._files = {shard: open_shard(path)}  # one open file at a time
+        table = read_column(path, self._files[shard], group, [self._column])
+        while self._groups and self._held() + table.nbytes > CACHE_BYTES:
+            self._groups.popitem(last=False)
+        self._groups[at] = table.column(0)
+        return self._groups[at]
+
+    def _held(self) -> int:
+        return sum(column.nbytes for column in self._groups.values())

@@ -1,0 +1,121 @@
+"""Predicts with this folder alone; nothing of rahf is imported.
+
+    pip install "jax>=0.10" numpy pillow safetensors sentencepiece
+    python predict.py "a red cat" cat.png
+
+`python -m rahf.bin.export --format=stablehlo` put this file here, as an example of how
+the program beside it is called: read `Folder.tokenize` before you write your own.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+import jax
+import numpy as np
+import sentencepiece
+from jax import export
+from PIL import Image, ImageOps
+from safetensors.numpy import load_file
+
+EOS_ID = 1
+WORD = re.compile(r'[^,.?!":; ]+')
+
+
+class Folder:
+    """The program, its parameters and its vocabulary."""
+
+    def __init__(self, folder):
+        folder = pathlib.Path(folder)
+        program = (folder / "program.stablehlo").read_bytes()
+        self._program = export.deserialize(bytearray(program))
+        self._params = jax.device_put(load_file(folder / "model.safetensors"))
+        model = (folder / "vocabulary.model").read_bytes()
+        config = json.loads((folder / "config.json").read_text())
+        self._words_only = config["input"].get("prompts", "whole") == "words"
+        # A text that starts at the beginning of a word, and one that goes on in the
+        # middle: the second has the option add_dummy_prefix=false appended.
+        self._start = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._inside = sentencepiece.SentencePieceProcessor(
+            model_proto=model + b"\x1a\x02\x18\x00"
+        )
+        # Two arguments, parameters and batch; the shapes of the second, by name.
+        _, self.shapes = self._program.in_tree.unflatten(self._program.in_avals)[0]
+
+    def tokenize(self, prompt):
+        """Text -> ids, and for each id 1 where it ends a word.
+
+        The prompt is cut at spaces and, between them, after every word; the parts
+        are tokenised one by one, so no piece reaches over the end of a word.
+        """
+        if self._words_only:  # the model was trained without punctuation
+            prompt = " ".join(WORD.findall(prompt))
+        ids, ends = [], []
+        for chunk in prompt.split(" "):
+            done = 0
+            places = [match.end() for match in WORD.finditer(chunk)]
+            if not places or places[-1] < len(chunk):
+                places.append(-1)  # the rest: punctuation behind the last word
+            for end in places:
+                text = chunk[done:] if end < 0 else chunk[done:end]
+                if not text:
+                    continue
+                pieces = (self._inside if done else self._start).encode(text)
+                pieces = pieces or ([2] if end > 0 else [])  # 2 is "unknown"
+                ids += pieces
+                ends += [0] * (len(pieces) - 1) + [int(end > 0)] if pieces else []
+                done = end
+        return ids, ends
+
+    def predict(self, images, prompts):
+        """Paths and their prompts -> {target: array}, a row for each image.
+
+        Heatmaps are float32[B, S, S] in [0, 1], scores float32[B] in [0, 1], and
+        misaligned words float32[B, T]: at the end of each word its probability.
+        """
+        size, side = self.shapes["image"].shape[:2]
+        if not 0 < len(images) <= size:
+            raise ValueError(f"the program takes 1 to {size} images, not {len(images)}")
+        batch = {name: np.zeros(x.shape, x.dtype) for name, x in self.shapes.items()}
+        for row, (path, prompt) in enumerate(zip(images, prompts, strict=True)):
+            with Image.open(path) as image:
+                image = ImageOps.exif_transpose(image).convert("RGB")
+                image = image.resize((side, side), Image.Resampling.BILINEAR)
+            batch["image"][row] = np.asarray(image)
+            ids, ends = self.tokenize(prompt)
+            for name, values in (("inputs", ids), ("prompt", ids), ("word_ends", ends)):
+                values = values[: self.shapes[name].shape[1] - 1]
+                batch[name][row, : len(values)] = values
+                batch[name][row, len(values)] = 0 if name == "word_ends" else EOS_ID
+        outputs = jax.device_get(self._program.call(self._params, batch))
+        return {name: value[: len(images)] for name, value in outputs.items()}
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    prompt, image = sys.argv[1:]
+    folder = Folder(pathlib.Path(__file__).parent)
+    outputs = folder.predict([image], [prompt])
+    _, ends = folder.tokenize(prompt)
+    answer = {}
+    for name, value in outputs.items():
+        if value.ndim == 1:
+            answer[name] = round(float(value[0]), 4)
+        elif value.ndim == 2:
+            at = [i for i, end in enumerate(ends[: value.shape[1] - 1]) if end]
+            chances = value[0][at].tolist()
+            texts = WORD.findall(prompt)
+            answer[name] = [[w, round(p, 4)] for w, p in zip(texts, chances)]
+        else:
+            place = np.unravel_index(value[0].argmax(), value[0].shape)
+            answer[name] = {
+                "highest": round(float(value[0].max()), 4),
+                "at": [int(i) for i in place],
+            }
+    print(json.dumps(answer, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What turns an image into the ViT's patch tokens.
+
+Shapes: B batch, S image side, P patch side, G = S / P grid side, D width.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+
+from rahf.models.partitioning import named
+from rahf.models.vit_init import whitened_patches
+
+_ZEROS = nn.initializers.zeros_init()
+_HE = named(nn.initializers.he_normal(), None, None, "conv_in", "conv_out")
+
+
+def patch_stem(width: int, patch_size: int, dtype: Any, name: str) -> nn.Conv:
+    """One linear map of each patch, AugReg's: [B, S, S, 3] -> [B, G, G, D]."""
+    side = (patch_size, patch_size)
+    return nn.Conv(
+        width,
+        side,
+        strides=side,
+        padding="VALID",
+        dtype=dtype,
+        kernel_init=named(whitened_patches, None, None, None, "embed"),
+        bias_init=named(_ZEROS, "embed"),
+        name=name,
+    )
+
+
+class ConvolutionStem(nn.Module):
+    """3x3 convolutions that halve the image until a pixel is a patch.
+
+    Xiao et al., "Early Convolutions Help Transformers See Better" (2021); the residual
+    convolutions between the first and the last halving are ours. A token knows what
+    lies over the edge of its patch, and what is broken looks broken wherever it
+    stands, so a model without pre-trained weights learns from far fewer images
+    (docs/results.md). Published checkpoints have nothing for it.
+
+    Call: dtype[B, S, S, 3] -> dtype[B, G, G, D].
+    """
+
+    width: int
+    patch_size: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        halvings = self.patch_size.bit_length() - 1
+        if 2**halvings != self.patch_size:
+            raise ValueError(
+                f"config.model.vit.stem='convolutions' halves the image: "
+                f"config.model.vit.patch_size={self.patch_size} must be a power of 2"
+            )
+        for i in range(halvings):
+            # D / 4, D / 2, D, D for patches of 16.
+            width = max(self.width >> max(halvings - 2 - i, 0), 8)
+            x = self._convolve(x, width, 2, f"{i}")
+            if 0 < i < halvings - 1:
+                x = x + self._convolve(x, width, 1, f"{i}_residual")
+        return nn.Dense(
+            self.width,
+            dtype=self.dtype,
+            kernel_init=named(nn.initializers.lecun_normal(), None, "embed"),
+            bias_init=named(_ZEROS, "embed"),
+            name="out",
+        )(x)
+
+    def _convolve(self, x, width: int, stride: int, name: str):
+        x = nn.Conv(
+            width,
+            (3, 3),
+            strides=(stride, stride),
+            dtype=self.dtype,
+            kernel_init=_HE,
+            name=f"conv_{name}",
+        )(x)
+        norm = nn.LayerNorm(
+            epsilon=1e-6,
+            dtype=self.dtype,
+            scale_init=named(nn.initializers.ones_init(), "norm"),
+            bias_init=named(_ZEROS, "norm"),
+            name=f"norm_{name}",
+        )
+        return nn.relu(norm(x))
+
+
+STEMS = {"patch": patch_stem, "convolutions": ConvolutionStem}

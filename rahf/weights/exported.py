@@ -1,0 +1,61 @@
+"""The folder that a model travels in: parameters in safetensors beside their config.
+
+model.safetensors   float32 arrays by path, "t5/encoder/encoder_norm/scale"
+config.json         the training config
+vocabulary.model    the SentencePiece model
+README.md           the model card
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+from flax import traverse_util
+from safetensors.numpy import save_file
+
+PARAMS_FILE = "model.safetensors"
+
+
+def flatten(params) -> dict[str, Any]:
+    """A tree of parameters -> {"t5/encoder/...": array}, by the order of the names."""
+    return dict(sorted(traverse_util.flatten_dict(params, sep="/").items()))
+
+
+def write_params(path: str | os.PathLike, params: Mapping[str, Any], step: int) -> None:
+    """Writes flat parameters and the step they are from."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in params.items()}
+    # "format" is what other readers of safetensors look for.
+    save_file(arrays, path, {"format": "np", "library": "rahf", "step": str(step)})
+
+
+def is_exported(folder: str | os.PathLike) -> bool:
+    """Whether a folder holds parameters in this form."""
+    return (pathlib.Path(folder) / PARAMS_FILE).is_file()
+
+
+def read_params(folder: str | os.PathLike) -> tuple[Any, int]:
+    """Reads the parameters as a tree of numpy arrays, and their step.
+
+    Raises:
+      ValueError: the file is cut, is not safetensors or not one of rahf's.
+    """
+    path = pathlib.Path(folder) / PARAMS_FILE
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            if about.get("library") != "rahf" or not about.get("step", "").isdigit():
+                raise ValueError(
+                    f"{path} was not written by rahf.bin.export: its metadata is "
+                    f"{about}; weights from elsewhere come in by "
+                    f"rahf.bin.import_weights"
+                )
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{path} cannot be read ({path.stat().st_size} bytes; a git-lfs pointer or "
+            f"a cut download?): {error}"
+        ) from error
+    return traverse_util.unflatten_dict(flat, sep="/"), int(about["step"])

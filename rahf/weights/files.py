@@ -1,0 +1,50 @@
+"""Bytes of a local or remote file: gs:// and s3:// through tensorstore."""
+
+import os
+from typing import Any
+
+import tensorstore as ts
+
+
+def kvstore(path: str | os.PathLike) -> Any:
+    """What tensorstore calls a folder or file: a spec, or the URL itself."""
+    path = os.fspath(path)
+    if "://" in path:
+        return path.rstrip("/")
+    return {"driver": "file", "path": os.path.abspath(path)}
+
+
+def join(path: str | os.PathLike, name: str) -> str:
+    return f"{os.fspath(path).rstrip('/')}/{name}"
+
+
+def exists(path: str | os.PathLike) -> bool:
+    """Whether there is such a file, or a folder on a local disk."""
+    path = os.fspath(path)
+    return os.path.exists(path) if "://" not in path else _read(path) is not None
+
+
+def read(path: str | os.PathLike) -> bytes:
+    """Reads a whole file.
+
+    Raises:
+      ValueError: it is not there, or may not be read.
+    """
+    data = _read(path)
+    if data is None:
+        raise ValueError(f"{os.fspath(path)}: there is no such file")
+    return data
+
+
+def _read(path: str | os.PathLike) -> bytes | None:
+    folder, _, name = os.fspath(path).rpartition("/")
+    store = kvstore(folder or ".")
+    if isinstance(store, dict):
+        store = store | {"path": store["path"].rstrip("/") + "/"}
+    else:
+        store += "/"
+    try:
+        result = ts.KvStore.open(store).result().read(name).result()
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} cannot be read: {error}") from error
+    return None if result.state == "missing" else result.value

@@ -1,0 +1,138 @@
+"""ViT and T5 of Hugging Face, and the first author's release, which is made of both.
+
+Read from safetensors, sharded files included, or a state dict; the names are those of
+`rahf.weights.export_layout`. Neither transformers nor PyTorch is needed.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import ml_dtypes
+import numpy as np
+from etils import epath
+from safetensors import SafetensorError, deserialize
+
+from rahf.weights import export_layout, state_dict
+from rahf.weights.export_layout import LINEAR, SAME, Row
+
+Arrays = dict[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,  # positions that some files keep beside the parameters
+}
+#: What may stand before the names of a model that is part of a larger one.
+_PREFIXES = {"vit": "vit.", "t5": "transformer."}
+
+
+def is_checkpoint(path: str | os.PathLike) -> bool:
+    """Whether it is a safetensors file, or a folder or index of some."""
+    path = epath.Path(path)
+    if path.name.endswith((".safetensors", ".safetensors.index.json")):
+        return True
+    return (path / _INDEX).exists() or (path / _SINGLE).exists()
+
+
+def read(path: str | os.PathLike, part: str, wanted: Shapes) -> Arrays:
+    """Reads `google/vit-*`, `t5-*`, `google/t5-v1_1-*` or `google/flan-t5-*`.
+
+    Args:
+      path: a folder of the hub, a `.safetensors` file, or the index of sharded ones.
+      part: "vit" or "t5".
+      wanted: shapes of the model's parameters; they say how many heads there are.
+
+    Returns:
+      Flat tensors under this project's names; what has none keeps its own.
+
+    Raises:
+      ValueError: a file is missing or damaged.
+    """
+    state = read_safetensors(path)
+    prefix = _PREFIXES[part]
+    state = {f"{part}.{name.removeprefix(prefix)}": x for name, x in state.items()}
+    return _to_ours(
+        state, {k: v for k, v in wanted.items() if k.startswith(f"{part}/")}
+    )
+
+
+def read_release(path: str | os.PathLike, wanted: Shapes) -> Arrays:
+    """Reads the first author's `.pt`; else as `read`, for the whole model."""
+    return _to_ours(state_dict.read(path), wanted)
+
+
+def read_safetensors(path: str | os.PathLike) -> Arrays:
+    """Reads every tensor of a folder, an index or a file."""
+    path = epath.Path(path)
+    if path.is_dir():
+        path = path / (_INDEX if (path / _INDEX).exists() else _SINGLE)
+    if not path.name.endswith(".json"):
+        return _read_file(path)
+    try:
+        places = json.loads(path.read_text())["weight_map"]
+        files = sorted(set(places.values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is no index of safetensors: {error!r}") from error
+    arrays: Arrays = {}
+    for file in files:
+        if os.path.basename(file) != file:
+            raise ValueError(f"{path} names {file!r}, which is not beside it")
+        arrays |= _read_file(path.parent / file)
+    if lost := sorted(places.keys() - arrays.keys()):
+        raise ValueError(
+            f"{path} lists {len(lost)} tensors that its files lack, {lost[0]} among "
+            "them; download it again"
+        )
+    return arrays
+
+
+def _read_file(path: epath.Path) -> Arrays:
+    try:
+        tensors = deserialize(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); a git-lfs pointer or a "
+            "cut download?"
+        ) from error
+    arrays = {}
+    for name, tensor in tensors:
+        if tensor["dtype"] not in _DTYPES:
+            raise ValueError(
+                f"{path}: tensor {name} is {tensor['dtype']}; expected one of "
+                f"{', '.join(_DTYPES)} (a quantised model cannot be read)"
+            )
+        data = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
+        arrays[name] = data.reshape(tensor["shape"])
+    return arrays
+
+
+def _to_ours(state: Mapping[str, np.ndarray], wanted: Shapes) -> Arrays:
+    rows = export_layout.make_rows(wanted)
+    found, used = {}, set()
+    for row in rows:
+        used.update(row.theirs)
+        for name in row.theirs:  # tied tables may be stored under any of their names
+            if name in state:
+                found[row.ours] = _turn(row, np.asarray(state[name]), wanted[row.ours])
+                break
+    return found | {name: x for name, x in state.items() if name not in used}
+
+
+def _turn(row: Row, value: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Turns the axes, and leaves an array of another size for the report to show."""
+    if row.turn is SAME:
+        return value
+    if row.turn is LINEAR:
+        return value.T
+    try:
+        return row.turn.back(value, tuple(shape))
+    except ValueError:
+        return value

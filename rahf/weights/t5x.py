@@ -1,0 +1,205 @@
+"""T5 as T5X saves it: the legacy layout and Orbax, unrolled and scanned layers.
+
+The legacy layout is a msgpack file `checkpoint`, whose leaves are arrays or the specs
+of arrays, and beside it a zarr folder for each of the latter, named by its dotted path
+(`target.encoder.layers_0.mlp.wi.kernel`). The folders are opened by that name, since
+the specs differ between versions and hold paths of the machine they were made on.
+
+D is T5's width, H and K heads and their width, L layers.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import msgpack
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
+from flax import serialization
+
+from rahf.weights import files, matching
+
+Arrays = dict[str, np.ndarray]
+
+_LEGACY_FILE = "checkpoint"
+#: One of them is in the folder of an Orbax checkpoint.
+_ORBAX_FILES = ("_METADATA", "manifest.ocdbt", "_CHECKPOINT_METADATA")
+#: The same in every layer that T5X's older networks share between layers.
+_BIAS = "relpos_bias/rel_embedding"
+
+
+def is_checkpoint(path: str | os.PathLike) -> bool:
+    """Whether a folder holds a checkpoint of either layout."""
+    return bool(_orbax_folder(path) or files.exists(files.join(path, _LEGACY_FILE)))
+
+
+def _orbax_folder(path: str | os.PathLike) -> str:
+    """Where Orbax wrote the tree: the step's folder or the item in it; "" = nowhere."""
+    for folder in (files.join(path, "state"), os.fspath(path)):
+        if any(files.exists(files.join(folder, name)) for name in _ORBAX_FILES):
+            return folder
+    return ""
+
+
+def read(path: str | os.PathLike) -> Arrays:
+    """Reads the parameters of a T5X checkpoint under this project's names.
+
+    Args:
+      path: a folder `checkpoint_<step>`, local, gs:// or s3://.
+
+    Returns:
+      Flat parameters, {"t5/encoder/layers_0/attention/query/kernel": float32[D, H * K]}.
+
+    Raises:
+      ValueError: it is no such checkpoint, a part is missing or damaged, or its
+        layers have position biases of their own.
+    """
+    folder = _orbax_folder(path)
+    flat = _read_orbax(folder) if folder else _read_legacy(path)
+    return {f"t5/{name}": value for name, value in unroll(flat, path).items()}
+
+
+def _read_legacy(path: str | os.PathLike) -> Arrays:
+    data = files.read(files.join(path, _LEGACY_FILE))
+    try:
+        tree: Any = serialization.msgpack_restore(data)
+        target = tree.get("optimizer", tree)["target"]
+        version = int(tree.get("version", 0))
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        msgpack.UnpackException,
+    ) as error:
+        raise _damaged(path, error) from error
+    flat: dict[str, Any] = _leaves(target)
+    pending = {
+        name: ts.open(
+            {"driver": "zarr", "kvstore": _array_store(path, name)}, read=True
+        )
+        for name, leaf in flat.items()
+        if isinstance(leaf, dict)
+    }
+    arrays = {name: leaf for name, leaf in flat.items() if name not in pending}
+    for name, opened in pending.items():
+        try:
+            arrays[name] = opened.result().read().result()
+        except ValueError as error:
+            raise _damaged(path, f"array {name}: {error}") from error
+    return {name: _decode(np.asarray(x), version) for name, x in arrays.items()}
+
+
+def _array_store(path: str | os.PathLike, name: str) -> Any:
+    return files.kvstore(files.join(path, f"target.{name.replace('/', '.')}"))
+
+
+def _decode(value: np.ndarray, version: int) -> np.ndarray:
+    """Before version 3 bfloat16 was written as the uint16 of its bits."""
+    if version < 3 and value.dtype == np.uint16:
+        value = value.view(ml_dtypes.bfloat16)
+    return value.astype(np.float32)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens a tree whose leaves are arrays or specs, dicts with a "driver"."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict) and "driver" not in value:
+            flat |= _leaves(value, f"{prefix}{name}/")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _damaged(path: str | os.PathLike, why: object) -> ValueError:
+    return ValueError(
+        f"{os.fspath(path)} is not a whole T5X checkpoint ({why}); expected a folder "
+        f"checkpoint_<step> with {_LEGACY_FILE!r} in msgpack and a folder "
+        "target.<name> for each array, or one that Orbax wrote"
+    )
+
+
+def _read_orbax(path: str | os.PathLike) -> Arrays:
+    folder = epath.Path(path)
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            found = checkpointer.metadata(folder.resolve()).item_metadata
+            parents, target = _find_target(dict(found))
+            wanted = target
+            for name in reversed(parents):
+                wanted = {name: wanted}
+            restored = checkpointer.restore(
+                folder.resolve(),
+                args=ocp.args.PyTreeRestore(
+                    wanted,
+                    restore_args=_as_numpy(wanted),
+                    partial_restore=True,
+                ),
+            )
+    except (KeyError, TypeError, AttributeError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    for name in parents:
+        restored = restored[name]
+    return {name: _decode(x, 3) for name, x in matching.flatten(restored).items()}
+
+
+def _as_numpy(tree):
+    if isinstance(tree, Mapping):
+        return {name: _as_numpy(value) for name, value in tree.items()}
+    return ocp.RestoreArgs(restore_type=np.ndarray)
+
+
+def _find_target(tree: Mapping[str, Any]) -> tuple[list[str], Mapping[str, Any]]:
+    """Goes down to where `token_embedder` is: the parameters of T5."""
+    if "token_embedder" in tree:
+        return [], tree
+    for name in ("optimizer", "target", "params"):
+        if isinstance(tree.get(name), Mapping):
+            parents, target = _find_target(tree[name])
+            return [name, *parents], target
+    raise KeyError(f"no T5 under target or params, but {', '.join(tree)}")
+
+
+def unroll(flat: Mapping[str, np.ndarray], path: str | os.PathLike = "") -> Arrays:
+    """Brings every T5X layout to that of `examples/t5`, this project's.
+
+    Scanned layers (`encoder/encoder/...`, stacked along axis 1) become layers_0,
+    layers_1, ...; heads lose the axis of their own; a position bias that every layer
+    has a copy of becomes the stack's one.
+
+    Raises:
+      ValueError: the position biases of the layers differ.
+    """
+    unrolled: Arrays = {}
+    for name, value in flat.items():
+        if scanned := re.fullmatch(r"(encoder|decoder)/\1/(.+)", name):
+            stack, inner = scanned.groups()
+            for layer in range(value.shape[1]):
+                unrolled[f"{stack}/layers_{layer}/{inner}"] = value[:, layer]
+        else:
+            unrolled[name] = value
+    joined: Arrays = {}
+    for name, value in unrolled.items():
+        if shared := re.fullmatch(rf"(\w+)/layers_\d+/({_BIAS})", name):
+            name = "/".join(shared.groups())
+            if name in joined and not np.array_equal(joined[name], value):
+                raise ValueError(
+                    f"{os.fspath(path)}: every layer has a {_BIAS} of its own, and they "
+                    "differ; T5 1.0 and 1.1 share one between the layers of a stack "
+                    "(is this umT5?)"
+                )
+        joined[name] = _join_heads(name, value)
+    return joined
+
+
+def _join_heads(name: str, value: np.ndarray) -> np.ndarray:
+    """[D, H, K] -> [D, H * K], and for the way out [H, K, D] -> [H * K, D]."""
+    if value.ndim != 3:
+        return value
+    last = value.shape[-1]
+    return value.reshape(-1, last) if "/out/" in name else value.reshape(len(value), -1)

@@ -1,0 +1,27 @@
+"""Registers the tasks of consolidated ratings with seqio: the same as without it.
+
+Tasks: consolidated_<target> for each of the seven targets (augmented prompt),
+consolidated_multihead (all seven in every example), consolidated_captioning.
+Mixtures in equal parts: consolidated_seven, consolidated_seven_captioning,
+consolidated_multihead_captioning. config.input.consolidated.data_dir says where the
+dataset is.
+"""
+
+import seqio
+
+from rahf.data import procedural, seqio_tasks
+from rahf.data.consolidated import consolidated_records
+from rahf.data.ratings import SPLITS
+
+for _task in procedural.TASKS.values():
+    if _task.records is consolidated_records:
+        seqio_tasks.add_task(
+            _task.name,
+            _task.targets,
+            _task.records,
+            dict.fromkeys(SPLITS, 0),  # how many there are is asked of the dataset
+            augment=_task.augment,
+        )
+for _mixture, _names in procedural.MIXTURES.items():
+    if _mixture.startswith("consolidated_"):
+        seqio.MixtureRegistry.add(_mixture, list(_names), default_rate=1.0)

@@ -1,0 +1,223 @@
+"""T5X checkpoints, written here as T5X writes them, in every layout and version."""
+
+import asyncio
+import json
+
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import tensorstore as ts
+from flax import serialization
+
+from rahf.weights import files, matching, t5x
+
+LAYERS, WIDTH, HEADS, HEAD, MLP, VOCABULARY = 2, 8, 2, 3, 12, 20
+
+
+def _tree(gated, seed=0):
+    """Parameters of a small T5 in the layout of examples/t5, flat."""
+    rng = np.random.default_rng(seed)
+    flat = {}
+
+    def add(name, *shape):
+        flat[name] = rng.standard_normal(shape).astype(np.float32)
+
+    def attention(name):
+        for part in ("query", "key", "value"):
+            add(f"{name}/{part}/kernel", WIDTH, HEADS * HEAD)
+        add(f"{name}/out/kernel", HEADS * HEAD, WIDTH)
+
+    add("token_embedder/embedding", VOCABULARY, WIDTH)
+    for stack, parts in (
+        ("encoder", ("attention",)),
+        ("decoder", ("self_attention", "encoder_decoder_attention")),
+    ):
+        add(f"{stack}/relpos_bias/rel_embedding", HEADS, 32)
+        add(f"{stack}/{stack}_norm/scale", WIDTH)
+        for i in range(LAYERS):
+            layer = f"{stack}/layers_{i}"
+            for part in parts:
+                attention(f"{layer}/{part}")
+                norm = part.replace("encoder_decoder", "cross")
+                add(f"{layer}/pre_{norm}_layer_norm/scale", WIDTH)
+            for wide in ("wi_0", "wi_1") if gated else ("wi",):
+                add(f"{layer}/mlp/{wide}/kernel", WIDTH, MLP)
+            add(f"{layer}/mlp/wo/kernel", MLP, WIDTH)
+            add(f"{layer}/pre_mlp_layer_norm/scale", WIDTH)
+    if gated:
+        add("decoder/logits_dense/kernel", WIDTH, VOCABULARY)
+    return flat
+
+
+def _scanned(flat):
+    """The layout of scalable_t5 with scan_layers: heads apart, layers on axis 1."""
+    out = {}
+    for stack in ("encoder", "decoder"):
+        bias = flat[f"{stack}/relpos_bias/rel_embedding"]
+        stacked = {"relpos_bias/rel_embedding": [bias] * LAYERS}
+        for i in range(LAYERS):
+            prefix = f"{stack}/layers_{i}/"
+            for name, value in flat.items():
+                if name.startswith(prefix):
+                    if "attention/" in name:
+                        value = value.reshape(
+                            (HEADS, HEAD, WIDTH)
+                            if "/out/" in name
+                            else (WIDTH, HEADS, HEAD)
+                        )
+                    stacked.setdefault(name.removeprefix(prefix), []).append(value)
+        for name, values in stacked.items():
+            out[f"{stack}/{stack}/{name}"] = np.stack(values, axis=1)
+    return out | {
+        name: value
+        for name, value in flat.items()
+        if "/layers_" not in name and "relpos_bias" not in name
+    }
+
+
+def _write_legacy(folder, flat, version, inline=()):
+    """Writes `checkpoint` in msgpack, and zarr folders with gzip beside it."""
+    folder.mkdir()
+    target = {}
+    for name, value in flat.items():
+        if name in inline:
+            target[name] = value
+            continue
+        path = f"target.{name.replace('/', '.')}"
+        value = value.view(np.uint16) if version < 3 and value.itemsize == 2 else value
+        spec = {
+            "driver": "zarr",
+            "kvstore": {"driver": "file", "path": str(folder / path)},
+            "metadata": {
+                "chunks": [max(1, -(-size // 2)) for size in value.shape],
+                "compressor": {"id": "gzip"},
+                "shape": list(value.shape),
+            },
+        }
+        array = ts.open(
+            spec, create=True, dtype=ts.dtype(value.dtype), open=True
+        ).result()
+        array.write(value).result()
+        # As it stands in published files: a path of another machine.
+        spec["kvstore"] = {"driver": "gfile", "path": f"/somewhere/else/{path}"}
+        target[name] = spec
+    optimizer = {
+        "target": matching.unflatten(target),
+        "state": {"step": np.int32(7), "param_states": {}},
+    }
+    tree = {"version": version, "optimizer": optimizer}
+    (folder / "checkpoint").write_bytes(serialization.msgpack_serialize(tree))
+
+
+def _check(found, flat):
+    assert found.keys() == {f"t5/{name}" for name in flat}
+    for name, value in flat.items():
+        got = found[f"t5/{name}"]
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, value.astype(np.float32), err_msg=name)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("layout", ["unrolled", "scanned"])
+def test_legacy(tmp_path, gated, layout):
+    flat = _tree(gated)
+    stored = _scanned(flat) if layout == "scanned" else flat
+    inline = [name for name in stored if name.endswith("norm/scale")]
+    _write_legacy(tmp_path / "checkpoint_7", stored, 3, inline)
+    assert t5x.is_checkpoint(tmp_path / "checkpoint_7")
+    _check(t5x.read(tmp_path / "checkpoint_7"), flat)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_bfloat16_of_both_versions(tmp_path, version):
+    flat = {
+        name: value.astype(ml_dtypes.bfloat16) for name, value in _tree(False).items()
+    }
+    inline = ["encoder/encoder_norm/scale"]
+    stored = dict(flat)
+    if version == 2:  # the bits of what stands in the msgpack file, too
+        stored[inline[0]] = stored[inline[0]].view(np.uint16)
+    _write_legacy(tmp_path / "c", stored, version, inline)
+    on_disk = json.loads(
+        (tmp_path / "c" / "target.encoder.layers_0.mlp.wi.kernel/.zarray").read_text()
+    )
+    assert on_disk["dtype"] == ("<u2" if version == 2 else "bfloat16")
+    _check(t5x.read(tmp_path / "c"), flat)
+
+
+@pytest.mark.parametrize("where", ["target", "params", "target/params"])
+def test_orbax(tmp_path, where):
+    flat = _tree(True)
+    tree = matching.unflatten(flat)
+    for name in reversed(where.split("/")):
+        tree = {name: tree}
+    folder = tmp_path / "checkpoint_7" / "state"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(folder, tree | {"state": {"step": np.int32(7)}})
+    assert t5x.is_checkpoint(folder)
+    _check(t5x.read(folder), flat)
+    _check(t5x.read(folder.parent), flat)
+
+
+def test_biases_that_differ_between_layers_are_refused():
+    flat = _scanned(_tree(False))
+    name = "encoder/encoder/relpos_bias/rel_embedding"
+    flat[name] = flat[name] + np.arange(LAYERS)[None, :, None]
+    with pytest.raises(ValueError, match="every layer has a relpos_bias.*they differ"):
+        t5x.unroll(flat)
+
+
+def test_damage_is_told(tmp_path):
+    flat = _tree(False)
+    _write_legacy(tmp_path / "c", flat, 3)
+    (tmp_path / "c" / "target.encoder.encoder_norm.scale" / ".zarray").unlink()
+    with pytest.raises(ValueError, match="array encoder/encoder_norm/scale"):
+        t5x.read(tmp_path / "c")
+    for content in (b"", b"\xc1nothing", serialization.msgpack_serialize({"a": 1})):
+        (tmp_path / "c" / "checkpoint").write_bytes(content)
+        with pytest.raises(ValueError, match="is not a whole T5X checkpoint"):
+            t5x.read(tmp_path / "c")
+    with pytest.raises(ValueError, match="there is no such file"):
+        t5x.read(tmp_path)
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "_METADATA").write_text("{}")
+    with pytest.raises(ValueError, match="is not a whole T5X checkpoint"):
+        t5x.read(tmp_path / "o")
+
+
+def test_a_bucket_is_read_through_tensorstore(tmp_path, monkeypatch):
+    """A server that answers as Google Cloud Storage does, on this machine."""
+    flat = _tree(False)
+    _write_legacy(tmp_path / "c", flat, 3)
+    asked = []
+
+    async def answer(reader, writer):
+        request = (await reader.readline()).decode().split(" ")[1]
+        while (await reader.readline()).strip():
+            pass
+        asked.append(request)
+        # /storage/v1/b/<bucket>/o/<object>?alt=media
+        name = request.partition("/o/")[2].partition("?")[0].replace("%2F", "/")
+        path = tmp_path / name
+        body = path.read_bytes() if path.is_file() else b""
+        status = "200 OK" if path.is_file() else "404 Not Found"
+        writer.write(
+            f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n"
+            f"x-goog-generation: 1\r\nConnection: close\r\n\r\n".encode()
+            + body
+        )
+        await writer.drain()
+        writer.close()
+
+    async def serve():
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("GCE_METADATA_ROOT", "127.0.0.1:1")
+        async with server:
+            return await asyncio.to_thread(t5x.read, "gs://bucket/c")
+
+    _check(asyncio.run(serve()), flat)
+    assert any("target.decoder.decoder_norm.scale" in request for request in asked)
+    assert files.kvstore("gs://bucket/c/") == "gs://bucket/c"
