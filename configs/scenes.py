@@ -71,6 +71,9 @@ def get_config(arg: str = ""):
     m.dropout = 0.0
     m.remat = False
     m.decoder_attends = "prompt"  # or "all"
+    # How much the image shows each piece of the prompt, compared before T5 reads both:
+    # models that start from published weights do without.
+    m.word_evidence = True
     m.decoding = "constrained"  # words are marked in the prompt; or "free", greedy
     m.vit = ml_collections.ConfigDict()
     m.vit.patch_size = 16

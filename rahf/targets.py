@@ -17,6 +17,7 @@ class Kind(enum.Enum):
     SCORE = "score"  # float32 in [0, 1], higher is better
     WORDS = "words"  # the prompt, each misaligned word followed by a suffix
     CAPTION = "caption"  # free text; pre-training only
+    PIECES = "pieces"  # which pieces of text a caption has; pre-training only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,5 +160,14 @@ register(
         field="prompt",
         prompt="<output> CAPTION </output> ",
         meaning="the text that goes with the image (pre-training)",
+    )
+)
+register(
+    Target(
+        name="shown_words",
+        kind=Kind.PIECES,
+        field="prompt",
+        prompt="<output> CAPTION </output> ",
+        meaning="which pieces of text go with the image, in no order (pre-training)",
     )
 )

@@ -1,8 +1,9 @@
 """Registers the scenes tasks with seqio: the same as `rahf.data.procedural` has.
 
 Tasks: scenes_<target> for each of the seven targets (augmented prompt),
-scenes_multihead (all seven in every example), scenes_captioning (image -> prompt).
-Mixtures in equal parts: scenes_seven, scenes_seven_captioning.
+scenes_multihead (all seven in every example); scenes_captioning (image -> prompt) and
+scenes_shown_words (image -> which pieces its prompt has), of scenes that show their
+prompts. Mixtures in equal parts: scenes_seven, scenes_seven_captioning.
 """
 
 import seqio
@@ -11,7 +12,7 @@ from rahf.data import procedural, seqio_tasks
 from rahf.data.scenes import SPLITS
 
 for _task in procedural.TASKS.values():
-    if _task.records is procedural.scenes_records:
+    if _task.records in (procedural.scenes_records, procedural.faithful_records):
         seqio_tasks.add_task(
             _task.name, _task.targets, _task.records, SPLITS, augment=_task.augment
         )

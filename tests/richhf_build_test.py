@@ -19,6 +19,13 @@ from tests import richhf_files as files
 # What is wrong with which record of the train split.
 LACKS = (files.uid("train", 2),)
 
+# What stands in place of a file that git-lfs has not fetched.
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:3ab17365e49aeaa8d8c32e5317161be28092c83111a8d8eb0d2658895fab2d33\n"
+    "size 150710286\n"
+)
+
 
 def spoil(split, index, features):
     if split != "train":
@@ -180,24 +187,23 @@ def test_beam_makes_the_same_records(published, tmp_path):
     source = tfds.data_source("rich_hf_18k", data_dir=tmp_path, split="test")
     for example in source:
         check(example, "test", int(example["uid"][4:6]))
+    shards = tmp_path / "pickapic"
+    shards.mkdir()
+    (shards / "train-0.parquet").write_text(POINTER)
+    with pytest.raises(SystemExit, match=r"train-0.parquet is a git-lfs pointer"):
+        run(published / "labels", shards, tmp_path, "--runner")
 
 
 def test_git_lfs_pointers(published, tmp_path):
-    pointer = (
-        "version https://git-lfs.github.com/spec/v1\n"
-        "oid sha256:3ab17365e49aeaa8d8c32e5317161be28092c83111a8d8eb0d2658895fab2d33\n"
-        "size 150710286\n"
-    )
     labels = shutil.copytree(published / "labels", tmp_path / "labels")
-    (labels / "train.tfrecord").write_text(pointer)
+    (labels / "train.tfrecord").write_text(POINTER)
     with pytest.raises(SystemExit, match="git-lfs pointer of 13. bytes.*lfs pull"):
         run(labels, published / "pickapic", tmp_path)
     shards = tmp_path / "pickapic"
     shards.mkdir()
-    (shards / "train-0.parquet").write_text(pointer)
-    for runner in ((), ("--runner",)):
-        with pytest.raises(SystemExit, match=r"train-0.parquet is a git-lfs pointer"):
-            run(published / "labels", shards, tmp_path, *runner)
+    (shards / "train-0.parquet").write_text(POINTER)
+    with pytest.raises(SystemExit, match=r"train-0.parquet is a git-lfs pointer"):
+        run(published / "labels", shards, tmp_path)
 
 
 def test_counts_are_verified(published, tmp_path):

@@ -55,7 +55,7 @@ class Converter:
         Returns:
           `image` uint8[B, S, S, 3]; `inputs` int32[B, L]; `prompt`, `word_ends`,
           `word_labels` int32[B, T]; `targets`, by name: HEATMAP float32[B, S, S],
-          SCORE float32[B], WORDS and CAPTION int32[B, T]; `weights`, by name:
+          SCORE float32[B], WORDS, CAPTION and PIECES int32[B, T]; `weights`, by name:
           float32[B], 1 where the example answers that target.
 
         Raises:
@@ -99,6 +99,7 @@ class Converter:
             Kind.SCORE: ((size,), np.float32),
             Kind.WORDS: ((size, length), np.int32),
             Kind.CAPTION: ((size, length), np.int32),
+            Kind.PIECES: ((size, length), np.int32),
         }
         rows = table.select(self.targets)
         return {

@@ -64,6 +64,18 @@ def scenes_records(split: str, options: Mapping[str, Any]) -> Scenes:
     )
 
 
+def faithful_records(split: str, options: Mapping[str, Any]) -> Scenes:
+    """Returns scenes that show their prompts, for captions; as `scenes_records`."""
+    scenes = scenes_records(split, options)
+    return Scenes(
+        split,
+        scenes.size,
+        difficulty=scenes.difficulty,
+        faithful=True,
+        num_examples=scenes.num_examples,
+    )
+
+
 class TrainInput:
     """An endless iterator of batches that resumes exactly."""
 
@@ -296,7 +308,7 @@ class _Asked:
         return self.make(self.augmentation(record, self.seed, int(index), epoch))
 
 
-register_dataset("scenes", scenes_records)
+register_dataset("scenes", scenes_records, faithful_records)
 register(Task("captions", ("caption",), captions.captions_records))
 for _name in rated_images.TARGETS:
     _records = functools.partial(rated_images.make_records, wanted=(_name,))

@@ -53,17 +53,20 @@ def register_mixture(name: str, tasks: Sequence[str]) -> None:
 
 
 def register_dataset(
-    dataset: str, records: Callable[[str, Mapping[str, Any]], Records]
+    dataset: str, records: MakeRecords, captions: MakeRecords | None = None
 ) -> None:
     """Adds the tasks and mixtures of a dataset that has all seven kinds of feedback.
 
     Args:
       dataset: what their names begin with.
       records: as a `Task` has them.
+      captions: the same, of images that show their prompts, for what learns from
+        captions; default `records`, whose images need not.
     """
-    for name in (*table.FEEDBACK, "caption"):
-        task = "captioning" if name == "caption" else name
-        register(Task(f"{dataset}_{task}", (name,), records))
+    for name in table.FEEDBACK:
+        register(Task(f"{dataset}_{name}", (name,), records))
+    register(Task(f"{dataset}_captioning", ("caption",), captions or records))
+    register(Task(f"{dataset}_shown_words", ("shown_words",), captions or records))
     seven = tuple(f"{dataset}_{name}" for name in table.FEEDBACK)
     multihead, captioning = f"{dataset}_multihead", f"{dataset}_captioning"
     register(Task(multihead, table.FEEDBACK, records, augment=False))

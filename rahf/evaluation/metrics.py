@@ -6,6 +6,7 @@ from rahf import targets
 from rahf.evaluation.accumulator import Accumulator
 from rahf.evaluation.caption_metrics import CaptionMetrics
 from rahf.evaluation.heatmap_metrics import HeatmapMetrics
+from rahf.evaluation.pieces_metrics import PiecesMetrics
 from rahf.evaluation.score_metrics import ScoreMetrics
 from rahf.evaluation.word_metrics import WordMetrics
 
@@ -15,6 +16,7 @@ METRICS: dict[targets.Kind, type[Accumulator]] = {
     targets.Kind.SCORE: ScoreMetrics,
     targets.Kind.WORDS: WordMetrics,
     targets.Kind.CAPTION: CaptionMetrics,
+    targets.Kind.PIECES: PiecesMetrics,
 }
 
 #: The metrics to follow during training, the most telling first.
@@ -23,6 +25,7 @@ HEADLINES: dict[targets.Kind, tuple[str, ...]] = {
     targets.Kind.SCORE: ("plcc",),
     targets.Kind.WORDS: ("f1_micro",),
     targets.Kind.CAPTION: ("nll",),
+    targets.Kind.PIECES: ("average_precision_mean",),
 }
 
 
@@ -65,6 +68,9 @@ MEANINGS: dict[str, Meaning] = {
     "f1_mean": Meaning("F1 mean", "higher", "F1 per image, averaged"),
     "average_precision": Meaning(
         "AP", "higher", "area under precision over recall, words pooled"
+    ),
+    "average_precision_mean": Meaning(
+        "AP mean", "higher", "area under precision over recall per image, averaged"
     ),
     "nll": Meaning("NLL", "lower", "of the next piece of a caption, in nats"),
     "nll_unigram": Meaning(

@@ -26,6 +26,7 @@ from rahf.models.partitioning import constrain, named
 from rahf.models.t5 import T5
 from rahf.models.t5_layers import T5Config
 from rahf.models.vit import ViT, ViTConfig
+from rahf.models.word_evidence import WordEvidence
 from rahf.targets import Kind
 
 VARIANTS = ("augmented", "multihead")
@@ -42,6 +43,8 @@ class RAHFConfig:
       targets: the names in the batch, each a row of `rahf.targets`.
       decoder_attends: "all" of the encoder's output, as PaLI does, or the "prompt"
         positions only, as the first author's release does.
+      word_evidence: whether each piece of the prompt is told how much the image shows
+        it, see `rahf.models.word_evidence`.
     """
 
     vit: ViTConfig
@@ -51,13 +54,18 @@ class RAHFConfig:
     variant: str
     targets: tuple[str, ...]
     decoder_attends: str = "all"
+    word_evidence: bool = False
 
     def __post_init__(self):
         _check_choice("variant", self.variant, VARIANTS)
         _check_choice("decoder_attends", self.decoder_attends, ("all", "prompt"))
         _check_choice("heatmap_head.name", self.heatmap_head.name, HEATMAP_HEADS)
         _check_choice("score_head.name", self.score_head.name, SCORE_HEADS)
-        targets_lib.select(self.targets)  # an unknown name fails here
+        if self.names(Kind.PIECES) and not self.word_evidence:  # or an unknown name
+            raise ValueError(
+                f"config.task.targets has {', '.join(self.names(Kind.PIECES))}, which "
+                "needs config.model.word_evidence=True"
+            )
 
     def names(self, *kinds: Kind) -> list[str]:
         """The target names of some kinds."""
@@ -105,6 +113,8 @@ class RAHF(nn.Module):
             kernel_init=named(nn.initializers.lecun_normal(), None, "embed"),
         )
         self.t5 = T5(c.t5)
+        if c.word_evidence:
+            self.word_evidence = WordEvidence(c.t5.vocab_size, c.t5.embed_dim)
         heads = lambda table, head, kind: {
             key: table[head.name](head)
             for key in dict.fromkeys(c.head_of(name) for name in c.names(kind))
@@ -125,17 +135,30 @@ class RAHF(nn.Module):
     def encode(self, image_tokens, inputs, *, deterministic: bool = True) -> Encoding:
         """dtype[B, N, D] image tokens and int32[B, L] prompt ids -> `Encoding`."""
         c = self.config
-        x = jnp.concatenate([image_tokens, self.t5.embed(inputs)], axis=1)
+        text = self.t5.embed(inputs)
+        if c.word_evidence:
+            text = self.word_evidence(self._patches(image_tokens), text)
+        x = jnp.concatenate([image_tokens, text], axis=1)
         length = image_tokens.shape[1]
         mask = jnp.pad(inputs != 0, ((0, 0), (length, 0)), constant_values=True)
         x = constrain(x, "batch", "length", "embed")
         x = self.t5.encode(x, mask, deterministic=deterministic)
-        patches = x[:, int(c.vit.class_token) : length]
+        patches = self._patches(x[:, :length])
         side = round(patches.shape[1] ** 0.5)
         feature_map = patches.reshape(patches.shape[0], side, side, -1)
         if c.decoder_attends == "prompt":
             x, mask = x[:, length:], mask[:, length:]
         return Encoding(feature_map, memory=x, memory_mask=mask)
+
+    def _patches(self, image_tokens):
+        return image_tokens[:, int(self.config.vit.class_token) :]
+
+    def shown_pieces(self, image_tokens) -> dict[str, jax.Array]:
+        """Every target of pieces: float32[B, V] logits that the caption has each."""
+        table = self.t5.token_embedder.embedding
+        names = self.config.names(Kind.PIECES)
+        patches = self._patches(image_tokens)
+        return {name: self.word_evidence.shown(patches, table) for name in names}
 
     def heatmaps(self, encoding: Encoding, size: int) -> dict[str, jax.Array]:
         """Every heatmap target: float32[B, size, size] in [0, 1]."""
@@ -175,7 +198,7 @@ class RAHF(nn.Module):
 
         Returns:
           {name: float32[B, S, S] heatmap | float32[B] score | float32[B, T, V]
-          logits of the words or caption}, heatmaps and scores in [0, 1]. Which of
+          logits of the words or caption | float32[B, V] logits of pieces}, heatmaps and scores in [0, 1]. Which of
           them an example was asked for is said by `batch["weights"]`, not here.
         """
         c = self.config
@@ -183,6 +206,7 @@ class RAHF(nn.Module):
         encoding = self.encode(tokens, batch["inputs"], deterministic=deterministic)
         outputs = self.heatmaps(encoding, batch["image"].shape[1])
         outputs |= self.scores(encoding)
+        outputs |= self.shown_pieces(tokens)
         names = c.names(*TEXT_KINDS)
         if names:  # an example has at most one text to say
             said = sum(
@@ -224,5 +248,6 @@ def make_model(config) -> RAHF:
             variant=m.variant,
             targets=tuple(config.task.targets),
             decoder_attends=m.decoder_attends,
+            word_evidence=m.get("word_evidence", False),
         )
     )

@@ -30,11 +30,22 @@ def text_loss(logits, tokens):
     return (losses * mask).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1.0)
 
 
+def pieces_loss(logits, tokens):
+    """float32[B, V] logits, int32[B, T] the pieces of a caption (0 = padding, 1 = its
+    end) -> float32[B], the cross-entropy of having each, summed over the vocabulary,
+    in nats."""
+    rows = jnp.arange(len(tokens))[:, None]
+    has = jnp.zeros_like(logits).at[rows, tokens].set(1.0)
+    losses = optax.sigmoid_binary_cross_entropy(logits, has)
+    return losses[:, 2:].sum(axis=1)
+
+
 LOSSES = {
     Kind.HEATMAP: heatmap_loss,
     Kind.SCORE: score_loss,
     Kind.WORDS: text_loss,
     Kind.CAPTION: text_loss,
+    Kind.PIECES: pieces_loss,
 }
 
 

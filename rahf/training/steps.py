@@ -39,6 +39,7 @@ def example_batch(config, batch_size: int = 1) -> dict:
         Kind.SCORE: jnp.zeros((batch_size,)),
         Kind.WORDS: text,
         Kind.CAPTION: text,
+        Kind.PIECES: text,
     }
     rows = targets_lib.select(config.task.targets)
     return {
@@ -190,6 +191,11 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
             tokens = bound.encode_image(batch["image"])
         encoding = bound.encode(tokens, batch["inputs"])
         outputs = {}
+        if names[Kind.PIECES]:
+            shown = bound.shown_pieces(tokens)
+            outputs |= {
+                name: jax.nn.sigmoid(shown[name]) for name in names[Kind.PIECES]
+            }
         if names[Kind.HEATMAP]:
             outputs |= bound.heatmaps(encoding, size)
         if names[Kind.SCORE]:

@@ -32,6 +32,8 @@ class Scenes(Sequence[dict[str, Any]]):
       seed: names a whole other dataset.
       difficulty: "full", or "simple": one or two large objects, plain
         backgrounds, strong flaws, 4 to 12 words.
+      faithful: draw what the prompt says: no word is wrong, and the misalignment
+        heatmap is empty. The other flaws are as they would be.
       num_examples: length; 20,000 for train and 1,000 for dev and test if None.
         Record i does not depend on it.
 
@@ -46,6 +48,7 @@ class Scenes(Sequence[dict[str, Any]]):
         *,
         seed: int = 0,
         difficulty: str = "full",
+        faithful: bool = False,
         num_examples: int | None = None,
     ):
         if split not in SPLITS:
@@ -68,6 +71,7 @@ class Scenes(Sequence[dict[str, Any]]):
         self.size = (int(height), int(width))
         self.seed = seed
         self.difficulty = difficulty
+        self.faithful = faithful
         self.num_examples = SPLITS[split] if num_examples is None else num_examples
 
     def __len__(self) -> int:
@@ -77,13 +81,20 @@ class Scenes(Sequence[dict[str, Any]]):
         height, width = self.size
         return (
             f"Scenes({self.split!r}, ({height}, {width}), seed={self.seed}, "
-            f"difficulty={self.difficulty!r}, num_examples={self.num_examples})"
+            f"difficulty={self.difficulty!r}, faithful={self.faithful}, "
+            f"num_examples={self.num_examples})"
         )
 
     def describe(self, index: int) -> dict[str, Any]:
         """The description of scene `index`, without drawing it."""
-        dice = Dice("scenes", self.seed, self.split, self.difficulty, index)
-        return description.describe(dice, split=self.split, difficulty=self.difficulty)
+        names = ("scenes", self.seed, self.split, self.difficulty)
+        names += ("faithful",) if self.faithful else ()
+        return description.describe(
+            Dice(*names, index),
+            split=self.split,
+            difficulty=self.difficulty,
+            faithful=self.faithful,
+        )
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not -len(self) <= index < len(self):
@@ -93,8 +104,10 @@ class Scenes(Sequence[dict[str, Any]]):
         noise = Dice("raters", self.seed, self.split, self.difficulty, index)
         ratings = raters.rate(noise, scene)
         prompt = scene["prompt"]
+        names = (self.difficulty, *(("faithful",) if self.faithful else ()))
+        kind = "-".join(names)
         return {
-            "uid": f"scenes-{self.difficulty}-{self.seed}-{self.split}-{index:06d}",
+            "uid": f"scenes-{kind}-{self.seed}-{self.split}-{index:06d}",
             "image": drawing.draw(scene, self.size),
             "prompt": prompt,
             "ratings": ratings,

@@ -6,13 +6,16 @@ from rahf.data.scenes import flaws, grammar, layout
 from rahf.data.scenes.dice import Dice
 
 
-def describe(dice: Dice, *, split: str, difficulty: str) -> dict[str, Any]:
+def describe(
+    dice: Dice, *, split: str, difficulty: str, faithful: bool = False
+) -> dict[str, Any]:
     """Invents a scene: first its intent and prompt, then what went wrong.
 
     Args:
       dice: where the choices come from; the same dice give the same scene.
       split: "train", "dev" or "test".
       difficulty: one of `grammar.DIFFICULTIES`.
+      faithful: nothing contradicts the prompt.
 
     Returns:
       The dict of `grammar.compose` (the intent), with
@@ -24,7 +27,10 @@ def describe(dice: Dice, *, split: str, difficulty: str) -> dict[str, Any]:
       It can be written as JSON and holds no pixel size.
     """
     scene = grammar.compose(dice, split=split, difficulty=difficulty)
-    groups, relations, misalignment = flaws.misalign(dice, scene, difficulty)
+    if faithful:
+        groups, relations, misalignment = scene["groups"], scene["relations"], []
+    else:
+        groups, relations, misalignment = flaws.misalign(dice, scene, difficulty)
     objects = layout.place(dice, groups, relations, difficulty)
     aesthetics = flaws.spoil(dice, difficulty)
     flaws.crop(dice, objects, aesthetics)

@@ -1,0 +1,32 @@
+"""How well a model knows which pieces of text go with an image."""
+
+from typing import Any
+
+import numpy as np
+
+from rahf.evaluation.accumulator import Accumulator
+from rahf.evaluation.word_metrics import average_precision
+
+
+class PiecesMetrics(Accumulator):
+    """The average precision of an image's pieces among the vocabulary's, mean over
+    images.
+
+    `update` takes prediction float[B, V], the probability that the caption has each
+    piece, and truth int[B, T], the caption's pieces, 0 behind their end. Words that
+    every caption has are easily found, so only runs on the same captions compare.
+    """
+
+    def compute(self) -> dict[str, float]:
+        means = self._means(["average_precision_mean"])
+        return means | {"n": len(self.rows)}
+
+    def _row(
+        self, prediction: np.ndarray, truth: Any, index: int, label: str
+    ) -> dict[str, Any]:
+        pieces = np.asarray(truth)[index]
+        has = np.zeros(prediction.shape[1], bool)
+        has[pieces[pieces > 1]] = True
+        if not has.any():
+            return {}  # an empty caption
+        return {"average_precision_mean": average_precision(prediction[index], has)}

@@ -1,0 +1,74 @@
+"""How much an image shows each piece of a text, before anything is reasoned about it.
+
+A from-scratch encoder has to find out that "red" in the prompt and red in the image
+are the same thing, and neither alone says anything about the answer, so that for a
+hundred thousand examples nothing is learned (docs/results.md). Here the comparison is
+built in, piece by piece as in FILIP (Yao et al., 2022), and what it finds is added to
+the piece's embedding. `Kind.PIECES` teaches it from captions, as detectors of words
+have been (Fang et al., "From Captions to Visual Concepts and Back", 2015). Published
+checkpoints have learned it otherwise and have nothing for it.
+
+Shapes: B batch, N image tokens, L text length, V vocabulary, D embed.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rahf.models.partitioning import named
+
+# Of the soft maximum over image tokens: an image token that equals a piece counts
+# 2 sqrt(D), one at random 0 +- 2.
+_SHARPNESS = 2.0
+# Few of the vocabulary's pieces are in any one caption.
+_RARE = -4.0
+
+
+def _unit(x):
+    """float32[..., D] of root mean square 1."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+
+
+def evidence(patches, pieces):
+    """Compares pieces with an image.
+
+    Args:
+      patches: dtype[B, N, D], image tokens.
+      pieces: dtype[B, L, D] or dtype[V, D], embeddings of text.
+
+    Returns:
+      float32[B, L or V]: the soft maximum over the image's tokens of the similarity.
+    """
+    patches, pieces = _unit(patches), _unit(pieces)
+    scale = _SHARPNESS * patches.shape[-1] ** -0.5
+    similar = scale * patches @ pieces.swapaxes(-1, -2)  # [B, N, L]
+    return jax.nn.logsumexp(similar, axis=1) - jnp.log(patches.shape[1])
+
+
+class WordEvidence(nn.Module):
+    """Adds to each piece of a text how much the image shows it."""
+
+    vocab_size: int
+    embed_dim: int
+
+    def setup(self):
+        normal, rare = nn.initializers.normal(1.0), nn.initializers.constant(_RARE)
+        self.direction = self.param(
+            "direction", named(normal, "embed"), (self.embed_dim,), jnp.float32
+        )
+        self.bias = self.param(
+            "bias", named(rare, "vocab"), (self.vocab_size,), jnp.float32
+        )
+
+    def __call__(self, patches, embedded):
+        """dtype[B, N, D] image tokens, dtype[B, L, D] text -> dtype[B, L, D]."""
+        found = evidence(patches, embedded)[..., None] * self.direction
+        return embedded + found.astype(embedded.dtype)
+
+    def shown(self, patches, table):
+        """Logits that the caption has each piece of the vocabulary.
+
+        dtype[B, N, D] image tokens, float32[V, D] embeddings -> float32[B, V].
+        """
+        return evidence(patches, table) + self.bias
