@@ -16,7 +16,7 @@ import clu.metrics
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import seqio
+import optax
 from flax.linen import partitioning
 from t5x import metrics as t5x_metrics  # pyright: ignore[reportMissingImports]
 from t5x import models, optimizers, utils  # pyright: ignore[reportMissingImports]
@@ -85,16 +85,15 @@ class RAHFModel(models.BaseTransformerModel):
     def __init__(self, config):
         """Makes the model; `config` is the training config (`read_config`)."""
         seqio_t5x.serve(config)
-        words = vocabulary.load(config.input.vocabulary)
-        pieces = seqio.SentencePieceVocabulary(str(words.path), vocabulary.EXTRA_IDS)
+        inputs, said = seqio_t5x.vocabularies(config)
         self.config = config
         self.FEATURE_CONVERTER_CLS = seqio_t5x.make_feature_converter(config)
         self._weights = losses.loss_weights(config)
-        self._mark_ids = words.mark_ids
+        self._mark_ids = vocabulary.load(config.input.vocabulary).mark_ids
         super().__init__(
             module=make_model(config),
-            input_vocabulary=pieces,
-            output_vocabulary=pieces,
+            input_vocabulary=inputs,
+            output_vocabulary=said,
             optimizer_def=optimizers.OptaxWrapper(make_optimizer(config)),
         )
 
@@ -157,10 +156,11 @@ class RAHFModel(models.BaseTransformerModel):
 
         Returns:
           int32[B, T] tokens, greedy; {target: float32[B, S, S] heatmap, float32[B]
-          score or float32[B, T] probabilities of the words at their ends}.
+          score, float32[B, T] probabilities of the words at their ends or, of a
+          caption, log-probabilities of the batch's own tokens}.
         """
         del rng
-        variables = {"params": params}
+        batch, variables = seqio_t5x.nest(batch), {"params": params}
         bound = self.module.bind(variables)
         encoding = bound.encode(bound.encode_image(batch["image"]), batch["inputs"])
         aux = bound.heatmaps(encoding, self.config.input.image_size)
@@ -176,5 +176,9 @@ class RAHFModel(models.BaseTransformerModel):
                 self._mark_ids,
             )
             aux |= dict.fromkeys(words, marks)
+        for name in self.module.config.names(Kind.CAPTION):
+            said = batch["targets"][name]
+            logits = bound.say(encoding, said)
+            aux[name] = -optax.softmax_cross_entropy_with_integer_labels(logits, said)
         length = self.config.input.target_length
         return decoding.greedy(self.module, variables, encoding, length), aux
