@@ -112,7 +112,7 @@ def test_predict(workdir, tmp_path):
 
 
 def test_the_eval_binaries(workdir, tmp_path):
-    flags = [f"--checkpoint={workdir}", "--examples=3"]
+    flags = [f"--checkpoint={workdir}", "--examples=3", "--batch_size=3"]
     # RichHF-18K is looked for, and its place may be said later.
     with pytest.raises(
         SystemExit, match="config.input.richhf.data_dir='/none'.*docs/d"
@@ -127,7 +127,8 @@ def test_the_eval_binaries(workdir, tmp_path):
         assert found["set"] == ["task.name=scenes_multihead"]
         assert {metrics["n"] for metrics in found["metrics"].values()} == {3}
     rows = (tmp_path / "scores.examples.jsonl").read_text("utf-8").splitlines()
-    assert json.loads(rows[0])["uid"] == Scenes("test", 64)[0]["uid"]
+    scene = Scenes("test", 64, difficulty="simple")[0]
+    assert json.loads(rows[0])["uid"] == scene["uid"]
     assert not (workdir / "eval").exists()
     for flag, message in (
         ("--set=model.dtype=float32", "expected KEY=VALUE with a key of the config's"),

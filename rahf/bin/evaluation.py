@@ -129,7 +129,9 @@ def _set(config, assignment: str) -> None:
             f"belong to the parameters"
         )
     for parent in parents:
-        config = config.setdefault(parent, type(config)())
+        if parent not in config:
+            config[parent] = type(config)()
+        config = config[parent]
     try:
         value = json.loads(text)
     except ValueError:
