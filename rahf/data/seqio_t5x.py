@@ -146,7 +146,8 @@ def subtasks(name: str) -> list[seqio.Task]:
 
 def enumerate_rows(batch: Mapping[str, Any]) -> tf.data.Dataset:
     """The rows of a nested batch as T5X's predict functions take them, numbered."""
-    return tf.data.Dataset.from_tensor_slices(flatten(batch)).enumerate()
+    rows: Any = flatten(batch)
+    return tf.data.Dataset.from_tensor_slices(rows).enumerate()
 
 
 def write_scalars(folder: str, name: str, step: int, values: Mapping[str, float]):
