@@ -30,7 +30,7 @@ class Writer:
             if config.model.variant == "augmented"
             else []
             for row in rows
-            if row.kind is not Kind.CAPTION
+            if row.kind in (Kind.HEATMAP, Kind.SCORE, Kind.WORDS)
         }
 
     def __call__(
