@@ -8,13 +8,16 @@ reads and which are left out here. Every layer, the text and the decoding are th
 release's: prompts are reduced to their words, and the decoder speaks freely, at most
 100 tokens. Padding is not attended to, as it is there. Training as the release did it:
 everything, AdamW at 2e-5, batch 8, float32, no augmentation.
+
+`--config=configs/richhf_release.py:richhf` trains and evaluates on RichHF-18K, as
+rahf.bin.build_richhf makes it (--config.input.richhf.data_dir=DIR), in place of scenes.
 """
 
 from configs import rahf_base_multihead
 
 
 def get_config(arg: str = ""):
-    """The config; `arg` is not used."""
+    """The config; `arg` is "" for scenes or "richhf"."""
     c = rahf_base_multihead.get_config(arg)
     c.training_steps = 59_000  # 30 epochs of 15,810 at 8
 

@@ -297,7 +297,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return out if out.dtype == np.uint8 else out.clip(image.min(), image.max())
 
 
-def write_heatmap(path: str | os.PathLike, heatmap: np.ndarray) -> None:
+def write_heatmap(path: str | os.PathLike | IO[bytes], heatmap: np.ndarray) -> None:
     """Writes float[H, W] in [0, 1] as a 16-bit grey PNG, 65535 = 1."""
     if heatmap.ndim != 2 or not (heatmap.min() >= 0 and heatmap.max() <= 1):
         raise ValueError(

@@ -22,10 +22,12 @@ ROOMS = (
     "applications",
     "bin",
 )
-TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio", "t5x"}
-#: How the files begin that may touch TensorFlow: those of rahf/data, where all else
-#: serves machines without it, and the model for T5X, which only T5X imports.
-TENSORFLOW_FILES = ("rahf/data/seqio_", "rahf/training/t5x_")
+TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio"}
+#: How the files of rahf/data begin that may touch TensorFlow; all else there serves
+#: machines without it.
+TENSORFLOW_FILES = ("rahf/data/seqio_",)
+#: Those that only T5X imports, by its gin files: they may touch it.
+T5X_FILES = ("rahf/training/t5x_", "rahf/evaluation/t5x_", "rahf/inference/t5x_")
 #: Those that may touch TFDS, which runs without TensorFlow, and TensorFlow itself
 #: within a function.
 TFDS_FILES = "rahf/data/tfds_"
@@ -120,6 +122,15 @@ def test_tensorflow_stays_in_its_rooms():
     assert not wrong
 
 
+def test_t5x_stays_with_what_only_t5x_imports():
+    for path in _files("rahf", "tasks", "configs"):
+        found = [module for _, module in _imports(path)]
+        if not path.startswith(T5X_FILES):
+            assert not [m for m in found if m.split(".")[0] == "t5x"], path
+            theirs = tuple(start.replace("/", ".") for start in T5X_FILES)
+            assert not [m for m in found if m.startswith(theirs)], path
+
+
 def test_tfds_files_need_no_tensorflow_to_be_imported():
     for path in filter(lambda path: path.startswith(TFDS_FILES), _files("rahf")):
         for node in ast.parse((ROOT / path).read_text("utf-8")).body:
@@ -133,7 +144,7 @@ def test_the_way_to_tensorflow_is_a_lazy_import():
     """No file imports a TensorFlow file of rahf/data on its top level."""
     prefix = tuple(start.replace("/", ".") for start in TENSORFLOW_FILES)
     for path in _files("rahf"):
-        if path.startswith(TENSORFLOW_FILES):
+        if path.startswith((*TENSORFLOW_FILES, *T5X_FILES)):
             continue
         for node in ast.parse((ROOT / path).read_text("utf-8")).body:
             for _, module in _imports(path, ast.unparse(node)):

@@ -145,8 +145,13 @@ def test_mistakes(files, imported, tmp_path):
         run(vit="/none")
     with pytest.raises(ValueError, match="--t5=.*expected a checkpoint_<step> folder"):
         run(t5=files["vit"])
-    with pytest.raises(ValueError, match="not a .pt file"):
+    with pytest.raises(ValueError, match="there is no such file"):
         run(richhf=files["vit"] + "x")
+    pointer = tmp_path / "pointer.npz"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\nsize 330\n")
+    for source in ("vit", "richhf"):
+        with pytest.raises(ValueError, match=r"pointer.npz.*a git-lfs\s+pointer or a"):
+            run(**{source: str(pointer)})
     config = _config()
     config.input.vocabulary = "scenes"
     with pytest.raises(ValueError, match="--config.input.vocabulary=spiece.model"):

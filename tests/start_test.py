@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from rahf.inference.export import export
 from rahf.training import checkpoint, loop, sharding, start, steps
 from rahf.weights import matching
 from tests import tiny
@@ -97,6 +98,24 @@ def test_a_run_starts_from_it_and_goes_on_without_it(source, tmp_path, capfd):
     config.training_steps = 2
     _train(config, tmp_path / "new")
     assert checkpoint.complete_steps(tmp_path / "new") == [2]
+
+
+def test_an_exported_folder_is_as_good_as_the_workdir(source, tmp_path):
+    folder = export(source, tmp_path / "exported", form="safetensors")
+    after = _train(_config(folder), tmp_path / "new")
+    before = checkpoint.read_params(source)
+    assert after.keys() == before.keys()
+    for name, value in after.items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert set(_statuses(tmp_path / "new").values()) == {"loaded"}
+    # Its vocabulary counts as a workdir's does.
+    (folder / "vocabulary.model").write_bytes(b"other pieces")
+    with pytest.raises(ValueError, match=r"vocabulary.model, which is another than"):
+        start.check_same_vocabulary(_config(folder))
+    # An export for PyTorch has no parameters of ours.
+    (folder / "model.safetensors").rename(folder / "richhf.pt")
+    with pytest.raises(ValueError, match="is an export for PyTorch.*import_weights"):
+        checkpoint.read_params(folder)
 
 
 def test_from_multihead_to_augmented(source, tmp_path):

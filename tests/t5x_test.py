@@ -1,20 +1,27 @@
-"""T5X drives RAHF, and its losses are those of our own trainer.
+"""T5X trains, evaluates and infers RAHF, and finds what our own binaries find.
 
 Runs where T5X is installed (bash launch/install_t5x.sh), in processes of its own: as a
 user calls it, and because T5X warns a lot.
 """
 
 import importlib.util
+import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+import rahf
 from configs import scenes_multihead
+from rahf import images
 from rahf.data.input import make_train_input
-from rahf.training import loop
+from rahf.data.scenes import Scenes
+from rahf.evaluation.evaluate import Results
+from rahf.evaluation.split import SplitEvaluator
+from rahf.training import checkpoint, loop
 from rahf.training.logs import read_metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -41,8 +48,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _train(cache: pathlib.Path, **bindings):
-    """Runs t5x.train with our gin file on one CPU device.
+def _run(verb: str, cache: pathlib.Path, **bindings):
+    """Runs t5x.train, t5x.eval or t5x.infer with our gin file on one CPU device.
 
     `cache` keeps what one process has compiled for the next.
     """
@@ -52,8 +59,8 @@ def _train(cache: pathlib.Path, **bindings):
         [
             sys.executable,
             "-m",
-            "t5x.train",
-            "--gin_file=configs/t5x/train.gin",
+            f"t5x.{verb}",
+            f"--gin_file=configs/t5x/{verb}.gin",
             *flags,
         ],
         cwd=ROOT,
@@ -91,18 +98,75 @@ def model_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("t5x")
     short = {"MODEL_DIR": str(folder), "PERIOD": 1, "EVAL_STEPS": 1}
     for steps in (2, 4):
-        _train(folder / "compiled", TRAIN_STEPS=steps, **short)
+        _run("train", folder / "compiled", TRAIN_STEPS=steps, **short)
     return folder
 
 
-def test_the_losses_of_both_trainers_agree(model_dir, tmp_path):
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """The same four steps of our own trainer."""
+    folder = tmp_path_factory.mktemp("ours")
     config = scenes_multihead.get_config()
     config.update_from_flattened_dict(OVERRIDES)
-    loop.train(config, tmp_path, make_train_input(config))
-    ours = {row["step"]: row for row in read_metrics(tmp_path)}
+    loop.train(config, folder, make_train_input(config))
+    return folder
+
+
+def test_the_losses_of_both_trainers_agree(model_dir, workdir):
+    config = checkpoint.read_config(workdir)
+    ours = {row["step"]: row for row in read_metrics(workdir)}
     for tag in ("loss", *(f"loss/{name}" for name in config.task.targets)):
         theirs = _scalars(model_dir / "train", tag)
         assert list(theirs) == [1, 2, 3, 4]
         for step, value in theirs.items():
             assert value == pytest.approx(ours[step][f"train/{tag}"], rel=1e-5), tag
     assert len(_scalars(model_dir / "training_eval" / "scenes_multihead", "loss")) == 4
+
+
+def test_eval_finds_what_our_evaluation_finds(model_dir, workdir, tmp_path):
+    _run(
+        "eval",
+        model_dir / "compiled",
+        CHECKPOINT_PATH=str(model_dir / "checkpoint_4"),
+        EVAL_OUTPUT_DIR=str(tmp_path),
+        EXAMPLES=12,
+    )
+    folder = tmp_path / "inference_eval"
+    theirs = Results.read(folder / "test" / "checkpoint_4.json")
+    config, params, _ = checkpoint.restore_for_inference(workdir)
+    ours = SplitEvaluator(config, split="test", examples=12)(params, progress=False)
+    assert list(theirs.metrics) == list(ours.metrics) == list(config.task.targets)
+    for name, metrics in ours.metrics.items():
+        assert theirs.metrics[name] == pytest.approx(metrics, abs=2e-3), name
+        assert metrics["n"] == 12
+    curve = _scalars(folder / "scenes_multihead", "eval/overall/mse")
+    assert curve == {4: pytest.approx(theirs.metrics["overall"]["mse"])}
+
+
+def test_infer_writes_what_predict_predicts(model_dir, workdir, tmp_path):
+    _run(
+        "infer",
+        model_dir / "compiled",
+        CHECKPOINT_PATH=str(model_dir / "checkpoint_4"),
+        INFER_OUTPUT_DIR=str(tmp_path),
+        NUM_SHARDS=100,  # every hundredth record
+    )
+    [path] = tmp_path.glob("*.jsonl-00000-of-00100")
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    scenes = Scenes("test", 64, difficulty="simple")
+    records = [scenes[i] for i in range(0, len(scenes), 100)]
+    assert [line["id"] for line in lines] == [record["uid"] for record in records]
+    predictor = rahf.load(workdir)
+    prompts = [record["prompt"] for record in records]
+    expected = predictor.predict([record["image"] for record in records], prompts)
+    for line, prediction in zip(lines, expected, strict=True):
+        assert line["prompt"] == prediction.prompt and isinstance(line["said"], str)
+        assert line["scores"] == pytest.approx(prediction.scores, abs=1e-4)
+        assert [word["text"] for word in line["words"]] == [
+            word.text for word in prediction.words
+        ]
+        for word, ours in zip(line["words"], prediction.words, strict=True):
+            assert word["probability"] == pytest.approx(ours.probability, abs=1e-4)
+        for name, heatmap in prediction.heatmaps.items():
+            found = images.read_heatmap(tmp_path / line["heatmaps"][name])
+            np.testing.assert_allclose(found, heatmap, atol=1e-3)

@@ -54,9 +54,21 @@ def run(
     add = parser.add_argument
     add("--examples", type=int, default=0, help="records to measure, 0 = all")
     add("--output", help="folder of the files (W/eval/<split>)")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the config's task or input, for data that is elsewhere or another: "
+        "input.richhf.data_dir=DIR; may be repeated, and needs --output",
+    )
     flags = parser.parse_args(argv)
+    if flags.set and not flags.output:
+        parser.error("--set needs --output: W/eval is for the run's own data")
     with clear_errors():
         config, params, step = _restore(flags)
+        for assignment in flags.set:
+            _set(config, assignment)
         results = _evaluator(flags, config, flags.examples, kind)(params)
     _write(flags, results, step, flags.output, name)
     print(results.table())
@@ -106,6 +118,31 @@ def _restore(flags) -> tuple[Any, Any, int]:
     return restore_for_inference(flags.checkpoint, flags.step)
 
 
+def _set(config, assignment: str) -> None:
+    """Changes one key of `config.task` or `config.input` that says what is measured."""
+    key, _, text = assignment.partition("=")
+    *parents, name = key.split(".")
+    if not text or parents[:1] not in (["task"], ["input"]) or key in _OF_PARAMETERS:
+        raise ValueError(
+            f"--set={assignment}: expected KEY=VALUE with a key of the config's task or "
+            f"input, such as input.richhf.data_dir=DIR; {', '.join(_OF_PARAMETERS)} "
+            f"belong to the parameters"
+        )
+    for parent in parents:
+        if parent not in config:
+            config[parent] = type(config)()
+        config = config[parent]
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    config[name] = text if isinstance(config.get(name), str) else value
+
+
+#: Keys that the parameters were made for.
+_OF_PARAMETERS = ("task.targets", "input.image_size", "input.vocabulary")
+
+
 def _evaluator(flags, config, examples: int, kind: Kind | None):
     from rahf.evaluation.split import SplitEvaluator
 
@@ -123,6 +160,8 @@ def _write(flags, results, step: int, folder: str | None, name: str) -> None:
     from rahf.evaluation.workdir import results_folder
 
     results.facts |= {"checkpoint": flags.checkpoint, "step": step}
+    if getattr(flags, "set", None):
+        results.facts["set"] = flags.set
     default = results_folder(flags.checkpoint, flags.split)
     print("written:", *results.write(folder or default, name))
 

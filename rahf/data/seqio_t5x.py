@@ -1,4 +1,4 @@
-"""What T5X reads our tasks through: its feature converter and its dataset function.
+"""What T5X reads our tasks through: feature converter, datasets, curves.
 
 T5X wants flat batches, so {"targets": {"plausibility": ...}} is called
 "targets/plausibility" on the way; `nest` undoes it inside the model.
@@ -96,6 +96,10 @@ def make_feature_converter(config) -> type[seqio.FeatureConverter]:
                 },
             )
 
+        def shapes(self) -> dict[str, tuple[int, ...]]:
+            """Of one example's model features, by name."""
+            return {name: tuple(shape) for name, (_, shape) in specs.items()}
+
         def get_model_feature_lengths(self, task_feature_lengths):
             self._check_lengths(task_feature_lengths)
             return {
@@ -124,6 +128,32 @@ def task_feature_lengths(config) -> dict[str, int]:
     decoded = ("targets", "prompt", "word_ends", "word_labels")
     lengths = {"image": i.image_size, "inputs": i.text_length}
     return lengths | {name: i.target_length for name in decoded}
+
+
+def vocabularies(config) -> tuple[seqio.Vocabulary, seqio.Vocabulary]:
+    """The task's vocabularies of inputs and targets, which T5X compares with a model's.
+
+    Our tasks make ids themselves, so to seqio these pass ids through.
+    """
+    features = seqio.get_mixture_or_task(config.task.name).output_features
+    return features["inputs"].vocabulary, features["targets"].vocabulary
+
+
+def subtasks(name: str) -> list[seqio.Task]:
+    """The tasks behind the name of a task or a mixture."""
+    return list(seqio.get_subtasks(seqio.get_mixture_or_task(name)))
+
+
+def enumerate_rows(batch: Mapping[str, Any]) -> tf.data.Dataset:
+    """The rows of a nested batch as T5X's predict functions take them, numbered."""
+    rows: Any = flatten(batch)
+    return tf.data.Dataset.from_tensor_slices(rows).enumerate()
+
+
+def write_scalars(folder: str, name: str, step: int, values: Mapping[str, float]):
+    """Adds a point to each curve in TensorBoard's files, as T5X's evaluations do."""
+    scalars = {key: seqio.metrics.Scalar(value) for key, value in values.items()}
+    seqio.TensorBoardLogger(folder)(name, step, scalars, None, None, None)
 
 
 def serve(config) -> None:

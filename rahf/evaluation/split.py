@@ -74,6 +74,19 @@ class SplitEvaluator:
 
     def __call__(self, params, *, progress: bool = True) -> Results:
         """Returns the results of these parameters."""
+        return self._measure(
+            [
+                (names, functools.partial(predict, params))
+                for names, predict in self._passes
+            ],
+            progress,
+        )
+
+    def measure(self, predict: Callable[[Batch], Mapping[str, Any]]) -> Results:
+        """Returns the results of what somebody else predicts, all targets at once."""
+        return self._measure([(self.targets, predict)], progress=False)
+
+    def _measure(self, passes, progress: bool) -> Results:
         results = Results(
             metrics={},
             convention=self._convention,
@@ -84,10 +97,10 @@ class SplitEvaluator:
                 "bad_records": 0,
             },
         )
-        for names, predict in self._passes:
+        for names, predict in passes:
             batches = self._batches(names, self._examples)
             found = evaluate(
-                functools.partial(predict, params),
+                predict,
                 batches,
                 names,
                 convention=self._convention,

@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 #: Read as lists of jobs.
 TABLES = (".jsonl", ".ndjson", ".csv")
@@ -69,7 +69,7 @@ def read_jobs(sources: Sequence[str], prompt: str | None = None) -> list[Job]:
         while id_ in ids:
             repeats[stem] += 1
             id_ = f"{stem}-{repeats[stem] + 1}"
-        name = _safe_name(id_, names)
+        name = safe_name(id_, names)
         ids.add(id_)
         names.add(name.casefold())
         jobs.append(Job(id_, os.path.abspath(image), text, name))
@@ -181,7 +181,7 @@ def _text(where: str, row: dict, field: str) -> str | None:
     return value
 
 
-def _safe_name(id_: str, taken: set[str]) -> str:
+def safe_name(id_: str, taken: Collection[str] = ()) -> str:
     """A file name that stays inside its folder, on any file system.
 
     Where it cannot be the id itself, a digest of the id follows, so that no other id

@@ -219,11 +219,7 @@ def restore_for_inference(workdir, step: int | str | None = None):
     config = read_config(workdir)
     if exported.is_exported(workdir):
         return _restore_exported(workdir, config, step)
-    if (epath.Path(workdir) / STATE_DICT_FILE).exists():
-        raise ValueError(
-            f"{workdir} is an export for PyTorch (--format=richhf); read the workdir it "
-            f"is from, or one exported with --format=safetensors"
-        )
+    _refuse_state_dict(workdir)
     steps = complete_steps(workdir)
     if not steps:
         raise ValueError(
@@ -248,6 +244,15 @@ def restore_for_inference(workdir, step: int | str | None = None):
     return config, _restore_params(folder / str(step) / "state"), step
 
 
+def _refuse_state_dict(folder) -> None:
+    if (epath.Path(folder) / STATE_DICT_FILE).exists():
+        raise ValueError(
+            f"{folder} is an export for PyTorch (--format=richhf); read the workdir it "
+            f"is from, one exported with --format=safetensors, or bring it back by "
+            f"rahf.bin.import_weights --richhf={folder}/{STATE_DICT_FILE}"
+        )
+
+
 def _restore_exported(workdir, config, step):
     """An exported folder has one step, which is its latest and its best."""
     params, found = exported.read_params(workdir)
@@ -261,8 +266,8 @@ def read_params(path) -> dict[str, np.ndarray]:
     """Reads the parameters of a checkpoint into this process's memory.
 
     Args:
-      path: a workdir, whose latest step is taken, or one step's folder,
-        `W/checkpoints/<step>`.
+      path: a workdir, whose latest step is taken, one step's folder,
+        `W/checkpoints/<step>`, or a folder that rahf.bin.export wrote.
 
     Returns:
       Flat parameters, {"vit/cls": array}.
@@ -270,6 +275,9 @@ def read_params(path) -> dict[str, np.ndarray]:
     Raises:
       ValueError: there is no complete checkpoint.
     """
+    if exported.is_exported(path):
+        return matching.flatten(exported.read_params(path)[0])
+    _refuse_state_dict(path)
     folder = epath.Path(path)
     steps = complete_steps(path)
     if steps:
@@ -277,7 +285,8 @@ def read_params(path) -> dict[str, np.ndarray]:
     if not (folder / "state").exists():
         raise ValueError(
             f"{path} holds no complete checkpoint; expected a workdir of "
-            f"rahf.bin.train or rahf.bin.import_weights, or its checkpoints/<step>"
+            f"rahf.bin.train or rahf.bin.import_weights, its checkpoints/<step>, or a "
+            f"folder of rahf.bin.export"
         )
     params = _restore_params((folder / "state").resolve(), host=True)
     return matching.flatten(params)

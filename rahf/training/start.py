@@ -18,8 +18,8 @@ def start_from(config, workdir, params):
     each is written to the workdir and summed up on standard error.
 
     Args:
-      config: with `init_from`, the workdir of a run or of an import, or one step's
-        folder of its checkpoints; and `init_expect_missing`, patterns of the
+      config: with `init_from`, the workdir of a run or of an import, one step's
+        folder of its checkpoints, or a folder of rahf.bin.export; and `init_expect_missing`, patterns of the
         parameters that may start fresh.
       workdir: of the new run.
       params: its fresh parameters, as sharded as they are to be.

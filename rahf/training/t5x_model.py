@@ -16,7 +16,6 @@ import clu.metrics
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import seqio
 from flax.linen import partitioning
 from t5x import metrics as t5x_metrics  # pyright: ignore[reportMissingImports]
 from t5x import models, optimizers, utils  # pyright: ignore[reportMissingImports]
@@ -25,7 +24,6 @@ from rahf import targets as table
 from rahf.data import seqio_t5x, vocabulary
 from rahf.models import decoding
 from rahf.models.rahf import TEXT_KINDS, make_model
-from rahf.targets import Kind
 from rahf.training import losses, steps
 from rahf.training.optimizer import make_optimizer, make_schedule
 
@@ -85,16 +83,19 @@ class RAHFModel(models.BaseTransformerModel):
     def __init__(self, config):
         """Makes the model; `config` is the training config (`read_config`)."""
         seqio_t5x.serve(config)
-        words = vocabulary.load(config.input.vocabulary)
-        pieces = seqio.SentencePieceVocabulary(str(words.path), vocabulary.EXTRA_IDS)
+        inputs, said = seqio_t5x.vocabularies(config)
         self.config = config
         self.FEATURE_CONVERTER_CLS = seqio_t5x.make_feature_converter(config)
         self._weights = losses.loss_weights(config)
-        self._mark_ids = words.mark_ids
+        # A free decoder's words are read on the host; T5X runs one program.
+        predicted = config.copy_and_resolve_references()
+        predicted.model.decoding = "constrained"
+        marks = vocabulary.load(config.input.vocabulary).mark_ids
+        self._predict = steps.make_predict_step(predicted, marks)
         super().__init__(
             module=make_model(config),
-            input_vocabulary=pieces,
-            output_vocabulary=pieces,
+            input_vocabulary=inputs,
+            output_vocabulary=said,
             optimizer_def=optimizers.OptaxWrapper(make_optimizer(config)),
         )
 
@@ -156,25 +157,14 @@ class RAHFModel(models.BaseTransformerModel):
         """What the decoder says, and under their names all other targets.
 
         Returns:
-          int32[B, T] tokens, greedy; {target: float32[B, S, S] heatmap, float32[B]
-          score or float32[B, T] probabilities of the words at their ends}.
+          int32[B, T] tokens, greedy; {target: array}, as `steps.make_predict_step`
+          has them.
         """
         del rng
-        variables = {"params": params}
+        batch, variables = seqio_t5x.nest(batch), {"params": params}
         bound = self.module.bind(variables)
-        encoding = bound.encode(bound.encode_image(batch["image"]), batch["inputs"])
-        aux = bound.heatmaps(encoding, self.config.input.image_size)
-        aux |= bound.scores(encoding)
-        words = self.module.config.names(Kind.WORDS)
-        if words:
-            marks = decoding.constrained(
-                self.module,
-                variables,
-                encoding,
-                batch["prompt"],
-                batch["word_ends"],
-                self._mark_ids,
-            )
-            aux |= dict.fromkeys(words, marks)
+        tokens = bound.encode_image(batch["image"])
+        aux = self._predict(params, batch | {"image_tokens": tokens})
+        encoding = bound.encode(tokens, batch["inputs"])
         length = self.config.input.target_length
         return decoding.greedy(self.module, variables, encoding, length), aux

@@ -67,12 +67,16 @@ def _augreg_name(name: str) -> str:
 
 
 def _load(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    data = files.read(path)
     try:
-        with np.load(io.BytesIO(files.read(path)), allow_pickle=False) as archive:
+        if not data.startswith(b"PK"):  # numpy would take it for a pickle
+            raise zipfile.BadZipFile(f"its {len(data)} bytes are no zip file")
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, EOFError, AttributeError, OSError) as error:
         raise ValueError(
-            f"{os.fspath(path)} is not a whole .npz file of arrays: {error}"
+            f"{os.fspath(path)} is not a whole .npz file of arrays ({error}); a git-lfs "
+            "pointer or a cut download?"
         ) from error
     except ValueError as error:  # numpy's, where an array is pickled objects
         raise ValueError(f"{os.fspath(path)}: {error}") from error

@@ -126,7 +126,7 @@ def match(
         else:
             wrong.append(Tensor(name, "shape", shape, value.shape))
             continue
-        value = value.astype(np.float32)
+        value = value.astype(np.float32, copy=False)
         loaded[name] = resize(value) if resize else value
     for name in sorted(found.keys() - wanted.keys()):
         rows.append(Tensor(name, "unexpected", tuple(np.shape(found[name]))))

@@ -47,13 +47,16 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         state dict is made of.
     """
     where = os.fspath(path)
+    if not os.path.isfile(path):
+        raise ValueError(f"{where}: there is no such file")
     try:
         with zipfile.ZipFile(path) as archive:
             found = _unpickle(archive)
-    except (zipfile.BadZipFile, FileNotFoundError, IsADirectoryError) as error:
+    except zipfile.BadZipFile as error:
         raise ValueError(
-            f"{where} is not a .pt file that torch.save of PyTorch 1.6 or later wrote "
-            f"({error}); an older one, or a cut download?"
+            f"{where} ({os.path.getsize(path)} bytes) is not a .pt file that torch.save "
+            f"of PyTorch 1.6 or later wrote ({error}); an older one, a git-lfs pointer "
+            f"or a cut download?"
         ) from error
     except _FORMAT_ERRORS as error:
         raise ValueError(f"{where} is damaged or no state dict: {error}") from error
