@@ -11,6 +11,7 @@ def get_config(arg: str = ""):
     c = tiny.config()
     c.task.name, c.task.targets = "captions", ("caption",)
     c.loss_weights = {}
+    c.training_steps, c.eval.examples = 2, 0
     c.input.bad_records, c.input.bad_share = "skip", 0.5
     c.input.captions = ml_collections.ConfigDict(
         {"train": "", "dev": "", "window": 8, "open_shards": 2}
