@@ -228,7 +228,7 @@ def stages(*, size: int, image_size: int, repeats: int = 20) -> dict[str, float]
         ),
         "tokenise": _time(lambda: words.encode_words(prompt, None), repeats),
     }
-    augment = Augmentation(**AUGMENT)
+    augment = Augmentation(**AUGMENT, size=image_size)
     whole = record | {"image": image, "artifact_map": heatmap}
     took["augment"] = _time(lambda: augment(whole, 0, 0, 0), repeats)
     took["ask"] = max(0.0, _time(make, repeats) - took["tokenise"])
