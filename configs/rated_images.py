@@ -29,6 +29,8 @@ def get_config(arg: str = ""):
     c.input.text_length = 80
     c.input.target_length = 80
     c.input.cache = 100  # megabytes of decoded and resized images
+    # A few hundred images are learned by heart in as many steps.
+    c.input.augment.update(crop=0.8, flip=True, colour=0.2)
     del c.input.scenes
     c.input.rated_images = {
         "path": "",  # a .csv, .tsv or .parquet file, or a folder of the latter

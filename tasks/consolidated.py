@@ -11,7 +11,7 @@ import seqio
 
 from rahf.data import procedural, seqio_tasks
 from rahf.data.consolidated import consolidated_records
-from rahf.data.ratings import SPLITS
+from rahf.data.splits import SPLITS
 
 for _task in procedural.TASKS.values():
     if _task.records is consolidated_records:

@@ -43,6 +43,16 @@ def test_alpha_equals_krippendorffs_own_example():
         assert alpha == pytest.approx(expected, abs=5e-4)
 
 
+def test_the_table_has_alpha_of_intervals_and_of_ranks():
+    rated = {}
+    for rater, unit, value in triples():
+        image = rated.setdefault(unit, RatedImage(f"{unit}", "", None, []))
+        image.ratings.append({"rater": str(rater), "scores": {"overall": value}})
+    found = agreement.compute_agreement(list(rated.values())).scores["overall"]
+    assert found["alpha"] == pytest.approx(0.849, abs=5e-4)
+    assert found["alpha_ordinal"] == pytest.approx(0.815, abs=5e-4)
+
+
 def test_alpha_where_nothing_can_be_compared():
     same = [("a", 1, 3), ("b", 1, 3), ("a", 2, 4)]
     assert agreement.krippendorff_alpha(same, agreement.interval_distance) is None

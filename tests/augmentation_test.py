@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from configs import scenes
+from rahf import images
 from rahf.data import augmentation
 from rahf.data.augmentation import Augmentation
 
@@ -32,7 +33,9 @@ def apply(record, epoch=0, seed=0, index=0, **options):
 def test_off_by_default_and_in_the_configs():
     record = make_record()
     assert apply(record) is record
-    assert Augmentation.of({}) == Augmentation.of(scenes.get_config().input)
+    assert Augmentation.of({"image_size": 64}) == Augmentation.of(
+        scenes.get_config().input
+    )
 
 
 def test_crop_and_flip_move_image_and_map_together():
@@ -50,6 +53,13 @@ def test_crop_and_flip_move_image_and_map_together():
         assert 31 <= min(image.shape[:2]) <= max(image.shape[:2]) <= 64
     assert 8 < mirrored < 32
     assert len(shapes) > 10
+
+
+def test_a_larger_image_is_resized_before_its_colours_change():
+    record = make_record()
+    expected = images.resize(apply(record, colour=0.5)["image"], (16, 16))
+    changed = Augmentation(colour=0.5, size=16)(record, 0, 0, 0)["image"]
+    np.testing.assert_allclose(changed, expected, atol=3)
 
 
 def test_maps_of_another_size_move_as_far():

@@ -16,10 +16,10 @@ from PIL import Image
 from configs import consolidated as config_file
 from rahf import images
 from rahf.bin import consolidate, export_scenes
-from rahf.data import consolidated, consolidation, ratings, reliability
+from rahf.data import consolidated, consolidation, ratings, reliability, splits
 from rahf.data import input as data_input
+from rahf.data.consolidated import Consolidated
 from rahf.data.ratings import RatedImage
-from rahf.data.tfds_consolidated import Consolidated
 from rahf.targets import FEEDBACK
 from tests.input_test import assert_equal, take
 
@@ -63,7 +63,7 @@ def config_of(made, loader="procedural"):
 
 
 def records(made):
-    return [r for split in ratings.SPLITS for r in Consolidated(split, made / "data")]
+    return [r for split in splits.SPLITS for r in Consolidated(split, made / "data")]
 
 
 def test_records_are_the_consolidated_ratings(made, rated):
@@ -92,18 +92,19 @@ def test_the_report_says_what_became_of_the_file(made):
     assert report["labels"]["artifact_map"] == NUMBER
     assert report["labels"]["overall_score"] == NUMBER + 2
     assert report["skipped"] == {} and report["options"]["scores"] == "mean"
-    assert not list((made / "data/consolidated").glob("*.incomplete"))
+    names = {path.name for path in (made / "data/consolidated").iterdir()}
+    assert names == {"1.0.0", consolidated.REPORT}
 
 
-def test_tfds_finds_it_by_name_and_sees_upright_pictures(made):
+@pytest.mark.parametrize("read", ["load", "data_source"])
+def test_tfds_finds_it_by_name_and_sees_upright_pictures(made, read):
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder("consolidated", data_dir=made / "data")
-    source = {
-        row["uid"].decode(): row
-        for split in builder.info.splits
-        for row in builder.as_data_source(split)
-    }
+    found = getattr(tfds, read)("consolidated", data_dir=made / "data")
+    if read == "load":
+        found = {split: tfds.as_numpy(dataset) for split, dataset in found.items()}
+    source = {row["uid"].decode(): row for rows in found.values() for row in rows}
+    assert len(source) == NUMBER + 2
     assert source["turned"]["image"].shape == (60, 40, 3)
     assert source["turned"]["masked"][0] == b"artifact_map"
     assert np.isnan(source["turned"]["artifact_score"])
@@ -112,7 +113,7 @@ def test_tfds_finds_it_by_name_and_sees_upright_pictures(made):
 
 def test_reading_needs_no_tensorflow(made):
     script = (
-        "import sys; from rahf.data.tfds_consolidated import Consolidated\n"
+        "import sys; from rahf.data.consolidated import Consolidated\n"
         f"print(len(Consolidated('train', {str(made / 'data')!r})[0]['uid']) > 0,"
         " 'tensorflow' in sys.modules)"
     )
@@ -181,24 +182,28 @@ def test_options_reach_the_labels(made, rated, tmp_path):
 def test_prompts_stay_on_one_side():
     some = [RatedImage(f"{i}.png", f"Prompt {i % 20}!", None, []) for i in range(100)]
     some += [RatedImage(f"{i}b.png", f"prompt {i}", None, []) for i in range(20)]
-    splits = consolidated.assign_splits(some, {"dev": 0.2, "test": 0.2}, 0)
-    sides = {}
+
+    def places(rated, seed=0, share=0.2):
+        cut = {"seed": seed, "dev_share": share, "test_share": share}
+        return consolidated._places(rated, **cut)
+
+    found, sides = places(some), {}
     for each in some:
         text = each.prompt.lower().rstrip("!")
-        assert sides.setdefault(text, splits[each.image]) == splits[each.image]
-    number = list(splits.values()).count
-    assert (number("dev"), number("test")) == (24, 24)
-    again = consolidated.assign_splits(some[::-1], {"dev": 0.2, "test": 0.2}, 0)
-    assert again == splits
-    other = consolidated.assign_splits(some, {"dev": 0.2, "test": 0.2}, 1)
-    assert other != splits
+        assert sides.setdefault(text, found[each.image]) == found[each.image]
+    number = list(sides.values()).count
+    assert (number("dev"), number("test")) == (4, 4)
+    assert places(some[::-1]) == found != places(some, seed=1)
+    for each in some:
+        each.prompt = ""  # then an image is a group of its own
+    assert set(places(some).values()) == set(splits.SPLITS)
     given = [RatedImage("a", "", "test", []), RatedImage("b", "", "train", [])]
-    assert consolidated.assign_splits(given, {}, 0) == {"a": "test", "b": "train"}
+    assert places(given) == {"a": "test", "b": "train"}
     given[0].split = None
     with pytest.raises(ValueError, match="1 of 2 images have a split"):
-        consolidated.assign_splits(given, {}, 0)
-    with pytest.raises(ValueError, match="leave some for train"):
-        consolidated.assign_splits(some, {"dev": 1.0}, 0)
+        places(given)
+    with pytest.raises(ValueError, match=r"--dev_share=1.0 and --test_share=1.0 must"):
+        places(some, share=1.0)
 
 
 def test_what_cannot_be_consolidated(made, tmp_path):
@@ -206,6 +211,7 @@ def test_what_cannot_be_consolidated(made, tmp_path):
     rows = [{"image": n, "rater": "a", "scores": {"overall": 3}} for n in "ab"]
     path.write_text("\n".join(json.dumps(row) for row in rows))
     flags = [str(path), f"--images={tmp_path}", f"--output={tmp_path / 'out'}"]
+    flags += ["--dev_share=0", "--test_share=0"]
     with pytest.raises(SystemExit, match="2 of 2 images have no prompt, such as 'a'"):
         consolidate.main(flags)
     Image.new("RGB", (8, 8)).save(tmp_path / "a", "PNG")
@@ -216,10 +222,11 @@ def test_what_cannot_be_consolidated(made, tmp_path):
     report = tmp_path / "out/consolidated" / consolidated.REPORT
     skipped = json.loads(report.read_text())["skipped"]
     assert list(skipped) == ["b"] and "nothing of that name" in skipped["b"]
-    with pytest.raises(SystemExit, match="exists already; remove it"):
+    with pytest.raises(SystemExit, match="is there already, and whole; remove"):
         consolidate.main([*flags, "--prompt=a cat", "--bad_images=skip"])
-    with pytest.raises(ValueError, match="has no split 'dev'; it has"):
+    with pytest.raises(ValueError, match="has no split 'dev'; it has train"):
         Consolidated("dev", tmp_path / "out")
-    for folder in ("", tmp_path):
-        with pytest.raises(ValueError, match=r"data_dir=.* make it with .*consolidate"):
-            Consolidated("train", folder)
+    with pytest.raises(ValueError, match=r"data_dir=.* make it with .*consolidate"):
+        Consolidated("train", tmp_path)
+    with pytest.raises(SystemExit, match="leave none to train on; lower --dev_share"):
+        consolidate.main([*flags[:2], f"--output={tmp_path}", "--prompt=a cat"])

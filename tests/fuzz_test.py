@@ -20,8 +20,10 @@ import tensorflow as tf
 from PIL import Image
 
 from rahf import images
-from rahf.data import ratings, seqio_input, seqio_tasks, tfds_consolidated
+from rahf.data import ratings, seqio_input, seqio_tasks, tfds_records
 from rahf.data.bad_records import Counter, Policy
+from rahf.data.consolidated import Consolidated
+from rahf.data.dataset_folder import DatasetFolder
 from rahf.data.vocabulary import load
 from rahf.images import ImageError
 from rahf.inference import inputs
@@ -258,15 +260,18 @@ def test_files_of_array_record(tmp_path):
     record = {"uid": "a", "filename": "a.png", "prompt": "a red fish"}
     record |= {"image": encode("PNG", 16), "overall_score": 0.5}
     rows = [("train", record | {"uid": f"{i}"}) for i in range(4)]
-    folder = tfds_consolidated.write(tmp_path, rows)
-    [shard] = folder.glob("*array_record*")
+    folder = DatasetFolder.of(tmp_path, "consolidated", "1.0.0")
+    folder.prepare()
+    with folder.writing():
+        tfds_records.write(folder, description="", splits=["train"], records=rows)
+    [shard] = folder.dataset.glob("*array_record*")
     rng, whole = random.Random("array_record"), shard.read_bytes()
     refused = 0
     for _ in range(60):
         shard.write_bytes(mutate(rng, whole))
 
         def read():
-            source = tfds_consolidated.Consolidated("train", tmp_path)
+            source = Consolidated("train", tmp_path)
             return [source[i]["image"].shape for i in range(len(source))]
 
         shapes = attempt(read, ValueError)

@@ -187,11 +187,11 @@ def test_beam_makes_the_same_records(published, tmp_path):
     source = tfds.data_source("rich_hf_18k", data_dir=tmp_path, split="test")
     for example in source:
         check(example, "test", int(example["uid"][4:6]))
-    shards = tmp_path / "pickapic"
+    shards = tmp_path / "pointers"
     shards.mkdir()
     (shards / "train-0.parquet").write_text(POINTER)
     with pytest.raises(SystemExit, match=r"train-0.parquet is a git-lfs pointer"):
-        run(published / "labels", shards, tmp_path, "--runner")
+        run(published / "spoiled", shards, tmp_path / "b", "--partial", "--runner")
 
 
 def test_git_lfs_pointers(published, tmp_path):

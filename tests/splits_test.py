@@ -57,13 +57,13 @@ def test_official_splits_are_kept_and_dev_is_cut_from_train():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"test_share": 1.0}, r"must lie in \[0, 1\), got 0.1 and 1.0"),
+        ({"test_share": 1.0}, r"--test_share=1.0 must lie in \[0, 1\)"),
         ({"test_share": 0.6, "dev_share": 0.6}, "leave none to train on"),
-        ({"folds": 1}, "folds=1, fold=0"),
-        ({"folds": 4, "fold": 4}, "folds=4, fold=4"),
-        ({"folds": 21}, "only 20 groups"),
+        ({"folds": 1}, "expected --folds >= 2 .* got 1 and 0"),
+        ({"folds": 4, "fold": 4}, "got 4 and 4"),
+        ({"folds": 21}, "--folds=21, but there are only 20 groups"),
     ],
 )
 def test_numbers_that_make_no_sense(options, message):
     with pytest.raises(ValueError, match=message):
-        splits.cut(GROUPS, **options)
+        splits.cut(GROUPS, **options, option="--")

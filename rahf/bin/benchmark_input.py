@@ -1,14 +1,13 @@
 """Measures how fast examples are made from JPEG files, and how fast they must be.
 
     python -m rahf.bin.benchmark_input --examples=320
-    python -m rahf.bin.benchmark_input --augment=my_module:my_function
     python -m rahf.bin.benchmark_input --needed
 
 Rates are examples a second of one core's time. Where PyTorch is installed, its
 DataLoader decodes and resizes the same files in the same run. `--needed` counts the
 operations of a step of configs/rahf_base.py and says how many examples a second, and
-so how many cores (at the lower rate of
-`score`), keep hosts busy that reach `--utilisation` of their peak.
+so how many cores (at the lowest rate of `score_augmented`), keep hosts busy that
+reach `--utilisation` of their peak.
 """
 
 import argparse
@@ -29,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--examples", type=int, default=160, help="of each measurement (%(default)s)")
     add("--image_size", type=int, default=384, help="of examples (%(default)s)")
     add("--sizes", default="512,768", help="of the JPEG files (%(default)s)")
-    add("--augment", metavar="MODULE:FUNCTION", help="record -> record, measured too")
     add("--needed", action="store_true", help="say what the base model needs")
     add("--config", default="rahf_base", help="of --needed (%(default)s)")
     add("--utilisation", type=float, default=0.4, help="of --needed (%(default)s)")
@@ -41,11 +39,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _print(flags: argparse.Namespace) -> None:
-    augment = benchmark.find_augment(flags.augment) if flags.augment else None
     slowest = float("inf")
     for size in map(int, flags.sizes.split(",")):
-        found = benchmark.compare(size, flags.image_size, flags.examples, augment)
-        slowest = min(slowest, found["score"])
+        found = benchmark.compare(size, flags.image_size, flags.examples)
+        slowest = min(slowest, found["score_augmented"])
         print(json.dumps(found), flush=True)
     if flags.needed:
         from rahf.training import flops  # JAX takes a while

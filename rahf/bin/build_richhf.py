@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report = engine.build(places, **options)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"{places.dataset}: {report.summary()}\n{places.report}")
+    print(f"{places.output.dataset}: {report.summary()}\n{places.report}")
 
 
 if __name__ == "__main__":

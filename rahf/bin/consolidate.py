@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--weights", choices=("equal", "reliability"), default="equal", help="(equal)")
     add("--radius", type=float, default=1 / 20, help="share of the height (0.05)")
     add("--map_size", type=int, default=512, help="of the longer side (%(default)s)")
-    add("--dev_share", type=float, default=0.1, help="of images (%(default)s)")
-    add("--test_share", type=float, default=0.1, help="of images (%(default)s)")
+    add("--dev_share", type=float, default=0.1, help="of prompts (%(default)s)")
+    add("--test_share", type=float, default=0.1, help="of prompts (%(default)s)")
     add("--seed", type=int, default=0, help="of the splits (%(default)s)")
     add("--bad_images", choices=("fail", "skip"), default="fail", help="(%(default)s)")
     flags = parser.parse_args(argv)
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             options=consolidation.Options(
                 scores=flags.scores, radius=flags.radius, weights=weights
             ),
-            shares={"dev": flags.dev_share, "test": flags.test_share},
+            dev_share=flags.dev_share,
+            test_share=flags.test_share,
             seed=flags.seed,
             map_size=flags.map_size,
             bad_images=flags.bad_images,

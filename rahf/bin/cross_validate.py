@@ -10,7 +10,6 @@ where it stopped. Prints PLCC and SRCC as the mean over folds, their deviation, 
 over all predictions together; runs/mine/scores.json keeps them.
 """
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,12 +20,7 @@ _KEY = "config.input.rated_images"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rahf.bin.cross_validate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = evaluation.new_parser("cross_validate", __doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--workdir", required=True, help="where the folds are written")
     add("--folds", type=int, default=5, help="k, at least 2 (%(default)s)")

@@ -10,18 +10,13 @@ calls a tie where its values differ by no more than a threshold, chosen for each
 score on --tune_split. The interval, 95 %, is a bootstrap over prompts.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from rahf.bin import evaluation
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rahf.bin.eval_preferences",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = evaluation.new_parser("eval_preferences", __doc__)
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--checkpoint", metavar="W", help="workdir of a training run")
     who.add_argument("--scores", help='JSON lines of {"id": uid, "scores": {...}}')

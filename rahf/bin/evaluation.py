@@ -16,13 +16,21 @@ from rahf.evaluation.accumulator import CONVENTIONS
 from rahf.targets import Kind
 
 
-def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
-    """Returns a parser with the flags of every binary that evaluates."""
-    parser = argparse.ArgumentParser(
+def new_parser(
+    prog: str, description: str | None, **options: Any
+) -> argparse.ArgumentParser:
+    """Returns a parser without flags that shows a description as it is written."""
+    return argparse.ArgumentParser(
         prog=f"python -m rahf.bin.{prog}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        **options,
     )
+
+
+def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser with the flags of every binary that evaluates."""
+    parser = new_parser(prog, description)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
     add("--step", help="a step, latest or best (latest)")

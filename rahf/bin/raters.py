@@ -4,16 +4,13 @@ import argparse
 import pathlib
 
 from rahf import images
+from rahf.bin import evaluation
 from rahf.data import ratings
 
 
 def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Returns a parser with the flags that say how to read a raters' file."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m rahf.bin.{prog}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = evaluation.new_parser(prog, description)
     add = parser.add_argument
     add("ratings", help="JSON lines, or a CSV file of scores (docs/annotate.md)")
     add(

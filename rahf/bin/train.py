@@ -1,11 +1,10 @@
 """Trains RAHF; run again with the same flags, it goes on where it stopped.
 
     python -m rahf.bin.train --config=configs/scenes_demo.py --workdir=runs/demo
-    python -m rahf.bin.train --config=configs/scenes.py --workdir=runs/scenes \
-        --config.input.batch_size=32 --config.schedule.peak=5e-4
+    python -m rahf.bin.train --config=configs/scenes.py --workdir=W --config.seed=1
 
 Every key of the config can be overridden as --config.key=value; docs/train.md
-explains them.
+explains them. On several hosts start it on each, with --distributed.
 """
 
 import contextlib
@@ -16,6 +15,7 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="The config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is written.")
+_SEVERAL = flags.DEFINE_bool("distributed", False, "One of several processes.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -32,8 +32,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells a story a checkpoint
-    # Imported here, so that --help answers at once.
-    import jax
+    import jax  # Here, so that --help answers at once.
 
     from rahf.data.input import make_train_input
     from rahf.evaluation.split import SplitEvaluator
@@ -41,17 +40,18 @@ def main(argv):
 
     config, workdir = _CONFIG.value, _WORKDIR.value
     try:
+        if _SEVERAL.value:
+            jax.distributed.initialize()  # finds the others: TPU pods, Slurm, MPI
         train_input = make_train_input(
             config, shard_index=jax.process_index(), shard_count=jax.process_count()
         )
         evaluator = SplitEvaluator(config)
+
+        def evaluate(params):
+            return evaluator(params, progress=False).flat()
+
         with contextlib.closing(train_input):
-            train(
-                config,
-                workdir,
-                train_input,
-                lambda params: evaluator(params, progress=False).flat(),
-            )
+            train(config, workdir, train_input, evaluate)
     except (ValueError, NonFiniteLossError) as error:
         sys.exit(f"error: {error}")
 

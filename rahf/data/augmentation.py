@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from rahf import images
 from rahf import targets as table
 from rahf.data.scenes.dice import Dice
 from rahf.targets import Kind
@@ -32,27 +33,30 @@ class Augmentation:
         or right.
       colour: the most by which brightness, contrast and saturation change, each by
         a factor in [1 - colour, 1 + colour]; in [0, 1).
+      size: side of the examples, 0 if not known. A larger image is resized before
+        its colours change: the model sees no more, and it is a fraction of the work.
     """
 
     crop: float = 1.0
     flip: bool = False
     colour: float = 0.0
+    size: int = 0
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Augmentation":
-        """Reads `augment` of `config.input`.
+        """Reads `augment` and `image_size` of `config.input`.
 
         Raises:
           ValueError: an unknown or impossible value.
         """
         given = dict(options.get("augment") or {})
-        known = [field.name for field in dataclasses.fields(cls)]
+        known = ["crop", "flip", "colour"]
         if unknown := sorted(set(given) - set(known)):
             raise ValueError(
                 f"config.input.augment has {', '.join(unknown)}; it knows "
                 f"{', '.join(known)}"
             )
-        made = cls(**given)
+        made = cls(**given, size=options.get("image_size", 0))
         if not 0 < made.crop <= 1:
             raise ValueError(
                 f"config.input.augment.crop={made.crop} must be in (0, 1]: the share "
@@ -76,10 +80,11 @@ class Augmentation:
           epoch: how often it has been seen before.
 
         Returns:
-          A record of the same fields and types; crops are smaller. A map's part is
-          the image's, to half a pixel of the map.
+          A record of the same fields and types; crops are smaller, and so is an image
+          over `size` whose colours change. A map's part is the image's, to half a
+          pixel of the map.
         """
-        if self == Augmentation():
+        if dataclasses.replace(self, size=0) == Augmentation():
             return record
         dice = Dice("augment", seed, index, epoch)
         # Drawn in any case, so that one option does not change what another does.
@@ -101,7 +106,10 @@ class Augmentation:
             for name in ("image", *fields):
                 changed[name] = np.ascontiguousarray(changed[name][:, ::-1])
         if self.colour:
-            changed["image"] = _recolour(changed["image"], factors)
+            image = changed["image"]
+            if 0 < self.size < min(image.shape[:2]):
+                image = images.resize(image, (self.size, self.size))
+            changed["image"] = _recolour(image, factors)
         return changed
 
 

@@ -18,11 +18,13 @@ from PIL import Image
 
 from rahf import images
 from rahf.data import procedural, registry, vocabulary
+from rahf.data.augmentation import Augmentation
 from rahf.data.converter import Converter
 from rahf.data.features import ask
 from rahf.data.scenes import Scenes
 
-Augment = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+#: What is measured as augmented: everything, mildly.
+AUGMENT = {"crop": 0.9, "flip": True, "colour": 0.2}
 
 _QUALITY = 90
 _BATCH = 16
@@ -36,17 +38,15 @@ class JpegRecords(Sequence[Mapping[str, Any]]):
 
     Args:
       size: side of the images in pixels; those over 512 are scenes enlarged.
-      number: how many different ones.
+      number: of different files.
       length: how many in all; they come again and again.
-      augment: record -> record, applied to the decoded record.
+      maps: whether the map is read.
     """
 
-    def __init__(
-        self, size: int, number: int, length: int, augment: Augment | None = None
-    ):
+    def __init__(self, size: int, number: int, length: int, maps: bool = True):
         scenes = Scenes("train", min(size, 512), num_examples=number)
         self._files = [_encode(scenes[i], size) for i in range(number)]
-        self._length, self._augment = length, augment
+        self._length, self._maps = length, maps
 
     @property
     def mean_bytes(self) -> float:
@@ -66,55 +66,35 @@ class JpegRecords(Sequence[Mapping[str, Any]]):
             "uid": str(index),
             "image": images.read_image(jpeg),
             "prompt": prompt,
-            "artifact_map": _decode_map(heatmap),
             "overall_score": 0.5,
         }
-        return self._augment(record) if self._augment else record
+        return (
+            record | {"artifact_map": images.read_map(heatmap)}
+            if self._maps
+            else record
+        )
 
 
-class _WithoutMap(JpegRecords):
-    """What a task without a heatmap reads."""
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        jpeg, _, prompt = self.file(index)
-        record = {
-            "uid": str(index),
-            "image": images.read_image(jpeg),
-            "prompt": prompt,
-            "overall_score": 0.5,
-        }
-        return self._augment(record) if self._augment else record
-
-
-def compare(
-    size: int, image_size: int, examples: int, augment: Augment | None = None
-) -> dict[str, Any]:
+def compare(size: int, image_size: int, examples: int) -> dict[str, Any]:
     """Measures everything at one size of files.
 
     Args:
       size: side of the JPEG files.
       image_size: side of the examples.
       examples: how many to make for each rate.
-      augment: record -> record.
 
     Returns:
       Examples a second a core: `score` (image and prompt), `heatmap` (a map more),
-      both again with `augment` as `score_augmented` and `heatmap_augmented`; where
+      both again as `score_augmented` and `heatmap_augmented` with `AUGMENT`; where
       PyTorch is installed `torch`, its loader of images alone, and `to_torch`, the
       ratio of `score` to it; `milliseconds` of each step; and the files' `kilobytes`.
     """
-    sizes: dict[str, Any] = {
-        "size": size,
-        "image_size": image_size,
-        "examples": examples,
-    }
     found: dict[str, Any] = {"size": size, "image_size": image_size}
+    sizes = found | {"examples": examples}
     found["kilobytes"] = JpegRecords(size, 4, 4).mean_bytes / 1e3
     for label in _TASKS:
         found[label] = pipeline_rate(label, **sizes)
-        if augment:
-            rate = pipeline_rate(label, **sizes, augment=augment)
-            found[f"{label}_augmented"] = rate
+        found[f"{label}_augmented"] = pipeline_rate(label, **sizes, augment=AUGMENT)
     if importlib.util.find_spec("torch"):
         found["torch"] = torch_rate(**sizes)
         found["to_torch"] = found["score"] / found["torch"]
@@ -131,18 +111,6 @@ def _rounded(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def find_augment(name: str) -> Augment:
-    """Imports `module:function`, a function from record to record."""
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{name!r} is not module:function, a function from record to record: "
-            f"{error}"
-        ) from error
-
-
 def pipeline_rate(
     label: str,
     *,
@@ -150,7 +118,7 @@ def pipeline_rate(
     image_size: int,
     examples: int,
     number: int = 16,
-    augment: Augment | None = None,
+    augment: Mapping[str, Any] | None = None,
 ) -> float:
     """Returns examples a second a core of the training input, batches included.
 
@@ -160,10 +128,9 @@ def pipeline_rate(
       image_size: side of the examples.
       examples: how many to make.
       number: of different files.
-      augment: record -> record.
+      augment: as `config.input.augment`.
     """
-    kind = JpegRecords if label == "heatmap" else _WithoutMap
-    records = kind(size, number, max(examples, _BATCH), augment)
+    records = JpegRecords(size, number, max(examples, _BATCH), label == "heatmap")
     task = registry.Task(
         f"benchmark_{label}", (_TASKS[label],), lambda split, options: records
     )
@@ -173,6 +140,7 @@ def pipeline_rate(
         "text_length": _LENGTH,
         "target_length": _LENGTH,
         "workers": 0,
+        "augment": augment or {},
     }
     registry.TASKS[task.name] = task
     try:
@@ -233,7 +201,7 @@ def stages(*, size: int, image_size: int, repeats: int = 20) -> dict[str, float]
     """
     records, words = JpegRecords(size, 4, 4), vocabulary.load("scenes")
     jpeg, png, prompt = records.file(0)
-    image, heatmap = images.read_image(jpeg), _decode_map(png)
+    image, heatmap = images.read_image(jpeg), images.read_map(png)
     small, small_map = (
         images.resize(x, (image_size, image_size)) for x in (image, heatmap)
     )
@@ -254,12 +222,15 @@ def stages(*, size: int, image_size: int, repeats: int = 20) -> dict[str, float]
         "resize": _time(
             lambda: images.resize(image, (image_size, image_size)), repeats
         ),
-        "map decode": _time(lambda: _decode_map(png), repeats),
+        "map decode": _time(lambda: images.read_map(png), repeats),
         "map resize": _time(
             lambda: images.resize(heatmap, (image_size, image_size)), repeats
         ),
         "tokenise": _time(lambda: words.encode_words(prompt, None), repeats),
     }
+    augment = Augmentation(**AUGMENT, size=image_size)
+    whole = record | {"image": image, "artifact_map": heatmap}
+    took["augment"] = _time(lambda: augment(whole, 0, 0, 0), repeats)
     took["ask"] = max(0.0, _time(make, repeats) - took["tokenise"])
     took["convert"] = _time(lambda: converter(batch, _BATCH), repeats) / _BATCH
     return took
@@ -291,9 +262,3 @@ def _encode(record: Mapping[str, Any], size: int) -> tuple[bytes, bytes, str]:
     heatmap = images.resize(record["artifact_map"], (512, 512))
     Image.fromarray(np.rint(heatmap * 255).astype(np.uint8)).save(png, "PNG")
     return jpeg.getvalue(), png.getvalue(), record["prompt"]
-
-
-def _decode_map(png: bytes) -> np.ndarray:
-    """Decodes a map: float32[H, W] in [0, 1]."""
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        return np.asarray(image.convert("L"), np.float32) / 255

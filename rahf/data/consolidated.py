@@ -1,26 +1,30 @@
 """From raters' files to a dataset, and the tasks of that dataset."""
 
-import collections
 import dataclasses
-import hashlib
 import io
 import json
 import os
 import pathlib
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from rahf import images, words
-from rahf.data import consolidation, procedural
+from rahf import images
+from rahf import targets as table
+from rahf.data import consolidation, procedural, splits
 from rahf.data.bad_records import POLICIES
+from rahf.data.dataset_folder import DatasetFolder
 from rahf.data.ratings import RatedImage
+from rahf.data.stored import StoredRecords
+from rahf.targets import Kind
 
+NAME, VERSION = "consolidated", "1.0.0"
 REPORT = "consolidation.json"
 
+_MAPS = {row.field for row in table.select(table.FEEDBACK, Kind.HEATMAP)}
 _ORIENTATION = 0x0112  # the Exif tag
 
 
@@ -62,7 +66,8 @@ def write_dataset(
     output: str | os.PathLike,
     *,
     options: consolidation.Options = consolidation.PAPER,
-    shares: Mapping[str, float] | None = None,
+    dev_share: float = 0.1,
+    test_share: float = 0.1,
     seed: int = 0,
     map_size: int = 512,
     bad_images: str = "fail",
@@ -77,8 +82,8 @@ def write_dataset(
       folder: of the images.
       output: data directory; the dataset is `<output>/consolidated/1.0.0`.
       options: of the consolidation.
-      shares: of images that go to dev and test, where the file has no splits; all
-        images of a prompt go to one side. None: 0.1 each.
+      dev_share, test_share: of the prompts, with all of their images, where the file
+        has no splits.
       seed: of those splits.
       map_size: of a heatmap's longer side, in pixels; its shape is the image's.
       bad_images: "fail" at an image that cannot be read, or "skip" and report it.
@@ -91,8 +96,6 @@ def write_dataset(
       ImageError: an image cannot be read, and `bad_images` is "fail".
       ValueError: an image has no prompt, no image is left, the dataset exists.
     """
-    from rahf.data import tfds_consolidated
-
     if bad_images not in POLICIES:
         raise ValueError(f"bad_images={bad_images!r}; expected {' or '.join(POLICIES)}")
     if map_size < 1:
@@ -104,7 +107,7 @@ def write_dataset(
             f"{without[0]!r}; give --prompts=CSV with the columns image and prompt, or "
             "--prompt for all of them"
         )
-    splits = assign_splits(rated, shares or {"dev": 0.1, "test": 0.1}, seed)
+    places = _places(rated, seed=seed, dev_share=dev_share, test_share=test_share)
     report, people = Report(), set()
 
     def records() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -124,7 +127,7 @@ def write_dataset(
                 )
             except ValueError as error:
                 raise ValueError(f"image {each.image!r}: {error}") from error
-            split = splits[each.image]
+            split = places[each.image]
             report.images += 1
             report.ratings += len(each.ratings)
             people.update(rating["rater"] for rating in each.ratings)
@@ -132,30 +135,38 @@ def write_dataset(
             report.splits[split] = report.splits.get(split, 0) + 1
             for field in labels:
                 report.labels[field] = report.labels.get(field, 0) + 1
+            for field in _MAPS & labels.keys():
+                labels[field] = _encode_map(labels[field])
             who = {"uid": uids[each.image], "filename": each.image}
             yield split, who | {"image": data, "prompt": prompt} | labels
 
-    written = tfds_consolidated.write(output, records())
-    content = dataclasses.asdict(report) | {"options": dataclasses.asdict(options)}
-    (written.parent / REPORT).write_text(
-        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    target = DatasetFolder.of(output, NAME, VERSION)
+    target.prepare()
+    from rahf.data import tfds_records  # imports TensorFlow once it writes
+
+    with target.writing():
+        written = tfds_records.write(
+            target,
+            description="Consolidated ratings, made by rahf.bin.consolidate.",
+            splits=splits.SPLITS,
+            records=records(),
+        )
+        if not written:
+            raise ValueError("no image is left: nothing can be written")
+        content = dataclasses.asdict(report) | {"options": dataclasses.asdict(options)}
+        (target.folder / REPORT).write_text(
+            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     return report
 
 
-def assign_splits(
-    rated: Sequence[RatedImage], shares: Mapping[str, float], seed: int
-) -> dict[str, str]:
-    """Returns the split of each image: the file's, or one drawn by prompts.
-
-    Args:
-      rated: the images.
-      shares: split -> share of the images it gets, at least; train gets the rest.
-      seed: names a whole other drawing.
+def _places(rated: Sequence[RatedImage], **cut: Any) -> dict[str, str]:
+    """Returns the split of each image: the file's, or one cut by prompts.
 
     Raises:
-      ValueError: some images have a split and others none, or shares of 1 and more.
+      ValueError: some images have a split and others none, or as `splits.cut` does.
     """
+    names = [each.image for each in rated]
     given = {each.image: each.split for each in rated if each.split is not None}
     if given and len(given) < len(rated):
         raise ValueError(
@@ -163,24 +174,10 @@ def assign_splits(
         )
     if given:
         return given
-    if min(shares.values()) < 0 or sum(shares.values()) >= 1:
-        raise ValueError(
-            f"shares of {dict(shares)} must not be negative and leave some for train"
-        )
-    groups = collections.defaultdict(list)
-    for each in rated:
-        groups[" ".join(words.split((each.prompt or "").lower()))].append(each.image)
-    # By digest first, so that the order of the file does not matter.
-    order = sorted(groups, key=lambda text: hashlib.sha256(text.encode()).digest())
-    random.Random(seed).shuffle(order)
-    splits = dict.fromkeys((each.image for each in rated), "train")
-    for split, share in shares.items():
-        got = 0
-        while got < share * len(rated) - 1e-9 and len(order) > 1:
-            group = groups[order.pop()]
-            splits |= dict.fromkeys(group, split)
-            got += len(group)
-    return splits
+    groups = [splits.name_group(each.prompt or "", each.image) for each in rated]
+    return dict(
+        zip(names, splits.cut(groups, option="--", **cut).tolist(), strict=True)
+    )
 
 
 def _uids(rated: Sequence[RatedImage]) -> dict[str, str]:
@@ -225,17 +222,29 @@ def _is_upright(image: Image.Image) -> bool:
         return False
 
 
-def consolidated_records(split: str, options: Mapping[str, Any]):
+def _encode_map(heatmap: np.ndarray) -> bytes:
+    """float32[H, W] in [0, 1] -> PNG of 8 bits."""
+    file = io.BytesIO()
+    Image.fromarray(np.rint(255 * heatmap).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+class Consolidated(StoredRecords):
+    """One split of the dataset, as rahf.bin.consolidate wrote it."""
+
+    name = NAME
+    option = "config.input.consolidated.data_dir"
+    remedy = "make it with python -m rahf.bin.consolidate (docs/annotate.md)"
+
+
+def consolidated_records(split: str, options: Mapping[str, Any]) -> Consolidated:
     """Returns a split of a dataset that rahf.bin.consolidate wrote.
 
     Args:
       split: "train", "dev" or "test".
       options: `consolidated` with `data_dir`, what was its --output.
     """
-    from rahf.data.tfds_consolidated import Consolidated
-
-    data_dir = (options.get("consolidated") or {}).get("data_dir", "")
-    return Consolidated(split, data_dir)
+    return Consolidated(split, (options.get("consolidated") or {}).get("data_dir", ""))
 
 
-procedural.register_dataset("consolidated", consolidated_records)
+procedural.register_dataset(NAME, consolidated_records)

@@ -24,6 +24,8 @@ from rahf.targets import Kind
 #: The targets that tasks are registered for.
 TARGETS = ("plausibility", "alignment", "aesthetics", "overall")
 
+_OPTION = "config.input.rated_images."
+
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _MAPPING = re.compile(rf"(.+):({_NUMBER})-({_NUMBER})->(\w+)")
 # What people leave in a cell that has no number, in lower case.
@@ -340,13 +342,13 @@ def _image_names(found: Table) -> list[str]:
 
 def _places(options: Options, found: Table, prompts: list[str]) -> np.ndarray:
     """Returns the split of each row."""
-    if options.group:
-        given = ["" if c is None else str(c) for c in found.columns[options.group]]
-    else:
-        given = [prompt.strip().casefold() for prompt in prompts]
     # Rows that name no group are together where they show the same image.
     names = _image_names(found)
-    groups = [group or name for group, name in zip(given, names, strict=True)]
+    if options.group:
+        given = ["" if c is None else str(c) for c in found.columns[options.group]]
+        groups = [group or name for group, name in zip(given, names, strict=True)]
+    else:
+        groups = list(map(splits.name_group, prompts, names))
     if not options.split:
         return splits.cut(
             groups,
@@ -355,6 +357,7 @@ def _places(options: Options, found: Table, prompts: list[str]) -> np.ndarray:
             test_share=options.test_share,
             folds=options.folds,
             fold=options.fold,
+            option=_OPTION,
         )
     if options.folds:
         raise ValueError(
@@ -380,5 +383,9 @@ def _places(options: Options, found: Table, prompts: list[str]) -> np.ndarray:
             )
         logging.warning("%s", message)
     return splits.keep_official(
-        official, groups, seed=options.seed, dev_share=options.dev_share
+        official,
+        groups,
+        seed=options.seed,
+        dev_share=options.dev_share,
+        option=_OPTION,
     )

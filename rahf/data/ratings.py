@@ -28,8 +28,7 @@ from typing import Any
 
 from rahf import words
 from rahf.data.consolidation import LIKERT_POINTS, POINTS, SCORE_FIELDS, WORDS
-
-SPLITS = ("train", "dev", "test")
+from rahf.data.splits import SPLITS
 
 # So many mistakes are listed; the others are only counted.
 _LISTED = 20

@@ -1,7 +1,7 @@
 """The tasks and mixtures that the loader without TensorFlow knows."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rahf import targets as table
@@ -81,15 +81,26 @@ def find(name: str) -> list[Task]:
     `a+b` is a mixture of what `a` and `b` name.
     """
     names: list[str] = []
-    for part in name.split("+"):
-        if part not in TASKS and part not in MIXTURES:
-            raise ValueError(
-                f"config.task.name={name!r}: {part!r} is not known to "
-                "config.input.loader='procedural'; known: "
-                f"{', '.join((*TASKS, *MIXTURES))}"
-            )
+    for part in parts_of(name, (*TASKS, *MIXTURES), "procedural"):
         names += MIXTURES.get(part, (part,))
     return [TASKS[task] for task in dict.fromkeys(names)]
+
+
+def parts_of(name: str, known: Collection[str], loader: str) -> list[str]:
+    """Returns what `config.task.name` names: `a+b` is a and b.
+
+    Raises:
+      ValueError: one of them is not known to the loader.
+    """
+    parts = name.split("+")
+    for part in parts:
+        if part not in known:
+            raise ValueError(
+                f"config.task.name={name!r}: {part!r} is not known to config.input."
+                f"loader={loader!r}; known: {', '.join(known) or 'none'} "
+                "(config.task.modules may register more)"
+            )
+    return parts
 
 
 def weights_of(tasks: Sequence[Any], config) -> list[float]:

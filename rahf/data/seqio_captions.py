@@ -16,8 +16,7 @@ import tensorflow_datasets as tfds
 from rahf.data import captions, seqio_tasks
 from rahf.data.shard_stream import Shards, read_sample
 from rahf.data.shards import Sample, read_shard
-
-SPLITS = ("train", "dev", "test")
+from rahf.data.splits import SPLITS
 
 # An encoded sample, as tensors.
 _SAMPLE = {
@@ -28,23 +27,12 @@ _SAMPLE = {
 }
 
 
-class CaptionSource(seqio.DataSource):
+class CaptionSource(seqio_tasks.OwnOrderSource):
     """A source of encoded samples, from whatever `config.input.<dataset>` names."""
 
     def __init__(self, dataset: str = "captions"):
         self._dataset = dataset
         super().__init__(splits=SPLITS)
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return True
-
-    @property
-    def performs_internal_shuffling(self) -> bool:
-        return True
-
-    def list_shards(self, split: str) -> list[str]:
-        return [split]
 
     def num_input_examples(self, split: str) -> int | None:  # pyright: ignore
         source = captions.find_source(split, seqio_tasks.options(), self._dataset)

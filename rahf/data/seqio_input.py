@@ -19,7 +19,7 @@ import tensorflow as tf
 from rahf.data.bad_records import Counter, Policy
 from rahf.data.converter import Batch, Converter
 from rahf.data.procedural import Infos
-from rahf.data.registry import for_targets, weights_of
+from rahf.data.registry import for_targets, parts_of, weights_of
 from rahf.data.seqio_tasks import AskFor, building, wait_until_idle
 from rahf.data.vocabulary import Vocabulary
 
@@ -51,16 +51,9 @@ def find(name: str) -> list[FoundTask]:
 
 
 def _find_with_rates(name: str) -> list[tuple[FoundTask, float]]:
-    tasks, mixtures = seqio.TaskRegistry.names(), seqio.MixtureRegistry.names()
+    known = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
     found: dict[str, tuple[FoundTask, float]] = {}
-    for part in name.split("+"):
-        if part not in tasks and part not in mixtures:
-            raise ValueError(
-                f"config.task.name={name!r}: {part!r} is not known to "
-                "config.input.loader='seqio'; known: "
-                f"{', '.join(sorted({*tasks, *mixtures})) or 'none'} (tasks are "
-                "registered by config.task.modules)"
-            )
+    for part in parts_of(name, known, "seqio"):
         provider = seqio.get_mixture_or_task(part)
         for task in seqio.get_subtasks(provider):
             asks = [p for p in task.preprocessors if isinstance(p, AskFor)]

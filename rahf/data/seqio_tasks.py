@@ -69,7 +69,22 @@ def options() -> Mapping[str, Any]:
     return _OPTIONS.get()
 
 
-class RecordSource(seqio.DataSource):
+class OwnOrderSource(seqio.DataSource):
+    """A source that divides and shuffles its examples itself."""
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return True
+
+    @property
+    def performs_internal_shuffling(self) -> bool:
+        return True
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [split]
+
+
+class RecordSource(OwnOrderSource):
     """A source over `(split, config.input) -> sequence of records`.
 
     It yields `{"split", "index", "epoch", "seed"}`, of which the preprocessor
@@ -93,17 +108,6 @@ class RecordSource(seqio.DataSource):
         self._records = records
         self._name, self._salt = name, zlib.crc32(name.encode())
         super().__init__(splits=tuple(splits), num_input_examples=dict(splits))
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return True
-
-    @property
-    def performs_internal_shuffling(self) -> bool:
-        return True
-
-    def list_shards(self, split: str) -> Sequence[str]:
-        return [split]
 
     def num_input_examples(self, split: str) -> int:
         return len(self._records(split, {"image_size": 64} | dict(_OPTIONS.get())))

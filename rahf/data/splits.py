@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rahf import words
+
 SPLITS = ("train", "dev", "test")
 #: What official splits are called, in lower case.
 NAMES = {
@@ -23,6 +25,11 @@ NAMES = {
 }
 
 
+def name_group(prompt: str, image: str) -> str:
+    """Returns the group of an image: its prompt's words, or itself where it has none."""
+    return " ".join(words.split(prompt.casefold())) or image
+
+
 def cut(
     groups: Sequence[str],
     *,
@@ -31,6 +38,7 @@ def cut(
     test_share: float = 0.1,
     folds: int = 0,
     fold: int = 0,
+    option: str = "",
 ) -> np.ndarray:
     """Cuts groups into train, dev and test, by a seeded order of their names.
 
@@ -44,6 +52,8 @@ def cut(
       test_share: the same; not used with folds.
       folds: k above 1 cuts the groups into k parts of nearly equal number. 0: none.
       fold: with folds, the part that is the test split; dev is cut from the rest.
+      option: what stands before the names of these options where users set them, for
+        error messages: "--" or "config.input.rated_images.".
 
     Returns:
       The split of each record, an array of strings.
@@ -54,19 +64,18 @@ def cut(
     names = sorted(set(groups), key=lambda name: _digest(seed, name))
     if not (0 <= dev_share < 1 and 0 <= test_share < 1):
         raise ValueError(
-            "config.input.rated_images: dev_share and test_share must lie in [0, 1), "
-            f"got {dev_share} and {test_share}"
+            f"{option}dev_share={dev_share} and {option}test_share={test_share} must "
+            "lie in [0, 1)"
         )
     if folds:
         if folds < 2 or not 0 <= fold < folds:
             raise ValueError(
-                "config.input.rated_images: expected folds >= 2 and 0 <= fold < "
-                f"folds, got folds={folds}, fold={fold}"
+                f"expected {option}folds >= 2 and 0 <= {option}fold < folds, got "
+                f"{folds} and {fold}"
             )
         if len(names) < folds:
             raise ValueError(
-                f"config.input.rated_images.folds={folds}, but there are only "
-                f"{len(names)} groups"
+                f"{option}folds={folds}, but there are only {len(names)} groups"
             )
         test = names[fold::folds]
     else:
@@ -76,8 +85,8 @@ def cut(
     if len(dev) >= len(rest):
         raise ValueError(
             f"{len(names)} groups, of which {len(test)} are for test and {len(dev)} "
-            "for dev, leave none to train on; lower config.input.rated_images."
-            "dev_share or test_share, or group by something finer"
+            f"for dev, leave none to train on; lower {option}dev_share={dev_share} or "
+            f"{option}test_share={test_share}, or group by something finer"
         )
     places = dict.fromkeys(names, "train")
     places |= dict.fromkeys(dev, "dev") | dict.fromkeys(test, "test")
@@ -90,6 +99,7 @@ def keep_official(
     *,
     seed: int = 0,
     dev_share: float = 0.1,
+    option: str = "",
 ) -> np.ndarray:
     """Takes splits as they are published; where there is no dev, cuts it from train.
 
@@ -98,6 +108,7 @@ def keep_official(
       groups: the name of each record's group; dev is cut by them.
       seed: as for `cut`.
       dev_share: the share of train's groups to cut for dev.
+      option: as for `cut`.
 
     Returns:
       The split of each record, an array of strings.
@@ -106,7 +117,11 @@ def keep_official(
     train = np.flatnonzero(places == "train").tolist()
     if "dev" not in given and len(train):
         places[train] = cut(
-            [groups[i] for i in train], seed=seed, dev_share=dev_share, test_share=0
+            [groups[i] for i in train],
+            seed=seed,
+            dev_share=dev_share,
+            test_share=0,
+            option=option,
         )
     return places
 

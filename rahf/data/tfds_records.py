@@ -6,24 +6,28 @@ takes the one it needs. Writing needs TensorFlow.
 """
 
 import contextlib
+import functools
+import io
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from etils import epath
+from PIL import Image
 from tensorflow_datasets.core import file_adapters
 from tensorflow_datasets.core import writer as tfds_writer
 
 from rahf import targets as table
+from rahf.data.dataset_folder import DatasetFolder
 from rahf.targets import Kind
 
 #: Records of a file: with images of 200 kB, a shard of some hundred megabytes.
 RECORDS_PER_SHARD = 1024
 # TFDS 4.9.10 cannot make a tf.data.Dataset of array_record.
 _STREAMED, _BY_INDEX = "tfrecord", "array_record"
+# What stands for a map that is not known: black, of RichHF-18K's size.
+_MAP_SIDE = 512
 
 
 def make_features() -> tfds.features.FeaturesDict:
@@ -50,11 +54,41 @@ def make_features() -> tfds.features.FeaturesDict:
     )
 
 
+def complete(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a record with every field of `make_features`.
+
+    Args:
+      record: `uid`, `filename`, `image` and `prompt`, and the labels that are known;
+        image and maps are encoded.
+
+    Returns:
+      The same, with a black map, NaN or no words for each label that is not there,
+      and their names in `masked`.
+    """
+    missing = [
+        row for row in table.select(table.FEEDBACK) if record.get(row.field) is None
+    ]
+    blanks = {row.field: _BLANKS[row.kind]() for row in missing}
+    return {**record, **blanks, "masked": [row.field for row in missing]}
+
+
+@functools.cache
+def _black_map() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (_MAP_SIDE, _MAP_SIDE)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+_BLANKS: dict[Kind, Callable[[], Any]] = {
+    Kind.HEATMAP: _black_map,
+    Kind.SCORE: lambda: float("nan"),
+    Kind.WORDS: lambda: np.zeros(0, np.int8),
+}
+
+
 def write(
-    folder: str | os.PathLike,
+    output: DatasetFolder,
     *,
-    name: str,
-    version: str,
     description: str,
     splits: Sequence[str],
     records: Iterable[tuple[str, Mapping[str, Any]]],
@@ -62,24 +96,22 @@ def write(
     """Writes a dataset in the order in which its records come, one at a time.
 
     Args:
-      folder: data directory; the files go to `<folder>/<name>/<version>`.
-      name: of the dataset, as `tfds.load` is to find it.
-      version: as 1.0.0.
+      output: where; the files go to its staging folder.
       description: for people.
       splits: their names.
-      records: `(split, record)` with the fields of `make_features`.
+      records: `(split, record)`, records as `complete` takes them.
 
     Returns:
       split -> number of records; splits that got none are left out.
     """
-    target = epath.Path(folder) / name / version
+    target = output.staging / output.name / output.version
     target.mkdir(parents=True)
     writers = []
     for file_format in (_BY_INDEX, _STREAMED):
         info = tfds.core.DatasetInfo(
             builder=tfds.core.DatasetIdentity(
-                name=name,
-                version=tfds.core.Version(version),
+                name=output.name,
+                version=tfds.core.Version(output.version),
                 data_dir=str(target),
                 module_name="",
             ),
@@ -95,7 +127,7 @@ def write(
     # Each call writes the metadata anew, so a few records share one.
     while part := list(itertools.islice(records, 16)):
         for split in dict.fromkeys(split for split, _ in part):
-            some = [record for of, record in part if of == split]
+            some = [complete(record) for of, record in part if of == split]
             for writer in writers:
                 if not counts[split]:
                     writer.initialize_splits([split])
@@ -108,10 +140,8 @@ def write(
 
 
 def write_with_beam(
-    folder: str | os.PathLike,
+    output: DatasetFolder,
     *,
-    name: str,
-    version: str,
     description: str,
     make_splits: Callable[[Any], Mapping[str, Any]],
     runner: str,
@@ -120,8 +150,9 @@ def write_with_beam(
     """Writes a dataset by an Apache Beam pipeline, shuffled by key.
 
     Args:
-      folder, name, version, description: as in `write`.
-      make_splits: from the pipeline to split -> PCollection of `(key, record)`.
+      output, description: as in `write`.
+      make_splits: from the pipeline to split -> PCollection of `(key, record)`,
+        records as `complete` returns them.
       runner: such as "DirectRunner".
       options: apache_beam's `PipelineOptions`.
 
@@ -149,12 +180,12 @@ def write_with_beam(
             return make_splits(pipeline)
 
     builder = Builder(
-        name=name,
-        version=version,
+        name=output.name,
+        version=output.version,
         description=description,
         features=make_features(),
         split_datasets={},
-        data_dir=folder,
+        data_dir=output.staging,
         file_format=_STREAMED,
     )
     builder.download_and_prepare(
@@ -168,7 +199,9 @@ def write_with_beam(
 class Source:
     """One split of a dataset on disk, by index, images still encoded."""
 
-    def __init__(self, name: str, split: str, data_dir: str, *, option: str):
+    def __init__(
+        self, name: str, split: str, data_dir: str, *, option: str, remedy: str
+    ):
         """Opens it.
 
         Args:
@@ -176,6 +209,7 @@ class Source:
           split: of the dataset.
           data_dir: the data directory that holds the dataset; "" is TFDS's own.
           option: of the config, for error messages.
+          remedy: what to do where there is none.
 
         Raises:
           ValueError: there is no such dataset or split.
@@ -185,8 +219,7 @@ class Source:
         except tfds.core.DatasetNotFoundError as error:
             where = data_dir or "TFDS's own data directory (TFDS_DATA_DIR)"
             raise ValueError(
-                f"{option}={data_dir!r}: {where} holds no dataset {name!r}; "
-                "docs/data.md says how to build it"
+                f"{option}={data_dir!r}: {where} holds no dataset {name!r}; {remedy}"
             ) from error
         if split not in builder.info.splits:
             raise ValueError(

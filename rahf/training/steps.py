@@ -164,6 +164,8 @@ def make_train_step(config, mesh, shardings):
 def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
     """Builds predict(params, batch) -> {name: array}, jitted.
 
+    Every process is to call it with the same batch, and can read the result.
+
     Args:
       config: the training config.
       mark_ids: the vocabulary's pieces of the suffix that marks a word.
@@ -223,7 +225,10 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
             )
         return {row.name: outputs[row.name] for row in rows}
 
-    return FreeWords(config, predict, names[Kind.WORDS]) if free else predict
+    def read(params, batch):
+        return sharding.gather(predict(params, batch), params)
+
+    return FreeWords(config, read, names[Kind.WORDS]) if free else read
 
 
 def make_encode_image(config):

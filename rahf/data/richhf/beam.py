@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rahf.data.richhf import NAME, PUBLISHED, VERSION, joining, pickapic
+from rahf.data.richhf import PUBLISHED, joining, pickapic
 from rahf.data.richhf.build import DESCRIPTION, read_labels, survey
 from rahf.data.richhf.labels import Label, refuse_pointer
 from rahf.data.richhf.places import Places
@@ -55,10 +55,9 @@ def build(
 
     report = Report(policy, {})
     shards = _find_shards(places.pickapic)
-    places.prepare()
+    places.output.prepare()
     wanted = frozenset(survey(places, report, partial=partial))
-    problems = str(places.staging / "problems.jsonl")
-    places.staging.mkdir()
+    problems = places.output.staging / "problems.jsonl"
 
     def make_splits(pipeline: Any) -> dict[str, Any]:
         labels = (
@@ -80,7 +79,7 @@ def build(
         _ = (
             joined
             | "found" >> beam.FlatMap(_problem_lines)
-            | "list" >> WriteToText(problems, shard_name_template="")
+            | "list" >> WriteToText(str(problems), shard_name_template="")
         )
         kept = joined | "policy" >> beam.Filter(joining.Joined.kept, policy)
         return {
@@ -88,25 +87,19 @@ def build(
             for split in places.labels
         }
 
-    report.written |= tfds_records.write_with_beam(
-        places.staging,
-        name=NAME,
-        version=VERSION,
-        description=DESCRIPTION,
-        make_splits=make_splits,
-        runner=runner,
-        options=PipelineOptions(shlex.split(options)),
-    )
-    with (places.staging / "problems.jsonl").open() as lines:
-        found = [joining.Problem(**json.loads(line)) for line in lines]
-    order = list(places.labels)
-    report.problems = sorted(found, key=lambda p: (order.index(p.split), p.index))
-    try:
+    with places.output.writing():
+        report.written |= tfds_records.write_with_beam(
+            places.output,
+            description=DESCRIPTION,
+            make_splits=make_splits,
+            runner=runner,
+            options=PipelineOptions(shlex.split(options)),
+        )
+        with problems.open() as lines:
+            found = [joining.Problem(**json.loads(line)) for line in lines]
+        order = list(places.labels)
+        report.problems = sorted(found, key=lambda p: (order.index(p.split), p.index))
         report.settle(places.report)
-    except ValueError:
-        places.staging.rmtree()
-        raise
-    places.publish()
     return report
 
 
@@ -167,5 +160,7 @@ def _problem_lines(joined: joining.Joined) -> Iterator[str]:
 def _records_of_split(
     joined: joining.Joined, split: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    from rahf.data import tfds_records
+
     if joined.split == split and joined.record is not None:
-        yield joined.record["uid"], joined.record
+        yield joined.record["uid"], tfds_records.complete(joined.record)

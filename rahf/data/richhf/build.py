@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rahf.data.richhf import NAME, VERSION, joining, pickapic
+from rahf.data.richhf import joining, pickapic
 from rahf.data.richhf.labels import Label, check_counts
 from rahf.data.richhf.places import Places
 from rahf.data.richhf.report import Report
@@ -38,24 +38,18 @@ def build(places: Places, *, policy: str, partial: bool = False) -> Report:
 
     report = Report(policy, {})
     shards = pickapic.find_shards(places.pickapic)
-    places.prepare()
+    places.output.prepare()
     wanted = survey(places, report, partial=partial)
-    with Shelf(places.folder / "pictures_found.sqlite", wanted) as shelf:
+    with Shelf(places.output.folder / "pictures_found.sqlite", wanted) as shelf:
         collect(shards, shelf, wanted, report)
-        report.written |= tfds_records.write(
-            places.staging,
-            name=NAME,
-            version=VERSION,
-            description=DESCRIPTION,
-            splits=list(places.labels),
-            records=_joined(places, shelf, report),
-        )
-        try:
+        with places.output.writing():
+            report.written |= tfds_records.write(
+                places.output,
+                description=DESCRIPTION,
+                splits=list(places.labels),
+                records=_joined(places, shelf, report),
+            )
             report.settle(places.report)
-        except ValueError:
-            places.staging.rmtree()
-            raise
-        places.publish()
         shelf.remove()
     return report
 

@@ -1,9 +1,7 @@
 """Label, image and prompt become a record; what is wrong with them gets a name."""
 
 import dataclasses
-import functools
 import io
-import math
 from typing import Any
 
 import numpy as np
@@ -84,9 +82,8 @@ def join(label: Label, picture: Picture | None, *, repeated: bool = False) -> Jo
       repeated: whether an earlier record has the same uid.
 
     Returns:
-      The record has the published fields, `uid`, `image` (encoded as it was found),
-      `prompt`, and `masked`: the names of label fields that are not to be used,
-      which hold a black map, NaN or no words.
+      The record has `uid`, `filename`, `image` (encoded as it was found), `prompt`,
+      and those of the published labels that can be used.
     """
     problems: list[Problem] = []
 
@@ -117,19 +114,19 @@ def join(label: Label, picture: Picture | None, *, repeated: bool = False) -> Jo
         "prompt": picture.prompt,
     }
     for field in MAPS:
-        record[field] = label.maps[field]
+        data = label.maps[field] or b""
         try:
-            decode_map(record[field] or b"", side=MAP_SIDE)
+            _check_map(data)
         except images.ImageError as error:
             add("undecodable_map", field, str(error))
-            record[field] = _black_map()
+        else:
+            record[field] = data
     for field in SCORES:
         score = label.scores[field]
-        record[field] = math.nan if score is None else float(score)
-        if not 0 <= record[field] <= 1:
+        if score is None or not 0 <= score <= 1:
             add("malformed_score", field, f"{PROBLEMS['malformed_score']}: {score}")
-            record[field] = math.nan
-    record[WORDS] = np.zeros(0, np.int8)
+        else:
+            record[field] = float(score)
     given = (label.words or "").split()
     count = len(words.split(str(picture.prompt)))
     if label.words is None or not set(given) <= {"0", "1"}:
@@ -138,40 +135,23 @@ def join(label: Label, picture: Picture | None, *, repeated: bool = False) -> Jo
         add("label_length", WORDS, f"{len(given)} labels for {count} words")
     else:
         record[WORDS] = np.array(given, np.int8)
-    record["masked"] = [problem.field for problem in problems]
     return Joined(label.split, record, tuple(problems))
 
 
-def decode_map(data: bytes, *, side: int | None = None) -> np.ndarray:
-    """Decodes a map: uint8[H, W], 255 = every rater marked it.
-
-    Args:
-      data: an encoded one-channel 8-bit image.
-      side: height and width it must have, if given.
-
-    Raises:
-      rahf.images.ImageError: it is something else, or damaged.
-    """
+def _check_map(data: bytes) -> None:
+    """Raises ImageError unless `data` is a map as published."""
     name = f"<a map of {len(data)} bytes>"
-    expected = "a one-channel 8-bit image" + (f" of {side}x{side}" if side else "")
+    expected = f"a one-channel 8-bit image of {MAP_SIDE}x{MAP_SIDE}"
     remedy = "download the label files again"
     try:
         with Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
             width, height = image.size
-            wrong = image.mode != "L" or width * height > images.MAX_PIXELS
-            if wrong or (side and (width, height) != (side, side)):
+            if image.mode != "L" or (width, height) != (MAP_SIDE, MAP_SIDE):
                 came = f"mode {image.mode} of {width}x{height}"
                 raise images.ImageError(name, expected, came, remedy)
-            return np.array(image)
+            image.load()
     except images.ImageError:
         raise
     except Exception as error:  # Pillow has one for each kind of damage
         came = str(error) or type(error).__name__
         raise images.ImageError(name, expected, came, remedy) from error
-
-
-@functools.cache
-def _black_map() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (MAP_SIDE, MAP_SIDE)).save(buffer, "PNG")
-    return buffer.getvalue()
