@@ -11,6 +11,8 @@ the largest difference at each.
 """
 
 import argparse
+import collections
+import itertools
 import json
 import pathlib
 
@@ -49,13 +51,13 @@ def _t5(embed_dim, head_dim, num_heads, mlp_dim, layers, vocabulary, **options):
     )
 
 
-def _fill(model) -> dict[str, np.ndarray]:
+def _fill(model, seed: int = 0) -> dict[str, np.ndarray]:
     """Gives a model weights that a fixture can hold; returns their codes."""
     codes = {}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             name = _hub_name(name)
-            codes[name] = parity.draw(name, tuple(parameter.shape))
+            codes[name] = parity.draw(name, tuple(parameter.shape), seed)
             parameter.copy_(torch.from_numpy(parity.weigh(name, codes[name])))
     return codes
 
@@ -82,17 +84,13 @@ def make_release(folder: pathlib.Path) -> None:
         _vit(**parity.VIT, image=parity.IMAGE, patch=parity.PATCH),
         _t5(**parity.T5, vocabulary=parity.VOCABULARY),
     ).eval()
-    codes = _fill(model)
-    given = parity.inputs()
-    ids = {name: torch.from_numpy(given[name]).long() for name in ("inputs", "said")}
-    outputs = model(torch.from_numpy(given["image"]), ids["inputs"], ids["said"])
-    loss = functional.cross_entropy(
-        outputs["misaligned_words"].flatten(0, 1), ids["said"].flatten()
-    )
-    for names, key in ((HEATMAPS, "heatmap"), (SCORES, "score")):
-        truth = torch.from_numpy(given[key])
-        loss = loss + sum(functional.mse_loss(outputs[name], truth) for name in names)
-    loss.backward()
+    for seed in itertools.count():
+        codes = _fill(model, seed)
+        outputs, loss = _lose(model)
+        moved = _rounding_moves(model)
+        print(f"release, seed {seed}: rounding moves the gradient by {moved:.1e}")
+        if moved < 1e-4:
+            break
     spoken = model.speak(outputs["encoded"][:, outputs["tokens"].shape[1] :], 12)
     arrays = {f"out/{name}": x.detach().numpy() for name, x in outputs.items()}
     for name, parameter in model.named_parameters():
@@ -106,6 +104,55 @@ def make_release(folder: pathlib.Path) -> None:
         loss=loss.detach().numpy(),
         spoken=spoken.numpy().astype(np.int32),
     )
+
+
+def _lose(model):
+    """Outputs and loss; parameters get their gradients."""
+    given = parity.inputs()
+    ids = {name: torch.from_numpy(given[name]).long() for name in ("inputs", "said")}
+    outputs = model(torch.from_numpy(given["image"]), ids["inputs"], ids["said"])
+    loss = functional.cross_entropy(
+        outputs["misaligned_words"].flatten(0, 1), ids["said"].flatten()
+    )
+    for names, key in ((HEATMAPS, "heatmap"), (SCORES, "score")):
+        truth = torch.from_numpy(given[key])
+        loss = loss + sum(functional.mse_loss(outputs[name], truth) for name in names)
+    model.zero_grad()
+    loss.backward()
+    return outputs, loss
+
+
+def _rounding_moves(model) -> float:
+    """How far gradients move where weights differ in their last digits.
+
+    Where an activation stands next to a ReLU's kink, machines that round differently
+    have gradients that differ by a thousandth, and parity could not be told.
+    """
+    named = {n: p for n, p in model.named_parameters() if p.grad is not None}
+    learned = list(named.values())
+    groups = collections.defaultdict(list)
+    for index, name in enumerate(named):
+        groups[tuple(name.split(".")[:2])].append(index)
+    weights = [p.detach().clone() for p in learned]
+    before = [p.grad.clone() for p in learned]
+    generator, most = torch.Generator().manual_seed(0), 0.0
+    for _ in range(6):
+        with torch.no_grad():
+            for parameter, weight in zip(learned, weights, strict=True):
+                noise = torch.randn(weight.shape, generator=generator)
+                parameter.copy_(weight * (1 + 1e-6 * noise))
+        _lose(model)
+        for indices in groups.values():
+            was, now = (
+                torch.cat([of[i].flatten() for i in indices])
+                for of in (before, [p.grad for p in learned])
+            )
+            most = max(most, float((now - was).norm() / was.norm()))
+    with torch.no_grad():
+        for parameter, weight, gradient in zip(learned, weights, before, strict=True):
+            parameter.copy_(weight)
+            parameter.grad.copy_(gradient)
+    return most
 
 
 def make_t5_1_1(folder: pathlib.Path) -> None:
