@@ -21,7 +21,7 @@ from rahf.data import input as data_input
 from rahf.data.consolidated import Consolidated
 from rahf.data.ratings import RatedImage
 from rahf.targets import FEEDBACK
-from tests.input_test import assert_equal, take
+from tests.input_test import assert_equal, assert_resumes
 
 NUMBER = 12
 
@@ -139,16 +139,7 @@ def test_both_loaders_read_it_alike(made):
 
 @pytest.mark.parametrize("loader", ["procedural", "seqio"])
 def test_training_resumes_exactly(made, loader):
-    config = config_of(made, loader)
-    first = data_input.make_train_input(config)
-    next(first)
-    state, expected = first.get_state(), take(first, 3)
-    second = data_input.make_train_input(config)
-    second.set_state(state)
-    for one, other in zip(take(second, 3), expected, strict=True):
-        assert_equal(one, other)
-    first.close()
-    second.close()
+    assert_resumes(config_of(made, loader), 1, 3)
 
 
 def test_records_travel_to_workers(made):

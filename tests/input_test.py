@@ -30,6 +30,20 @@ def make_config(task="scenes_seven", **options):
     return config
 
 
+def assert_resumes(config, before, after):
+    """Checks that an input goes on where another stood; returns what an unbroken one
+    gives."""
+    whole, first, second = (data_input.make_train_input(config) for _ in range(3))
+    batches = take(whole, before + after)
+    take(first, before)
+    second.set_state(first.get_state())
+    for batch, expected in zip(take(second, after), batches[before:], strict=True):
+        assert_equal(batch, expected)
+    for each in (whole, first, second):
+        each.close()
+    return batches
+
+
 def take(iterator, number):
     return list(itertools.islice(iterator, number))
 

@@ -20,7 +20,7 @@ from rahf.data import input as data_input
 from rahf.data import parquet
 from rahf.data.rated_images import Rating, make_records
 from rahf.images import ImageError
-from tests.input_test import assert_equal, take
+from tests.input_test import assert_equal, assert_resumes
 
 MAPPING = "mos:1-5->overall, dmos:100-0->plausibility"
 HEADER = ["image", "prompt", "mos", "dmos", "part"]
@@ -320,16 +320,8 @@ def test_both_loaders_give_the_same_masked_batches(folder):
 def test_training_resumes_exactly_on_one_target(folder, loader):
     config = _config(folder, loader, task="rated_images_overall")
     config.model.variant = "augmented"
-    whole = take(data_input.make_train_input(config), 5)
-    first = data_input.make_train_input(config)
-    take(first, 2)
-    second = data_input.make_train_input(config)
-    second.set_state(first.get_state())
-    for one, other in zip(take(second, 3), whole[2:], strict=True):
-        assert_equal(one, other)
+    whole = assert_resumes(config, 2, 3)
     assert not any(batch["weights"]["plausibility"].any() for batch in whole)
-    for each in (first, second):
-        each.close()
 
 
 def test_rows_without_any_rating_are_counted(tmp_path, caplog):

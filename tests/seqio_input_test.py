@@ -15,7 +15,7 @@ from rahf.data import procedural, seqio_input, seqio_tasks
 from rahf.data.features import FEATURES
 from rahf.data.scenes import SPLITS
 from rahf.targets import FEEDBACK
-from tests.input_test import assert_equal, make_config, take, weights
+from tests.input_test import assert_equal, assert_resumes, make_config, take, weights
 
 NAMES = {
     name
@@ -168,13 +168,7 @@ def test_other_sources_and_missing_labels():
     assert batch["targets"]["overall"].tolist() == [0.25, 0, 0.75] + [0] * 11
     # Such a task shuffles in a buffer of its own, and still resumes exactly.
     config.input.batch_size = 2
-    first = data_input.make_train_input(config)
-    next(first)
-    state, expected = first.get_state(), take(first, 5)
-    second = data_input.make_train_input(config)
-    second.set_state(state)
-    for one, other in zip(take(second, 5), expected, strict=True):
-        assert_equal(one, other)
+    assert_resumes(config, 1, 5)
 
 
 def test_a_malformed_record_is_named():

@@ -90,7 +90,7 @@ def compare(size: int, image_size: int, examples: int) -> dict[str, Any]:
       ratio of `score` to it; `milliseconds` of each step; and the files' `kilobytes`.
     """
     found: dict[str, Any] = {"size": size, "image_size": image_size}
-    sizes = found | {"examples": examples}
+    sizes: dict[str, Any] = {**found, "examples": examples}
     found["kilobytes"] = JpegRecords(size, 4, 4).mean_bytes / 1e3
     for label in _TASKS:
         found[label] = pipeline_rate(label, **sizes)

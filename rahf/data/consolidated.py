@@ -5,7 +5,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -232,19 +232,9 @@ def _encode_map(heatmap: np.ndarray) -> bytes:
 class Consolidated(StoredRecords):
     """One split of the dataset, as rahf.bin.consolidate wrote it."""
 
-    name = NAME
-    option = "config.input.consolidated.data_dir"
+    name, section = NAME, "consolidated"
     remedy = "make it with python -m rahf.bin.consolidate (docs/annotate.md)"
 
 
-def consolidated_records(split: str, options: Mapping[str, Any]) -> Consolidated:
-    """Returns a split of a dataset that rahf.bin.consolidate wrote.
-
-    Args:
-      split: "train", "dev" or "test".
-      options: `consolidated` with `data_dir`, what was its --output.
-    """
-    return Consolidated(split, (options.get("consolidated") or {}).get("data_dir", ""))
-
-
+consolidated_records = Consolidated.of
 procedural.register_dataset(NAME, consolidated_records)

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from rahf.data import captions, seqio_tasks
+from rahf.data.seqio_source import OwnOrderSource
 from rahf.data.shard_stream import Shards, read_sample
 from rahf.data.shards import Sample, read_shard
 from rahf.data.splits import SPLITS
@@ -27,7 +28,7 @@ _SAMPLE = {
 }
 
 
-class CaptionSource(seqio_tasks.OwnOrderSource):
+class CaptionSource(OwnOrderSource):
     """A source of encoded samples, from whatever `config.input.<dataset>` names."""
 
     def __init__(self, dataset: str = "captions"):
@@ -38,18 +39,12 @@ class CaptionSource(seqio_tasks.OwnOrderSource):
         source = captions.find_source(split, seqio_tasks.options(), self._dataset)
         return len(source) if isinstance(source, captions.CaptionTable) else None
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **unused: Any,
+    def make_dataset(
+        self, split: str, shuffle: bool, seed: int | None, shard: seqio.ShardInfo
     ) -> tf.data.Dataset:
         options = seqio_tasks.options()
         own: Mapping[str, Any] = options.get(self._dataset) or {}
         source = captions.find_source(split, options, self._dataset)
-        shard = shard_info or seqio.ShardInfo(0, 1)
         seed = seed or 0
         if isinstance(source, Shards):
             dataset = _read_shards(source, shuffle, seed, shard)

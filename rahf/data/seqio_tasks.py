@@ -22,6 +22,7 @@ from rahf import targets as table
 from rahf.data import features, vocabulary
 from rahf.data.augmentation import Augmentation
 from rahf.data.registry import Records
+from rahf.data.seqio_source import OwnOrderSource
 from rahf.targets import Kind
 
 with contextlib.suppress(RuntimeError):  # raised where TensorFlow already runs
@@ -69,21 +70,6 @@ def options() -> Mapping[str, Any]:
     return _OPTIONS.get()
 
 
-class OwnOrderSource(seqio.DataSource):
-    """A source that divides and shuffles its examples itself."""
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return True
-
-    @property
-    def performs_internal_shuffling(self) -> bool:
-        return True
-
-    def list_shards(self, split: str) -> Sequence[str]:
-        return [split]
-
-
 class RecordSource(OwnOrderSource):
     """A source over `(split, config.input) -> sequence of records`.
 
@@ -112,13 +98,8 @@ class RecordSource(OwnOrderSource):
     def num_input_examples(self, split: str) -> int:
         return len(self._records(split, {"image_size": 64} | dict(_OPTIONS.get())))
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **unused: Any,
+    def make_dataset(
+        self, split: str, shuffle: bool, seed: int | None, shard: seqio.ShardInfo
     ) -> tf.data.Dataset:
         number = self.num_input_examples(split)
         # The same as the procedural loader's, so that both augment alike.
@@ -130,9 +111,7 @@ class RecordSource(OwnOrderSource):
             indices = _shuffled_forever(number, (seed or 0) + self._salt)
         elif shuffle:
             indices = indices.shuffle(number, seed, reshuffle_each_iteration=True)
-        if shard_info:
-            indices = indices.shard(shard_info.num_shards, shard_info.index)
-        return indices.map(
+        return indices.shard(shard.num_shards, shard.index).map(
             lambda index, epoch: {
                 "split": split,
                 "index": index,

@@ -2,8 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -28,14 +28,20 @@ class StoredRecords(Sequence[dict[str, Any]]):
       ValueError: there is no such dataset or split; for a record, it is damaged.
     """
 
-    #: Name of the dataset, the option that says where it is, and how to make it.
+    #: Name of the dataset, the part of `config.input` that has its `data_dir`, and how
+    #: to make it.
     name: ClassVar[str]
-    option: ClassVar[str]
+    section: ClassVar[str]
     remedy: ClassVar[str]
 
     def __init__(self, split: str, data_dir: str | os.PathLike = ""):
         self.split, self.data_dir = split, os.fspath(data_dir)
         self._length = len(self._source)
+
+    @classmethod
+    def of(cls, split: str, options: Mapping[str, Any]) -> Self:
+        """Opens a split of the dataset that `config.input` names."""
+        return cls(split, (options.get(cls.section) or {}).get("data_dir", ""))
 
     def __len__(self) -> int:
         return self._length
@@ -54,7 +60,7 @@ class StoredRecords(Sequence[dict[str, Any]]):
             self.name,
             self.split,
             self.data_dir,
-            option=self.option,
+            option=f"config.input.{self.section}.data_dir",
             remedy=self.remedy,
         )
 
