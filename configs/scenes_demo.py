@@ -12,12 +12,13 @@ from configs import scenes_multihead
 def get_config(arg: str = ""):
     """The config; `arg` is not used."""
     c = scenes_multihead.get_config(arg)
-    c.training_steps = 1200
+    c.training_steps = 1500
+    c.input.batch_size = 32
     c.task.weights = {"scenes_multihead": 3.0}  # to one of the words
     c.input.cache = 0  # few scenes are seen twice
     c.model.t5.encoder_layers = 3
     c.schedule.warmup_steps = 150
-    c.eval.every_steps = 800
-    c.checkpoint.every_steps = 800
+    c.eval.every_steps = 750
+    c.checkpoint.every_steps = 750
     c.log.every_steps = 20
     return c
