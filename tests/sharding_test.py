@@ -9,6 +9,14 @@ from rahf.training import sharding, steps
 from tests import tiny
 
 
+def _config():
+    """With every part that a model may have."""
+    config = tiny.config()
+    config.task.targets = (*config.task.targets, "shown_words")
+    config.model.word_evidence = True
+    return config
+
+
 def _losses(config, devices):
     mesh = sharding.make_mesh(config, devices)
     with sharding.use(mesh, config):
@@ -35,13 +43,13 @@ def _assert_same_run(values, expected):
 
 @pytest.fixture(scope="module")
 def one_device():
-    config = tiny.config()
+    config = _config()
     return _losses(config, jax.devices()[:1])[0]
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
 def test_eight_devices_equal_one(one_device, shape):
-    config = tiny.config()
+    config = _config()
     config.sharding.mesh.update(dict(zip(sharding.MESH_AXES, shape, strict=True)))
     values, state = _losses(config, jax.devices())
     _assert_same_run(values, one_device)
@@ -54,7 +62,7 @@ def test_eight_devices_equal_one(one_device, shape):
 
 def test_accumulation_equals_the_whole_batch(one_device):
     """Also where a target's examples all fall into one of the parts."""
-    config = tiny.config()
+    config = _config()
     config.optimizer.accumulation = 4
     _assert_same_run(_losses(config, jax.devices()[:1])[0], one_device)
     whole = _losses(tiny.config("augmented"), jax.devices()[:1])[0]

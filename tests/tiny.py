@@ -19,6 +19,7 @@ def config(variant: str = "multihead"):
     c.input.update(batch_size=8, image_size=32, text_length=36, target_length=36)
     c.input.scenes.difficulty = "full"
     c.model.variant = variant
+    c.model.word_evidence = False
     c.model.vit.update(stem="patch", width=32, depth=1, mlp_dim=64, num_heads=2)
     c.model.t5.update(
         embed_dim=64,

@@ -73,6 +73,7 @@ def test_the_pieces_of_a_caption_are_asked_without_the_prompt():
 def _with_pieces():
     config = tiny.config()
     config.task.targets = (*config.task.targets, "shown_words")
+    config.model.word_evidence = True
     return config
 
 
