@@ -84,14 +84,12 @@ def put_batch(batch, mesh: Mesh):
 
 def gather(tree, like):
     """Makes what a function of `like` gave whole on every host, so that each can read
-    it; on a single host it is.
+    it.
 
     Args:
       tree: device arrays.
       like: a tree of arrays on the mesh.
     """
-    if jax.process_count() == 1:
-        return tree
     mesh = jax.tree.leaves(like)[0].sharding.mesh
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 

@@ -228,7 +228,8 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
     def read(params, batch):
         return sharding.gather(predict(params, batch), params)
 
-    return FreeWords(config, read, names[Kind.WORDS]) if free else read
+    run = predict if jax.process_count() == 1 else read
+    return FreeWords(config, run, names[Kind.WORDS]) if free else run
 
 
 def make_encode_image(config):
