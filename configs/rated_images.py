@@ -48,7 +48,6 @@ def get_config(arg: str = ""):
     }
 
     c.model.dropout = 0.1
-    c.model.word_evidence = False  # there are no captions to teach it
 
     c.schedule.update(peak=0.005, warmup_steps=20)
     del c.loss_weights
