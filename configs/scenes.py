@@ -28,7 +28,7 @@ def get_config(arg: str = ""):
     del arg
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.training_steps = 4000
+    c.training_steps = 3500
     # A workdir whose parameters a new run starts from ("" = fresh), and patterns of
     # the parameters it may lack, such as "heatmap_predictor_*".
     c.init_from = ""
@@ -106,7 +106,7 @@ def get_config(arg: str = ""):
 
     c.schedule = s = ml_collections.ConfigDict()
     s.name = "cosine"
-    s.peak = 0.01
+    s.peak = 0.005
     s.warmup_steps = 200
     s.final_fraction = 0.02
 

@@ -17,7 +17,7 @@ class Kind(enum.Enum):
     SCORE = "score"  # float32 in [0, 1], higher is better
     WORDS = "words"  # the prompt, each misaligned word followed by a suffix
     CAPTION = "caption"  # free text; pre-training only
-    PIECES = "pieces"  # which pieces of text a caption has; pre-training only
+    PIECES = "pieces"  # which pieces of text an image shows; training only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,8 +166,8 @@ register(
     Target(
         name="shown_words",
         kind=Kind.PIECES,
-        field="prompt",
-        prompt="<output> CAPTION </output> ",
-        meaning="which pieces of text go with the image, in no order (pre-training)",
+        field="prompt_misalignment_label",
+        prompt="<output> WORDS: misalignment </output> ",
+        meaning="which pieces of text the image shows, prompt unseen (training only)",
     )
 )

@@ -58,7 +58,7 @@ def batch(c, seed: int = 0) -> dict:
         Kind.SCORE: lambda: rng.random(size, np.float32),
         Kind.WORDS: lambda: tokens(length),
         Kind.CAPTION: lambda: tokens(length),
-        Kind.PIECES: lambda: tokens(length),
+        Kind.PIECES: lambda: np.where(word_ends, -prompt, prompt),
     }
     asked = rng.integers(0, len(rows), size)
     one = c.model.variant == "augmented"

@@ -8,12 +8,15 @@ from flax import linen as nn
 
 from rahf import targets
 from rahf.data import features, vocabulary
+from rahf.data.converter import Converter
 from rahf.data.scenes import Scenes, oracle
 from rahf.evaluation.pieces_metrics import PiecesMetrics
 from rahf.models.rahf import make_model
 from rahf.models.word_evidence import evidence
 from rahf.training import losses, steps
 from tests import tiny
+
+V = vocabulary.load("scenes")
 
 
 def test_evidence_by_hand():
@@ -27,21 +30,24 @@ def test_evidence_by_hand():
 
 
 def test_pieces_loss_by_hand():
-    logits = jnp.zeros((1, 5)).at[0, 3].set(2.0).at[0, 0].set(50.0)
-    # Of pieces 2, 3 and 4 the caption has 3, twice; 0 and 1 are no pieces.
-    loss = losses.pieces_loss(logits, jnp.array([[3, 3, 1, 0]]))
-    expected = np.log1p(np.exp(-2.0)) + 2 * np.log(2.0)
-    np.testing.assert_allclose(loss, [expected], rtol=1e-6)
+    logits = jnp.zeros((3, 6)).at[:, 3].set(2.0).at[:, 0].set(50.0)
+    tokens = jnp.array([[3, 3, 1, 0], [3, -4, 1, 0], [3, -3, -4, 1]])
+    # 0 and 1 are no pieces. The first image shows 3 and none of 2, 4 and 5; the second
+    # shows 3 and not 4, and of 2 and 5 nothing is known; 3 is shown once in the third.
+    one, half = np.log1p(np.exp(-2.0)), np.log(2.0)
+    expected = [one + 3 * half, one + half, one + half]
+    np.testing.assert_allclose(losses.pieces_loss(logits, tokens), expected, rtol=1e-6)
 
 
 def test_pieces_metrics_by_hand():
     metrics = PiecesMetrics.empty(targets.get("shown_words"))
-    prediction = np.array([[0.9, 0.9, 0.8, 0.3, 0.6], [0.0, 0.0, 0.1, 0.2, 0.3]])
-    metrics.update(prediction, np.array([[2, 3, 1, 0], [1, 0, 0, 0]]))
-    # Among 0.9, 0.9, 0.8, 0.6, 0.3 the right ones are the third and the fifth.
+    prediction = np.array([[0.9, 0.9, 0.8, 0.3, 0.6]] * 3)
+    metrics.update(prediction, np.array([[2, 3, 1, 0], [1, 0, 0, 0], [2, -3, 1, 0]]))
+    # Among 0.9, 0.9, 0.8, 0.6, 0.3 the right ones are the third and the fifth; the other
+    # images have no prompt, or do not show it.
     assert metrics.compute() == {
         "average_precision_mean": pytest.approx((1 / 3 + 2 / 5) / 2),
-        "n": 2,
+        "n": 3,
     }
 
 
@@ -57,17 +63,39 @@ def test_a_faithful_scene_shows_its_prompt():
     assert len({record["uid"] for record in records} | {flawed[0]["uid"]}) == 31
 
 
-def test_the_pieces_of_a_caption_are_asked_without_the_prompt():
-    pieces = vocabulary.load("scenes")
-    record = {"uid": "1", "image": np.zeros((64, 64, 3), np.uint8), "prompt": "a red"}
-    lengths = {"image_size": 32, "text_length": 24, "target_length": 24}
+PROMPT = 'a red fish, one "rainbowish" star'
+RECORD = {
+    "uid": "1",
+    "image": np.zeros((64, 64, 3), np.uint8),
+    "prompt": PROMPT,
+    "prompt_misalignment_label": np.array([1, 0, 1, 1, 0, 1], np.int8),
+}
+
+
+def _batch(names, record):
+    lengths = {"image_size": 32, "text_length": 48, "target_length": 48}
     asked = features.ask(
-        record, ["shown_words"], vocabulary=pieces, augment=True, **lengths
+        record, names, vocabulary=V, augment=len(names) == 1, **lengths
     )
-    row = targets.get("shown_words")
-    assert asked["target_names"].tolist() == ["shown_words"]
-    assert asked["targets"].tolist() == [*pieces.encode("a red"), 1]
-    assert asked["inputs"].tolist() == [*pieces.encode(row.prompt), 1]
+    return Converter(targets=tuple(names), **lengths)([asked])
+
+
+@pytest.mark.parametrize(
+    "names", [("shown_words",), ("shown_words", "misaligned_words")]
+)
+def test_the_pieces_of_misaligned_words_are_negative(names):
+    batch = _batch(names, RECORD)
+    tokens = batch["targets"]["shown_words"][0]
+    assert batch["weights"]["shown_words"] == 1
+    assert V.decode(abs(tokens[tokens != 0])) == PROMPT
+    misaligned = V.decode(-tokens[tokens < 0])
+    assert misaligned.split() == ["red", '"rainbowish']  # of several pieces
+    assert tokens[tokens != 0][-1] == 1
+
+    shows = RECORD | {"prompt_misalignment_label": np.ones(6, np.int8)}
+    assert (_batch(names, shows)["targets"]["shown_words"] >= 0).all()
+    unknown = RECORD | {"prompt_misalignment_label": np.full(6, -1, np.int8)}
+    assert _batch(names, unknown)["weights"]["shown_words"] == 0
 
 
 def _with_pieces():
@@ -84,7 +112,7 @@ def test_the_option_is_needed():
         make_model(config)
 
 
-def test_captions_teach_what_prompts_are_told():
+def test_pieces_teach_what_prompts_are_told():
     """The loss of pieces alone reaches the ViT and the embeddings; and the model's
     other outputs depend on the evidence."""
     config = _with_pieces()

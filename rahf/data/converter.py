@@ -55,7 +55,8 @@ class Converter:
         Returns:
           `image` uint8[B, S, S, 3]; `inputs` int32[B, L]; `prompt`, `word_ends`,
           `word_labels` int32[B, T]; `targets`, by name: HEATMAP float32[B, S, S],
-          SCORE float32[B], WORDS, CAPTION and PIECES int32[B, T]; `weights`, by name:
+          SCORE float32[B], WORDS, CAPTION and PIECES int32[B, T], of which PIECES are
+          those of the prompt, negative in misaligned words; `weights`, by name:
           float32[B], 1 where the example answers that target.
 
         Raises:
@@ -139,7 +140,8 @@ class Converter:
                     )
                 batch["targets"][name][row] = example[feature][index]
             else:
-                tokens = example["targets"]
+                pieces = kind is Kind.PIECES
+                tokens = _shown_pieces(example) if pieces else example["targets"]
                 batch["targets"][name][row, : len(tokens)] = tokens
 
     def _check(self, example: Example) -> None:
@@ -195,6 +197,13 @@ class Converter:
         return ValueError(
             f"task {self.task or '?'}, record {uid!r}, feature {feature!r}: {message}"
         )
+
+
+def _shown_pieces(example: Example) -> np.ndarray:
+    """int32[T] the prompt's pieces, negative where they belong to a misaligned word."""
+    word = np.cumsum(example["word_ends"]) - example["word_ends"]  # of each piece
+    misaligned = np.bincount(word, example["word_labels"])[word] > 0
+    return np.where(misaligned, -example["prompt"], example["prompt"])
 
 
 def _string(value: Any) -> str:

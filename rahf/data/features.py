@@ -32,9 +32,6 @@ FEATURES: dict[str, tuple[str, int]] = {
     "truncated": ("int32", 1),  # [1] 1 where the prompt did not fit
 }
 
-#: Whose label is a caption: what the image shows, so that the prompt is not given.
-CAPTIONS = (Kind.CAPTION, Kind.PIECES)
-
 #: How a prompt is read, see `ask`.
 PROMPTS = ("whole", "words")
 
@@ -63,8 +60,7 @@ def ask(
       names: the targets to ask for.
       vocabulary: of the texts.
       augment: whether the target is written into the encoder's text; takes one
-        target. A caption, or its pieces, is always asked for that way, without the
-        prompt.
+        target. A caption is always asked for that way, without the prompt.
       image_size: S. Images and maps are resized to S x S, bilinear, whatever
         their aspect.
       text_length: L, the most encoder tokens, end of sequence included.
@@ -86,17 +82,17 @@ def ask(
             f"an augmented prompt asks for one target, got {len(asked)}: "
             f"{', '.join(names)}"
         )
-    tokens = [row for row in asked if row.kind in (Kind.WORDS, *CAPTIONS)]
-    if len(tokens) > 1:
+    texts = [row for row in asked if row.kind in (Kind.WORDS, Kind.CAPTION)]
+    if len(texts) > 1:
         raise where.error(
             "the decoder says one text per example, but two targets want one: "
-            + " and ".join(row.name for row in tokens)
+            + " and ".join(row.name for row in texts)
         )
     prompt = _prompt(str(where.field(record, "prompt")), prompts)
     answered = [row for row in asked if _has_label(record, row)]
     labels = None
     for row in answered:
-        if row.kind is Kind.WORDS:
+        if row.kind in (Kind.WORDS, Kind.PIECES):
             labels = record[row.field]
     try:
         ids, ends, marks = vocabulary.encode_words(prompt, labels)
@@ -104,8 +100,8 @@ def ask(
         raise where.error(str(error)) from None
 
     inputs = ids
-    if tokens and tokens[0].kind in CAPTIONS:
-        inputs = vocabulary.encode(tokens[0].prompt)
+    if texts and texts[0].kind is Kind.CAPTION:
+        inputs = vocabulary.encode(texts[0].prompt)
     elif augment:
         # The prefix ends in a space, so the two may be tokenised apart.
         prefix = vocabulary.encode(asked[0].prompt)
@@ -123,7 +119,7 @@ def ask(
             longest = int(sizes[-1]) if len(marks) else 0
             kept = int((sizes < target_length).sum())  # no half marks
             said = [*vocabulary.interleave(ids[:kept], marks[:kept]), EOS_ID]
-        elif row.kind in CAPTIONS:
+        elif row.kind is Kind.CAPTION:
             caption = vocabulary.encode(str(record[row.field]))
             longest = len(caption)
             said = [*caption[: target_length - 1], EOS_ID]
@@ -177,7 +173,7 @@ def _has_label(record: Mapping[str, Any], row: Target) -> bool:
         return not np.isnan(label)
     if row.kind is Kind.HEATMAP:
         return np.size(label) > 0
-    if row.kind is Kind.WORDS:
+    if row.kind in (Kind.WORDS, Kind.PIECES):
         return np.size(label) == 0 or np.min(label) >= 0
     return True
 

@@ -60,16 +60,18 @@ def register_dataset(
     Args:
       dataset: what their names begin with.
       records: as a `Task` has them.
-      captions: the same, of images that show their prompts, for what learns from
-        captions; default `records`, whose images need not.
+      captions: the same, of images that show their prompts, for captioning; default
+        `records`, whose images need not.
     """
     for name in table.FEEDBACK:
         register(Task(f"{dataset}_{name}", (name,), records))
     register(Task(f"{dataset}_captioning", ("caption",), captions or records))
-    register(Task(f"{dataset}_shown_words", ("shown_words",), captions or records))
+    register(Task(f"{dataset}_shown_words", ("shown_words",), records))
     seven = tuple(f"{dataset}_{name}" for name in table.FEEDBACK)
     multihead, captioning = f"{dataset}_multihead", f"{dataset}_captioning"
     register(Task(multihead, table.FEEDBACK, records, augment=False))
+    everything = (*table.FEEDBACK, "shown_words")
+    register(Task(f"{multihead}_shown_words", everything, records, augment=False))
     register_mixture(f"{dataset}_seven", seven)
     register_mixture(f"{dataset}_seven_captioning", (*seven, captioning))
     register_mixture(f"{dataset}_multihead_captioning", (multihead, captioning))

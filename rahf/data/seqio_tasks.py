@@ -51,7 +51,7 @@ _LABELS = {
     Kind.SCORE: ("float32", [], np.float32("nan")),
     Kind.WORDS: ("int8", [None], np.full(1, -1, np.int8)),
     Kind.CAPTION: ("str", [], ""),
-    Kind.PIECES: ("str", [], ""),
+    Kind.PIECES: ("int8", [None], np.full(1, -1, np.int8)),
 }
 
 

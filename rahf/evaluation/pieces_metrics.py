@@ -1,4 +1,4 @@
-"""How well a model knows which pieces of text go with an image."""
+"""How well a model knows which pieces of text an image shows."""
 
 from typing import Any
 
@@ -9,12 +9,13 @@ from rahf.evaluation.word_metrics import average_precision
 
 
 class PiecesMetrics(Accumulator):
-    """The average precision of an image's pieces among the vocabulary's, mean over
-    images.
+    """The average precision of the prompt's pieces among the vocabulary's, mean over
+    images that show their whole prompt: of others nobody says what they show instead.
 
-    `update` takes prediction float[B, V], the probability that the caption has each
-    piece, and truth int[B, T], the caption's pieces, 0 behind their end. Words that
-    every caption has are easily found, so only runs on the same captions compare.
+    `update` takes prediction float[B, V], the probability that the image shows each
+    piece, and truth int[B, T], the prompt's pieces, negative in misaligned words and 0
+    behind their end. Words that every prompt has are easily found, so only runs on the
+    same prompts compare.
     """
 
     def compute(self) -> dict[str, float]:
@@ -27,6 +28,6 @@ class PiecesMetrics(Accumulator):
         pieces = np.asarray(truth)[index]
         has = np.zeros(prediction.shape[1], bool)
         has[pieces[pieces > 1]] = True
-        if not has.any():
-            return {}  # an empty caption
+        if not has.any() or (pieces < 0).any():
+            return {}
         return {"average_precision_mean": average_precision(prediction[index], has)}

@@ -154,7 +154,7 @@ class RAHF(nn.Module):
         return image_tokens[:, int(self.config.vit.class_token) :]
 
     def shown_pieces(self, image_tokens) -> dict[str, jax.Array]:
-        """Every target of pieces: float32[B, V] logits that the caption has each."""
+        """Every target of pieces: float32[B, V] logits that the image shows each."""
         table = self.t5.token_embedder.embedding
         names = self.config.names(Kind.PIECES)
         patches = self._patches(image_tokens)
@@ -198,8 +198,9 @@ class RAHF(nn.Module):
 
         Returns:
           {name: float32[B, S, S] heatmap | float32[B] score | float32[B, T, V]
-          logits of the words or caption | float32[B, V] logits of pieces}, heatmaps and scores in [0, 1]. Which of
-          them an example was asked for is said by `batch["weights"]`, not here.
+          logits of the words or caption | float32[B, V] logits of pieces}, heatmaps
+          and scores in [0, 1]. Which of them an example was asked for is said by
+          `batch["weights"]`, not here.
         """
         c = self.config
         tokens = self.encode_image(batch["image"], deterministic=deterministic)

@@ -4,9 +4,10 @@ A from-scratch encoder has to find out that "red" in the prompt and red in the i
 are the same thing, and neither alone says anything about the answer, so that for a
 hundred thousand examples nothing is learned (docs/results.md). Here the comparison is
 built in, piece by piece as in FILIP (Yao et al., 2022), and what it finds is added to
-the piece's embedding. `Kind.PIECES` teaches it from captions, as detectors of words
-have been (Fang et al., "From Captions to Visual Concepts and Back", 2015). Published
-checkpoints have learned it otherwise and have nothing for it.
+the piece's embedding. `Kind.PIECES` teaches it from prompts and their misaligned words,
+as detectors of words are taught from captions (Fang et al., "From Captions to Visual
+Concepts and Back", 2015). Published checkpoints have learned it otherwise and have
+nothing for it.
 
 Shapes: B batch, N image tokens, L text length, V vocabulary, D embed.
 """
@@ -20,7 +21,7 @@ from rahf.models.partitioning import named
 # Of the soft maximum over image tokens: an image token that equals a piece counts
 # 2 sqrt(D), one at random 0 +- 2.
 _SHARPNESS = 2.0
-# Few of the vocabulary's pieces are in any one caption.
+# Few of the vocabulary's pieces are in any one prompt.
 _RARE = -4.0
 
 
@@ -67,7 +68,7 @@ class WordEvidence(nn.Module):
         return embedded + found.astype(embedded.dtype)
 
     def shown(self, patches, table):
-        """Logits that the caption has each piece of the vocabulary.
+        """Logits that the image shows each piece of the vocabulary.
 
         dtype[B, N, D] image tokens, float32[V, D] embeddings -> float32[B, V].
         """

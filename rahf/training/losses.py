@@ -31,12 +31,25 @@ def text_loss(logits, tokens):
 
 
 def pieces_loss(logits, tokens):
-    """float32[B, V] logits, int32[B, T] the pieces of a caption (0 = padding, 1 = its
-    end) -> float32[B], the cross-entropy of having each, summed over the vocabulary,
-    in nats."""
-    rows = jnp.arange(len(tokens))[:, None]
-    has = jnp.zeros_like(logits).at[rows, tokens].set(1.0)
-    losses = optax.sigmoid_binary_cross_entropy(logits, has)
+    """The cross-entropy of an image showing each piece of text, summed, in nats.
+
+    A prompt without misaligned words says it of the whole vocabulary: what is not in
+    the prompt is not in the image. Where words are misaligned, the image shows others
+    in their place that nobody names, so only the prompt's own pieces count.
+
+    Args:
+      logits: float32[B, V].
+      tokens: int32[B, T] the pieces of the prompt (0 = padding, 1 = its end), negative
+        in misaligned words.
+
+    Returns:
+      float32[B].
+    """
+    rows, none = jnp.arange(len(tokens))[:, None], jnp.zeros_like(logits)
+    shown = none.at[rows, jnp.maximum(tokens, 0)].set(1.0)
+    named = shown.at[rows, jnp.abs(tokens)].set(1.0)
+    counted = jnp.where((tokens < 0).any(axis=1, keepdims=True), named, 1.0)
+    losses = optax.sigmoid_binary_cross_entropy(logits, shown) * counted
     return losses[:, 2:].sum(axis=1)
 
 
