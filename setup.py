@@ -6,9 +6,13 @@ import re
 from setuptools import find_packages, setup
 
 _INIT = pathlib.Path(__file__).with_name("rahf") / "__init__.py"
-# For clusters alone, in an environment of its own: 2.77 wants pillow < 13, pyarrow < 26
-# and protobuf < 7, which TensorFlow 2.21's generated code refuses.
-_BEAM = "apache-beam>=2.77,<3"
+# For clusters alone, in an environment of its own: Beam 2.77 wants protobuf below 7, which
+# the generated code of TensorFlow 2.21 refuses and that of 2.20 takes.
+_BEAM = [
+    "apache-beam>=2.77,<3",
+    "tensorflow>=2.20,<2.21",
+    "tensorflow-text>=2.20,<2.21",
+]
 
 setup(
     name="rahf",
@@ -45,14 +49,14 @@ setup(
         "sentencepiece>=0.2,<0.3",
         "seqio>=0.0.20,<0.1",
         "tensorboardX>=2.6,<3",
-        "tensorflow>=2.21,<3",
+        "tensorflow>=2.20,<3",
         "tensorflow-datasets>=4.9.9,<5",
-        "tensorflow-text>=2.21,<3",
+        "tensorflow-text>=2.20,<3",
         "tensorstore>=0.1.75,<0.2",
         "tqdm>=4.66",
     ],
     extras_require={
-        "beam": [_BEAM],
+        "beam": _BEAM,
         "test": [
             "pyright[nodejs]>=1.1.400",
             "pytest>=8.4",

@@ -6,8 +6,8 @@
 
 What follows the config's first colon says which column teaches which score on which
 scale, several separated by commas (docs/data.md). The model is the multi-head one of
-configs/scenes_demo.py, so that it can start from a run of that; a few hundred images
-take it minutes on two cores. For tens of thousands take a larger one.
+configs/scenes_demo.py but for the evidence of words, and can start from a run of that; a
+few hundred images take it minutes on two cores. For tens of thousands take a larger one.
 """
 
 from configs import scenes_demo
@@ -47,6 +47,7 @@ def get_config(arg: str = ""):
         "fold": 0,
     }
 
+    c.model.word_evidence = False  # there are no word labels to teach it
     c.model.dropout = 0.1
 
     c.schedule.update(peak=0.005, warmup_steps=20)

@@ -28,7 +28,7 @@ def get_config(arg: str = ""):
     del arg
     c = ml_collections.ConfigDict()
     c.seed = 0
-    c.training_steps = 3500
+    c.training_steps = 5000
     # A workdir whose parameters a new run starts from ("" = fresh), and patterns of
     # the parameters it may lack, such as "heatmap_predictor_*".
     c.init_from = ""
@@ -37,11 +37,11 @@ def get_config(arg: str = ""):
     c.task = task = ml_collections.ConfigDict()
     task.name = "scenes_seven"
     task.targets = TARGETS
-    # Of the mixture's tasks; 1 where none is given. What needs the words needs longer.
+    # Of the mixture's tasks; 1 where none is given. A score says less than a heatmap.
     task.weights = ml_collections.ConfigDict()
-    task.weights.scenes_misaligned_words = 3.0
-    task.weights.scenes_alignment = 2.0
-    task.weights.scenes_misalignment = 2.0
+    task.weights.scenes_misaligned_words = 2.0
+    task.weights.scenes_plausibility = 2.0
+    task.weights.scenes_alignment = 3.0
     # Imported before `name` is looked up, when the loader is "seqio".
     task.modules = ("tasks.scenes",)
 

@@ -1,7 +1,9 @@
 """Registers the tasks of consolidated ratings with seqio: the same as without it.
 
 Tasks: consolidated_<target> for each of the seven targets (augmented prompt),
-consolidated_multihead (all seven in every example), consolidated_captioning.
+consolidated_multihead (all seven in every example), consolidated_shown_words (which
+pieces of the prompt the image shows) and consolidated_multihead_shown_words (all of it);
+consolidated_captioning.
 Mixtures in equal parts: consolidated_seven, consolidated_seven_captioning,
 consolidated_multihead_captioning. config.input.consolidated.data_dir says where the
 dataset is.

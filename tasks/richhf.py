@@ -1,7 +1,9 @@
 """Registers the tasks of RichHF-18K with seqio: the same as without TensorFlow.
 
 Tasks: richhf_<target> for each of the seven targets (augmented prompt),
-richhf_multihead (all seven in every example), richhf_captioning (image -> prompt).
+richhf_multihead (all seven in every example), richhf_shown_words (which pieces of the
+prompt the image shows) and richhf_multihead_shown_words (all of it); richhf_captioning
+(image -> prompt).
 Mixtures in equal parts: richhf_seven, richhf_seven_captioning,
 richhf_multihead_captioning. config.input.richhf.data_dir says where the dataset is;
 by default in TFDS's data directory.

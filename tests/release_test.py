@@ -12,7 +12,7 @@ from PIL import Image
 
 from configs import richhf_release
 from rahf import images
-from rahf.bin import eval_keywords, eval_scores, export, predict
+from rahf.bin import eval_heatmaps, eval_keywords, eval_scores, export, predict
 from rahf.data import vocabulary
 from rahf.data.scenes import Scenes
 from rahf.training import checkpoint, importing
@@ -121,7 +121,8 @@ def test_the_eval_binaries(workdir, tmp_path):
             [*flags, "--set=input.richhf.data_dir=/none", f"--output={tmp_path}"]
         )
     scenes = ["--set=task.name=scenes_multihead", f"--output={tmp_path}"]
-    for binary, name in ((eval_scores, "scores"), (eval_keywords, "keywords")):
+    for binary in (eval_heatmaps, eval_scores, eval_keywords):
+        name = binary.__name__.rpartition("eval_")[2]
         binary.main([*flags, *scenes])
         found = json.loads((tmp_path / f"{name}.json").read_text())
         assert found["set"] == ["task.name=scenes_multihead"]
