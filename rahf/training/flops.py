@@ -2,7 +2,7 @@
 
 import jax
 
-from rahf.training import sharding, steps
+from rahf.training import compiling
 
 #: Peak dense bfloat16 rates of a whole host, in FLOP/s, as their makers state them.
 HOSTS = {
@@ -19,14 +19,8 @@ def train_step_flops(config) -> float:
     Forward, backward and optimizer, as XLA counts them before it optimises; with
     `config.model.remat` the forward pass that is repeated counts too.
     """
-    mesh = sharding.make_mesh(config, jax.devices()[:1])
-    with sharding.use(mesh, config):
-        state, shardings = steps.make_state(config, mesh, abstract=True)
-        batch = jax.eval_shape(
-            lambda: steps.example_batch(config, config.input.batch_size)
-        )
-        lowered = steps.make_train_step(config, mesh, shardings).lower(state, batch)
-    costs = lowered.cost_analysis()
+    with compiling.lowered_step(config, jax.devices()[:1]) as (lowered, *_):
+        costs = lowered.cost_analysis()
     if not costs or "flops" not in costs:
         raise ValueError("this version of JAX does not count operations")
     return float(costs["flops"])

@@ -1,0 +1,44 @@
+"""Compiles a config's train step for a TPU slice that need not be here.
+
+    pip install -e ".[tpu]"
+    python -m rahf.bin.compile_step --config=configs/rahf_base.py --topology=v5e:4x8
+
+Says what the step takes of each chip: memory, operations, collectives. Nothing is run;
+--config.sharding.mesh.fsdp=4 and the like show what another layout would take.
+Without --topology it compiles for the devices of this machine.
+"""
+
+import dataclasses
+import json
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="The config file.")
+_TOPOLOGY = flags.DEFINE_string("topology", "", "Generation:shape, such as v5e:4x8.")
+flags.mark_flags_as_required(["config"])
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    import jax
+
+    from rahf.training import compiling
+
+    try:
+        place = _TOPOLOGY.value
+        devices = compiling.tpu_devices(place) if place else jax.devices()
+        costs = compiling.compile_step(_CONFIG.value, devices)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    gigabytes = sum((costs.state_bytes, costs.batch_bytes, costs.temporary_bytes)) / (
+        1 << 30
+    )
+    print(json.dumps(dataclasses.asdict(costs), indent=2))
+    print(f"{place or 'here'}: {len(devices)} devices, {gigabytes:.2f} GiB of each")
+
+
+if __name__ == "__main__":
+    app.run(main)
