@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -50,7 +51,7 @@ class Costs:
     collectives: dict[str, int]
 
 
-def tpu_devices(topology: str) -> list[jax.Device]:
+def tpu_devices(topology: str) -> list[Any]:
     """Returns the chips of a TPU slice, to compile for.
 
     Args:
@@ -72,7 +73,7 @@ def tpu_devices(topology: str) -> list[jax.Device]:
 
 
 @contextlib.contextmanager
-def lowered_step(config, devices: Sequence[jax.Device]) -> Iterator[tuple]:
+def lowered_step(config, devices: Sequence[Any]) -> Iterator[tuple]:
     """Yields the lowered train step, its mesh, state and batch, nothing computed."""
     mesh = sharding.make_mesh(config, devices)
     sharding.check_batch(config, mesh)
@@ -89,7 +90,7 @@ def lowered_step(config, devices: Sequence[jax.Device]) -> Iterator[tuple]:
         yield step.lower(state, batch), mesh, state, batch
 
 
-def compile_step(config, devices: Sequence[jax.Device]) -> Costs:
+def compile_step(config, devices: Sequence[Any]) -> Costs:
     """Compiles the train step of a config for some devices.
 
     Raises:
