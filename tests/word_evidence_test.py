@@ -48,6 +48,7 @@ def test_pieces_metrics_by_hand():
     assert metrics.compute() == {
         "average_precision_mean": pytest.approx((1 / 3 + 2 / 5) / 2),
         "n": 3,
+        "n_whole": 1,
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rahf import images
 from rahf.evaluation.accumulator import CONVENTIONS
-from rahf.targets import Kind
+from rahf.targets import Kind, select
 
 
 def new_parser(
@@ -100,10 +100,12 @@ def write_page(flags: argparse.Namespace) -> pathlib.Path:
         convention=flags.convention,
         examples=flags.eval_examples,
     )
-    if set(evaluator.targets) - set(results.metrics):
+    # Pieces only teach others; training shows their curve.
+    shown = [row.name for row in select(evaluator.targets) if row.kind != Kind.PIECES]
+    if set(shown) - set(results.metrics):
         results = evaluator(params)
         _write(flags, results, step, None, "all")
-    results.metrics = {name: results.metrics[name] for name in evaluator.targets}
+    results.metrics = {name: results.metrics[name] for name in shown}
     if flags.images:
         examples = _predict(flags)
     else:

@@ -128,6 +128,7 @@ MEANINGS: dict[str, Meaning] = {
     "n": Meaning("images", "", "images measured"),
     "n_empty": Meaning("GT=0", "", "images whose true map is empty"),
     "n_nonempty": Meaning("GT>0", "", "images with a marked pixel"),
+    "n_whole": Meaning("whole", "", "images that show their whole prompt"),
     "n_pieces": Meaning("pieces", "", "pieces of captions, ends included"),
     "n_words": Meaning("words", "", "words measured"),
     "n_misaligned": Meaning("misaligned", "", "words that are misaligned"),

@@ -20,7 +20,8 @@ class PiecesMetrics(Accumulator):
 
     def compute(self) -> dict[str, float]:
         means = self._means(["average_precision_mean"])
-        return means | {"n": len(self.rows)}
+        whole = sum("average_precision_mean" in row for row in self.rows)
+        return means | {"n": len(self.rows), "n_whole": whole}
 
     def _row(
         self, prediction: np.ndarray, truth: Any, index: int, label: str
