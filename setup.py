@@ -7,9 +7,10 @@ from setuptools import find_packages, setup
 
 _INIT = pathlib.Path(__file__).with_name("rahf") / "__init__.py"
 # For clusters alone, in an environment of its own: Beam 2.77 wants protobuf below 7, which
-# the generated code of TensorFlow 2.21 refuses and that of 2.20 takes.
+# the generated code of TensorFlow 2.21 and SentencePiece 0.2.3 refuses.
 _BEAM = [
     "apache-beam>=2.77,<3",
+    "sentencepiece>=0.2,<0.2.2",
     "tensorflow>=2.20,<2.21",
     "tensorflow-text>=2.20,<2.21",
 ]

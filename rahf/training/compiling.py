@@ -61,8 +61,12 @@ def tpu_devices(topology: str) -> list[Any]:
       ValueError: libtpu is not installed, or knows no such slice.
     """
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody answers off a TPU
+    # The two cores of a v4 chip are one device to JAX, if they are asked to be.
+    options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
-        slice_ = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+        slice_ = topologies.get_topology_desc(
+            platform="tpu", topology_name=topology, **options
+        )
     except Exception as error:  # of several kinds, by version of JAX
         reason = str(error).splitlines()[0]
         raise ValueError(

@@ -127,11 +127,13 @@ def _fit(leaf, sharding: NamedSharding, mesh: Mesh) -> NamedSharding:
 def optimizer_sharding(optimizer, abstract_state, abstract_params, shardings, mesh):
     """Moments lie as their parameters do; counters and factored ones are whole."""
     whole = NamedSharding(mesh, PartitionSpec())
-    return optax.tree_utils.tree_map_params(
-        optimizer,
-        lambda leaf, param, sharding: sharding if leaf.shape == param.shape else whole,
-        abstract_state,
-        abstract_params,
-        shardings,
-        transform_non_params=lambda _: whole,
-    )
+    nowhere = Mesh(np.empty((), object), ())
+    with jax.set_mesh(nowhere):  # optax makes counters, and the mesh may not be here
+        return optax.tree_utils.tree_map_params(
+            optimizer,
+            lambda leaf, param, placed: placed if leaf.shape == param.shape else whole,
+            abstract_state,
+            abstract_params,
+            shardings,
+            transform_non_params=lambda _: whole,
+        )

@@ -73,7 +73,7 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
         params = nn.unbox(init_params(key))
         return TrainState(jnp.int32(0), params, optimizer.init(params))
 
-    key = jax.random.key(config.seed)
+    key = jax.eval_shape(jax.random.key, config.seed)  # the mesh may not be here
     shapes = jax.eval_shape(init, key)
     boxed = jax.eval_shape(init_params, key)
     params = sharding.params_sharding(boxed, shapes.params, mesh)
@@ -86,7 +86,8 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
     )
     if abstract:
         return jax.tree.map(_shape_with_sharding, shapes, shardings), shardings
-    return jax.jit(init, out_shardings=shardings)(key), shardings
+    make = jax.jit(init, out_shardings=shardings)
+    return make(jax.random.key(config.seed)), shardings
 
 
 def _shape_with_sharding(shape, placed):
