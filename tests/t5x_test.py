@@ -120,7 +120,8 @@ def test_the_losses_of_both_trainers_agree(model_dir, workdir):
         assert list(theirs) == [1, 2, 3, 4]
         for step, value in theirs.items():
             assert value == pytest.approx(ours[step][f"train/{tag}"], rel=1e-5), tag
-    assert len(_scalars(model_dir / "training_eval" / "scenes_multihead", "loss")) == 4
+    measured = model_dir / "training_eval" / config.task.name
+    assert len(_scalars(measured, "loss")) == 4
 
 
 def test_eval_finds_what_our_evaluation_finds(model_dir, workdir, tmp_path):
@@ -139,7 +140,7 @@ def test_eval_finds_what_our_evaluation_finds(model_dir, workdir, tmp_path):
     for name, metrics in ours.metrics.items():
         assert theirs.metrics[name] == pytest.approx(metrics, abs=2e-3), name
         assert metrics["n"] == 12
-    curve = _scalars(folder / "scenes_multihead", "eval/overall/mse")
+    curve = _scalars(folder / config.task.name, "eval/overall/mse")
     assert curve == {4: pytest.approx(theirs.metrics["overall"]["mse"])}
 
 
