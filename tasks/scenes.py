@@ -1,9 +1,10 @@
 """Registers the scenes tasks with seqio: the same as `rahf.data.procedural` has.
 
 Tasks: scenes_<target> for each of the seven targets (augmented prompt),
-scenes_multihead (all seven in every example), scenes_shown_words (which pieces of the prompt the image
-shows) and scenes_multihead_shown_words (all of it); scenes_captioning (image -> prompt),
-of scenes that show their prompts. Mixtures in equal parts: scenes_seven, scenes_seven_captioning.
+scenes_multihead (all seven in every example), scenes_shown_words (which pieces of the
+prompt the image shows) and scenes_multihead_shown_words (all of it); scenes_captioning
+(image -> prompt), of scenes that show their prompts. Mixtures in equal parts:
+scenes_seven, scenes_seven_captioning, scenes_multihead_captioning.
 """
 
 import seqio

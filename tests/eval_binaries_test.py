@@ -32,6 +32,10 @@ BINARIES = {
 def config_of(variant):
     config = tiny.config(variant)
     config.input.image_size = 64  # the smallest that scenes are drawn at
+    if variant == "multihead":  # with a target that no binary measures
+        config.task.name = "scenes_multihead_shown_words"
+        config.task.targets = (*config.task.targets, "shown_words")
+        config.model.word_evidence = True
     return config
 
 
@@ -117,6 +121,7 @@ def test_the_report_evaluates_once_and_shows_the_examples(workdir, capsys):
         row.kind == targets.Kind.SCORE for row in rows
     )
     assert "likely misaligned" in page
+    assert "shown words" not in page  # they only teach the others
     assert "all.json" in capsys.readouterr().out
     report.main(flags)  # finds the results that it left
     assert "all.json" not in capsys.readouterr().out

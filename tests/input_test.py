@@ -24,7 +24,10 @@ def make_config(task="scenes_seven", **options):
     config.input.update({"batch_size": 14, "image_size": 64, **options})
     config.input.text_length = config.input.target_length = 48
     config.input.scenes.train_examples = 40
-    config.model.variant = "multihead" if task == "scenes_multihead" else "augmented"
+    several = task.startswith("scenes_multihead")
+    config.model.variant = "multihead" if several else "augmented"
+    if task.endswith("shown_words"):
+        config.task.targets = (*(FEEDBACK if several else ()), "shown_words")
     if task.endswith("captioning"):
         config.task.targets = (*FEEDBACK, "caption")
     return config

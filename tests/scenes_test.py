@@ -388,3 +388,15 @@ def test_rater_against_others():
     for field in ("artifact_map", "misalignment_map"):
         mean = sum(pair["own"][field] for pair in pairs) / 3
         np.testing.assert_allclose(mean, record[field], atol=1e-6)
+
+
+def test_a_faithful_scene_shows_its_prompt():
+    faithful = Scenes("train", 64, difficulty="simple", faithful=True)
+    flawed = Scenes("train", 64, difficulty="simple")
+    records = [faithful[i] for i in range(30)]
+    for record in records:
+        truth = oracle(record)
+        assert truth["alignment"] == 1 and truth["misaligned_words"].all()
+    assert any(record["scene"]["implausibility"] for record in records)
+    assert any(oracle(flawed[i])["alignment"] < 1 for i in range(9))
+    assert len({record["uid"] for record in records} | {flawed[0]["uid"]}) == 31

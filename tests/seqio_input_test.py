@@ -41,7 +41,14 @@ def test_the_same_names_are_registered():
 
 
 @pytest.mark.parametrize(
-    "task", ["scenes_seven", "scenes_multihead", "scenes_seven_captioning"]
+    "task",
+    [
+        "scenes_seven",
+        "scenes_multihead",
+        "scenes_seven_captioning",
+        "scenes_shown_words",
+        "scenes_multihead_shown_words",
+    ],
 )
 def test_both_loaders_give_the_same_eval_batches(task):
     found = []

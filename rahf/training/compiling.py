@@ -5,12 +5,11 @@ it is cut and what is sent between chips is known before a slice is booked.
 """
 
 import collections
-import contextlib
 import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -76,9 +75,8 @@ def tpu_devices(topology: str) -> list[Any]:
     return list(slice_.devices)
 
 
-@contextlib.contextmanager
-def lowered_step(config, devices: Sequence[Any]) -> Iterator[tuple]:
-    """Yields the lowered train step, its mesh, state and batch, nothing computed."""
+def lower_step(config, devices: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
+    """Returns the lowered train step, its mesh, state and batch; nothing is computed."""
     mesh = sharding.make_mesh(config, devices)
     sharding.check_batch(config, mesh)
     with sharding.use(mesh, config):
@@ -91,7 +89,7 @@ def lowered_step(config, devices: Sequence[Any]) -> Iterator[tuple]:
             ),
         )
         step = steps.make_train_step(config, mesh, shardings)
-        yield step.lower(state, batch), mesh, state, batch
+        return step.lower(state, batch), mesh, state, batch
 
 
 def compile_step(config, devices: Sequence[Any]) -> Costs:
@@ -100,8 +98,8 @@ def compile_step(config, devices: Sequence[Any]) -> Costs:
     Raises:
       ValueError: mesh or batch do not fit the devices.
     """
-    with lowered_step(config, devices) as (lowered, mesh, state, batch):
-        compiled = lowered.compile()
+    lowered, mesh, state, batch = lower_step(config, devices)
+    compiled = lowered.compile()
     found = _COLLECTIVE.findall(compiled.as_text())
     count = collections.Counter(name for name, _ in found)
     return Costs(

@@ -19,8 +19,8 @@ def train_step_flops(config) -> float:
     Forward, backward and optimizer, as XLA counts them before it optimises; with
     `config.model.remat` the forward pass that is repeated counts too.
     """
-    with compiling.lowered_step(config, jax.devices()[:1]) as (lowered, *_):
-        costs = lowered.cost_analysis()
+    lowered, *_ = compiling.lower_step(config, jax.devices()[:1])
+    costs = lowered.cost_analysis()
     if not costs or "flops" not in costs:
         raise ValueError("this version of JAX does not count operations")
     return float(costs["flops"])
