@@ -12,12 +12,12 @@ from configs import scenes_multihead
 def get_config(arg: str = ""):
     """The config; `arg` is not used."""
     c = scenes_multihead.get_config(arg)
-    c.training_steps = 1300
+    c.training_steps = 1200
     c.input.batch_size = 32
     c.input.cache = 0  # few scenes are seen twice
     c.model.t5.encoder_layers = 3
     c.schedule.warmup_steps = 150
-    c.eval.every_steps = 650
-    c.checkpoint.every_steps = 650
+    c.eval.every_steps = 600
+    c.checkpoint.every_steps = 600
     c.log.every_steps = 20
     return c
