@@ -184,3 +184,16 @@ def test_values_take_the_dtype_and_place_of_what_they_replace():
     placed = start._place(np.arange(8.0).reshape(4, 2), like)
     assert placed.dtype == np.float32 and placed.sharding == like.sharding
     np.testing.assert_array_equal(placed, np.arange(8.0).reshape(4, 2))
+
+
+def test_the_seed_names_the_parameters():
+    """Of the real initialisation, which the other tests here do without."""
+    kernels = []
+    for seed in (1, 2, 1):
+        config = tiny.config()
+        config.seed = seed
+        mesh = sharding.make_mesh(config, jax.devices()[:1])
+        with sharding.use(mesh, config):
+            params = steps.make_state(config, mesh)[0].params
+        kernels.append(params["t5"]["encoder"]["layers_0"]["mlp"]["wi"]["kernel"])
+    assert (kernels[0] == kernels[2]).all() and (kernels[0] != kernels[1]).all()
