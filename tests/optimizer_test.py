@@ -1,5 +1,6 @@
 """Schedules at the steps that matter, and what is decayed."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,12 +43,30 @@ def test_unknown_names():
         optimizer.make_optimizer(config)
 
 
-def test_weight_decay_spares_norms_and_biases():
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_weight_decay_is_scaled_by_the_rate_and_spares_norms(name, relative):
     config = tiny.config()
-    config.optimizer.weight_decay = 0.5
-    params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)}
+    config.optimizer.update(name=name, weight_decay=0.5, relative=relative)
+    config.schedule.update(name="constant", peak=0.01, warmup_steps=1)
+    params = {"kernel": jnp.full((256, 128), 2.0), "scale": jnp.ones(2)}
     update = optimizer.make_optimizer(config)
-    zeros = {name: jnp.zeros_like(x) for name, x in params.items()}
+    zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = update.update(zeros, update.init(params), params)
-    assert (updates["kernel"] < 0).all()
+    size = 2.0 if relative else 1.0
+    np.testing.assert_allclose(updates["kernel"], -0.01 * 0.5 * 2.0 * size, rtol=1e-5)
     assert (updates["scale"] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_a_step_descends_by_the_rate(name):
+    """Every gradient alike: the step is its sign, times rate and relative size."""
+    config = tiny.config()
+    config.optimizer.update(name=name, weight_decay=0.0, relative=True)
+    config.schedule.update(name="constant", peak=0.01, warmup_steps=1)
+    params = {"kernel": jnp.full((256, 128), 2.0), "scale": jnp.ones(2)}
+    update = optimizer.make_optimizer(config)
+    gradients = jax.tree.map(lambda x: 3.0 * jnp.ones_like(x), params)
+    updates, _ = update.update(gradients, update.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.01 * 2.0, rtol=1e-3)
+    np.testing.assert_allclose(updates["scale"], -0.01 * 0.1, rtol=1e-3)

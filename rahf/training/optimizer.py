@@ -62,28 +62,30 @@ def scale_by_parameter_rms() -> optax.GradientTransformation:
 def make_optimizer(config) -> optax.GradientTransformation:
     """Clipping, then AdamW or Adafactor, on the config's schedule.
 
+    Both decay alike: matrices lose learning rate * weight decay of themselves a step.
+    `optax.adafactor` is taken apart for that; it decays by the bare weight decay,
+    whatever the learning rate, and .01 of it a step leaves nothing of a matrix.
+
     Raises:
       ValueError: `config.optimizer.name` is neither.
     """
-    o, schedule = config.optimizer, make_schedule(config)
+    o = config.optimizer
     if o.name == "adamw":
-        update = optax.chain(
-            optax.scale_by_adam(b1=o.b1, b2=o.b2),
-            optax.add_decayed_weights(o.weight_decay, mask=_decayed),
-            scale_by_parameter_rms() if o.relative else optax.identity(),
-            optax.scale_by_learning_rate(schedule),
-        )
+        direction = optax.scale_by_adam(b1=o.b1, b2=o.b2)
     elif o.name == "adafactor":
-        update = optax.adafactor(
-            schedule,
-            multiply_by_parameter_scale=o.relative,
-            weight_decay_rate=o.weight_decay or None,
-            weight_decay_mask=_decayed,
+        direction = optax.chain(
+            optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0)
         )
     else:
         raise ValueError(
             f"config.optimizer.name={o.name!r}; known: 'adamw', 'adafactor'"
         )
+    update = optax.chain(
+        direction,
+        optax.add_decayed_weights(o.weight_decay, mask=_decayed),
+        scale_by_parameter_rms() if o.relative else optax.identity(),
+        optax.scale_by_learning_rate(make_schedule(config)),
+    )
     if o.clip_norm:
         return optax.chain(optax.clip_by_global_norm(o.clip_norm), update)
     return update
