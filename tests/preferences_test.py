@@ -237,12 +237,17 @@ def test_images_that_cannot_be_read(tmp_path, capsys):
 def test_the_binary_measures_scores_from_a_file(folder, tmp_path, capsys):
     path = tmp_path / "scores.jsonl"
     rows = [
-        {"id": f"{i}-{side}", "scores": {"mine": 10 * side + i}, "prompt": "ignored"}
+        {
+            "id": f"{i}-{side}",
+            "scores": {"mine": 10 * side + i},
+            "prompt": "a\u2028b\x85c",
+        }
         for i in range(6)
         for side in range(2)
     ]
     rows.append({"id": "9-9", "error": "an image that could not be read"})
-    path.write_text("\n".join(map(json.dumps, rows)))
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]  # as predict writes
+    path.write_text("\n".join(lines), "utf-8")
     flags = [f"--scores={path}", f"--pairs={folder}", "--split=test_unique"]
     eval_preferences.main([*flags, f"--output={tmp_path}"])
     found = json.loads((tmp_path / "preferences.json").read_text())

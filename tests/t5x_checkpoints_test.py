@@ -1,7 +1,11 @@
 """T5X checkpoints, written here as T5X writes them, in every layout and version."""
 
-import asyncio
+import functools
+import http.server
 import json
+import re
+import threading
+import urllib.parse
 
 import ml_dtypes
 import numpy as np
@@ -146,18 +150,37 @@ def test_bfloat16_of_both_versions(tmp_path, version):
     _check(t5x.read(tmp_path / "c"), flat)
 
 
-@pytest.mark.parametrize("where", ["target", "params", "target/params"])
-def test_orbax(tmp_path, where):
-    flat = _tree(True)
+def _write_orbax(folder, flat, where="target", **options):
     tree = matching.unflatten(flat)
     for name in reversed(where.split("/")):
         tree = {name: tree}
+    tree |= {"state": {"step": np.int32(7)}}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**options)) as checkpointer:
+        checkpointer.save(folder, tree)
+
+
+@pytest.mark.parametrize("where", ["target", "params", "target/params"])
+def test_orbax(tmp_path, where):
+    flat = _tree(True)
     folder = tmp_path / "checkpoint_7" / "state"
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save(folder, tree | {"state": {"step": np.int32(7)}})
+    _write_orbax(folder, flat, where)
     assert t5x.is_checkpoint(folder)
     _check(t5x.read(folder), flat)
     _check(t5x.read(folder.parent), flat)
+
+
+@pytest.mark.parametrize("use_ocdbt", [False, True])
+@pytest.mark.parametrize("use_zarr3", [False, True])
+def test_orbax_writes_arrays_four_ways(tmp_path, use_ocdbt, use_zarr3):
+    flat = _tree(False)
+    flat = {name: value.astype(ml_dtypes.bfloat16) for name, value in flat.items()}
+    _write_orbax(tmp_path / "c", flat, use_ocdbt=use_ocdbt, use_zarr3=use_zarr3)
+    _check(t5x.read(tmp_path / "c"), flat)
+    if not use_ocdbt:
+        name = "target.encoder.encoder_norm.scale"
+        (tmp_path / "c" / name / ("c/0" if use_zarr3 else "0")).unlink()
+        with pytest.raises(ValueError, match="encoder/encoder_norm/scale.*missing"):
+            t5x.read(tmp_path / "c")
 
 
 def test_biases_that_differ_between_layers_are_refused():
@@ -171,6 +194,12 @@ def test_biases_that_differ_between_layers_are_refused():
 def test_damage_is_told(tmp_path):
     flat = _tree(False)
     _write_legacy(tmp_path / "c", flat, 3)
+    # A chunk that was not copied is no chunk of zeros.
+    chunk = tmp_path / "c" / "target.decoder.layers_1.mlp.wo.kernel" / "1.0"
+    moved = chunk.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="decoder/layers_1/mlp/wo/kernel.*missing"):
+        t5x.read(tmp_path / "c")
+    moved.rename(chunk)
     (tmp_path / "c" / "target.encoder.encoder_norm.scale" / ".zarray").unlink()
     with pytest.raises(ValueError, match="array encoder/encoder_norm/scale"):
         t5x.read(tmp_path / "c")
@@ -186,38 +215,85 @@ def test_damage_is_told(tmp_path):
         t5x.read(tmp_path / "o")
 
 
-def test_a_bucket_is_read_through_tensorstore(tmp_path, monkeypatch):
-    """A server that answers as Google Cloud Storage does, on this machine."""
+class _Bucket(http.server.BaseHTTPRequestHandler):
+    """Answers as Google Cloud Storage does, for the files of one folder."""
+
+    def __init__(self, *args, root, asked):
+        self._root, self._asked = root, asked
+        super().__init__(*args)
+
+    def do_GET(self):
+        url = urllib.parse.urlsplit(self.path)
+        if url.path.endswith("/o"):  # /storage/v1/b/<bucket>/o?prefix=...
+            prefix = urllib.parse.parse_qs(url.query).get("prefix", [""])[0]
+            files_ = (p for p in self._root.rglob("*") if p.is_file())
+            names = sorted(str(p.relative_to(self._root)) for p in files_)
+            items = [{"name": name} for name in names if name.startswith(prefix)]
+            return self._send(200, json.dumps({"items": items}).encode())
+        # /storage/v1/b/<bucket>/o/<object>?alt=media
+        name = urllib.parse.unquote(url.path.partition("/o/")[2])
+        self._asked.append(name)
+        path = self._root / name
+        if not path.is_file():
+            return self._send(404, b"")
+        body = path.read_bytes()
+        if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            start, last = int(part[1]), min(int(part[2] or len(body)), len(body) - 1)
+            return self._send(
+                206, body[start : last + 1], f"bytes {start}-{last}/{len(body)}"
+            )
+        return self._send(200, body)
+
+    def _send(self, status, body, part=""):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-goog-generation", "1")
+        if part:
+            self.send_header("Content-Range", part)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(name="asked")
+def _asked(tmp_path, monkeypatch):
+    """Serves tmp_path as gs://bucket; the objects that were asked for."""
+    asked = []
+    handler = functools.partial(_Bucket, root=tmp_path, asked=asked)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
+        monkeypatch.setenv("GCE_METADATA_ROOT", "127.0.0.1:1")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_bucket_is_read_through_tensorstore(tmp_path, asked):
     flat = _tree(False)
     _write_legacy(tmp_path / "c", flat, 3)
-    asked = []
-
-    async def answer(reader, writer):
-        request = (await reader.readline()).decode().split(" ")[1]
-        while (await reader.readline()).strip():
-            pass
-        asked.append(request)
-        # /storage/v1/b/<bucket>/o/<object>?alt=media
-        name = request.partition("/o/")[2].partition("?")[0].replace("%2F", "/")
-        path = tmp_path / name
-        body = path.read_bytes() if path.is_file() else b""
-        status = "200 OK" if path.is_file() else "404 Not Found"
-        writer.write(
-            f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n"
-            f"x-goog-generation: 1\r\nConnection: close\r\n\r\n".encode()
-            + body
-        )
-        await writer.drain()
-        writer.close()
-
-    async def serve():
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://127.0.0.1:{port}")
-        monkeypatch.setenv("GCE_METADATA_ROOT", "127.0.0.1:1")
-        async with server:
-            return await asyncio.to_thread(t5x.read, "gs://bucket/c")
-
-    _check(asyncio.run(serve()), flat)
-    assert any("target.decoder.decoder_norm.scale" in request for request in asked)
+    assert t5x.is_checkpoint("gs://bucket/c")
+    _check(t5x.read("gs://bucket/c"), flat)
+    assert any("target.decoder.decoder_norm.scale" in name for name in asked)
     assert files.kvstore("gs://bucket/c/") == "gs://bucket/c"
+
+
+@pytest.mark.parametrize("use_ocdbt", [False, True])
+def test_orbax_in_a_bucket(tmp_path, asked, use_ocdbt):
+    flat = _tree(False)
+    _write_orbax(tmp_path / "checkpoint_7/state", flat, use_ocdbt=use_ocdbt)
+    _check(t5x.read("gs://bucket/checkpoint_7"), flat)
+    assert not any("state.step" in name for name in asked)  # parameters alone
+
+
+def test_a_file_in_the_root_is_not_looked_for_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rahf-only-here").write_bytes(b"here")
+    assert files.read("rahf-only-here") == b"here"
+    assert not files.exists("/rahf-only-here")
+    with pytest.raises(ValueError, match="there is no such file"):
+        files.read("/rahf-only-here")

@@ -95,7 +95,7 @@ def by_file(path: str | pathlib.Path, *, on_error: str = "fail") -> Scorer:
     known: dict[str, Scores] = {}
     path = pathlib.Path(path)
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # U+2028 may stand in a prompt
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
     for number, line in enumerate(lines, 1):

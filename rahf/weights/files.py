@@ -14,6 +14,14 @@ def kvstore(path: str | os.PathLike) -> Any:
     return {"driver": "file", "path": os.path.abspath(path)}
 
 
+def folder(path: str | os.PathLike) -> Any:
+    """The same for a folder of files: names may be put behind it."""
+    store = kvstore(path)
+    if isinstance(store, str):
+        return store + "/"
+    return store | {"path": store["path"].rstrip("/") + "/"}
+
+
 def join(path: str | os.PathLike, name: str) -> str:
     return f"{os.fspath(path).rstrip('/')}/{name}"
 
@@ -37,14 +45,10 @@ def read(path: str | os.PathLike) -> bytes:
 
 
 def _read(path: str | os.PathLike) -> bytes | None:
-    folder, _, name = os.fspath(path).rpartition("/")
-    store = kvstore(folder or ".")
-    if isinstance(store, dict):
-        store = store | {"path": store["path"].rstrip("/") + "/"}
-    else:
-        store += "/"
+    path = os.fspath(path)
+    parent, _, name = (path if "://" in path else os.path.abspath(path)).rpartition("/")
     try:
-        result = ts.KvStore.open(store).result().read(name).result()
+        result = ts.KvStore.open(folder(parent or "/")).result().read(name).result()
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)} cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {error}") from error
     return None if result.state == "missing" else result.value

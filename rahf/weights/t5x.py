@@ -10,24 +10,24 @@ D is T5's width, H and K heads and their width, L layers.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ml_dtypes
 import msgpack
 import numpy as np
-import orbax.checkpoint as ocp
 import tensorstore as ts
-from etils import epath
 from flax import serialization
 
-from rahf.weights import files, matching
+from rahf.weights import files
 
 Arrays = dict[str, np.ndarray]
 
 _LEGACY_FILE = "checkpoint"
 #: One of them is in the folder of an Orbax checkpoint.
 _ORBAX_FILES = ("_METADATA", "manifest.ocdbt", "_CHECKPOINT_METADATA")
+#: What says that there is an array, and the driver that reads it.
+_ZARR_FILES = {".zarray": "zarr", "zarr.json": "zarr3"}
 #: The same in every layer that T5X's older networks share between layers.
 _BIAS = "relpos_bias/rel_embedding"
 
@@ -80,17 +80,18 @@ def _read_legacy(path: str | os.PathLike) -> Arrays:
     flat: dict[str, Any] = _leaves(target)
     pending = {
         name: ts.open(
-            {"driver": "zarr", "kvstore": _array_store(path, name)}, read=True
+            {
+                "driver": "zarr",
+                "kvstore": _array_store(path, name),
+                "fill_missing_data_reads": False,
+            },
+            read=True,
         )
         for name, leaf in flat.items()
         if isinstance(leaf, dict)
     }
     arrays = {name: leaf for name, leaf in flat.items() if name not in pending}
-    for name, opened in pending.items():
-        try:
-            arrays[name] = opened.result().read().result()
-        except ValueError as error:
-            raise _damaged(path, f"array {name}: {error}") from error
+    arrays |= _read_arrays(pending, path)
     return {name: _decode(np.asarray(x), version) for name, x in arrays.items()}
 
 
@@ -124,45 +125,59 @@ def _damaged(path: str | os.PathLike, why: object) -> ValueError:
     )
 
 
-def _read_orbax(path: str | os.PathLike) -> Arrays:
-    folder = epath.Path(path)
+def _read_orbax(folder: str) -> Arrays:
+    """Reads the arrays that are parameters of T5 as tensorstore finds them.
+
+    Orbax names arrays by their dotted path, in one OCDBT database or each in a folder
+    of its own, in zarr of version 2 or 3. Its own reader is not asked: it takes a
+    gs:// URL for a local path.
+    """
+    store = files.folder(folder)
+    if files.exists(files.join(folder, "manifest.ocdbt")):
+        store = {"driver": "ocdbt", "base": store}
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            found = checkpointer.metadata(folder.resolve()).item_metadata
-            parents, target = _find_target(dict(found))
-            wanted = target
-            for name in reversed(parents):
-                wanted = {name: wanted}
-            restored = checkpointer.restore(
-                folder.resolve(),
-                args=ocp.args.PyTreeRestore(
-                    wanted,
-                    restore_args=_as_numpy(wanted),
-                    partial_restore=True,
-                ),
-            )
-    except (KeyError, TypeError, AttributeError, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    for name in parents:
-        restored = restored[name]
-    return {name: _decode(x, 3) for name, x in matching.flatten(restored).items()}
+        opened = ts.KvStore.open(store).result()
+        keys = [key.decode().rpartition("/") for key in opened.list().result()]
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    drivers = {name: _ZARR_FILES[file] for name, _, file in keys if file in _ZARR_FILES}
+    target = _find_target(drivers, folder)
+    pending = {
+        name.removeprefix(target): ts.open(
+            {
+                "driver": driver,
+                "kvstore": (opened / f"{name}/").spec().to_json(),
+                "fill_missing_data_reads": False,
+            },
+            read=True,
+        )
+        for name, driver in drivers.items()
+        if name.startswith(target)
+    }
+    arrays = _read_arrays({n.replace(".", "/"): x for n, x in pending.items()}, folder)
+    return {name: _decode(x, 3) for name, x in arrays.items()}
 
 
-def _as_numpy(tree):
-    if isinstance(tree, Mapping):
-        return {name: _as_numpy(value) for name, value in tree.items()}
-    return ocp.RestoreArgs(restore_type=np.ndarray)
+def _read_arrays(pending: Mapping[str, Any], path: str | os.PathLike) -> Arrays:
+    """Reads what is being opened; what is missing is no array of zeros."""
+    arrays = {}
+    for name, opened in pending.items():
+        try:
+            arrays[name] = np.asarray(opened.result().read().result())
+        except ValueError as error:
+            raise _damaged(path, f"array {name}: {error}") from error
+    return arrays
 
 
-def _find_target(tree: Mapping[str, Any]) -> tuple[list[str], Mapping[str, Any]]:
-    """Goes down to where `token_embedder` is: the parameters of T5."""
-    if "token_embedder" in tree:
-        return [], tree
-    for name in ("optimizer", "target", "params"):
-        if isinstance(tree.get(name), Mapping):
-            parents, target = _find_target(tree[name])
-            return [name, *parents], target
-    raise KeyError(f"no T5 under target or params, but {', '.join(tree)}")
+def _find_target(names: Iterable[str], folder: str) -> str:
+    """The prefix of T5's parameters, such as "target."."""
+    for name in names:
+        if found := re.match(
+            r"((?:optimizer\.|target\.|params\.)*)token_embedder\.", name
+        ):
+            return found[1]
+    top = sorted({name.partition(".")[0] for name in names})
+    raise _damaged(folder, f"no T5 under target or params, but {', '.join(top)}")
 
 
 def unroll(flat: Mapping[str, np.ndarray], path: str | os.PathLike = "") -> Arrays:
