@@ -74,6 +74,18 @@ def test_latest_and_best_are_kept(tmp_path):
     assert restore_for_inference(tmp_path, "best")[2] == 2
 
 
+def test_an_evaluation_that_fails_loses_no_step(tmp_path):
+    config = tiny.config()
+    config.training_steps = 1
+
+    def evaluate(params):
+        raise FileNotFoundError("the images of the dev split")
+
+    with pytest.raises(FileNotFoundError, match="dev split"):
+        _train(config, tmp_path, evaluate=evaluate)
+    assert checkpoint.complete_steps(tmp_path) == [1]
+
+
 def test_a_non_finite_loss_stops_with_its_name(tmp_path):
     config = tiny.config()
     source = tiny.NoiseInput(config)

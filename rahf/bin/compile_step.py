@@ -10,29 +10,24 @@ Without --topology it compiles for the devices of this machine.
 
 import dataclasses
 import json
-import sys
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="The config file.")
+from rahf.bin import configured
+
 _TOPOLOGY = flags.DEFINE_string("topology", "", "Generation:shape, such as v5e:4x8.")
+flags.adopt_module_key_flags(configured)
 flags.mark_flags_as_required(["config"])
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+def main():
     import jax
 
     from rahf.training import compiling
 
-    try:
-        place = _TOPOLOGY.value
-        devices = compiling.tpu_devices(place) if place else jax.devices()
-        costs = compiling.compile_step(_CONFIG.value, devices)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    place = _TOPOLOGY.value
+    devices = compiling.tpu_devices(place) if place else jax.devices()
+    costs = compiling.compile_step(configured.CONFIG.value, devices)
     gigabytes = sum((costs.state_bytes, costs.batch_bytes, costs.temporary_bytes)) / (
         1 << 30
     )
@@ -41,4 +36,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    configured.run(main)

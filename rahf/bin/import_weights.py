@@ -9,12 +9,10 @@ Training starts from the first with --config.init_from=W; the second is whole, a
 rahf.bin.predict and the eval binaries use it. docs/weights.md lists what can be read.
 """
 
-import sys
+from absl import flags, logging
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from rahf.bin import configured
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Of the model.")
 _OUTPUT = flags.DEFINE_string("output", None, "The workdir to write.")
 _VIT = flags.DEFINE_string("vit", "", "AugReg/big_vision .npz, or safetensors.")
 _T5 = flags.DEFINE_string("t5", "", "T5X or Orbax folder, or safetensors.")
@@ -22,30 +20,26 @@ _RICHHF = flags.DEFINE_string("richhf", "", "The first author's .pt, the whole m
 _RESIZE = flags.DEFINE_bool(
     "resize_vocabulary", False, "Cut or fill T5's tables of pieces to the config's."
 )
+flags.adopt_module_key_flags(configured)
 flags.mark_flags_as_required(["config", "output"])
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+def main():
     logging.set_verbosity(logging.ERROR)  # Orbax tells a story a checkpoint
     # Imported here, so that --help answers at once.
     from rahf.training.importing import import_weights
 
-    try:
-        report = import_weights(
-            _CONFIG.value,
-            _OUTPUT.value or "",
-            vit=_VIT.value,
-            t5=_T5.value,
-            richhf=_RICHHF.value,
-            resize_vocabulary=_RESIZE.value,
-        )
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    report = import_weights(
+        configured.CONFIG.value,
+        _OUTPUT.value or "",
+        vit=_VIT.value,
+        t5=_T5.value,
+        richhf=_RICHHF.value,
+        resize_vocabulary=_RESIZE.value,
+    )
     print(report.summary())
     print(f"written: {_OUTPUT.value}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    configured.run(main)

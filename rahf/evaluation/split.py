@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from rahf import targets as table
 from rahf.data import vocabulary
 from rahf.data.input import asked_targets, import_modules, make_eval_batches
 from rahf.evaluation.cards import Example
 from rahf.evaluation.evaluate import Batch, Infos, Results, evaluate
-from rahf.evaluation.metrics import METRICS
+from rahf.evaluation.metrics import MEANINGS, METRICS
 from rahf.targets import Kind
 from rahf.training.steps import make_predict_step
 
@@ -71,6 +72,27 @@ class SplitEvaluator:
             for names in groups
             if names
         ]
+
+    def check(self) -> None:
+        """Finds out before a run what its first evaluation would.
+
+        Raises:
+          ValueError: the split is not there, or `config.checkpoint.best_metric` is no
+            metric of a target, or one of which higher is not better.
+        """
+        best = self._config.checkpoint.best_metric
+        name, _, metric = best.partition("/")
+        table.get(name)
+        if metric not in MEANINGS or MEANINGS[metric].better != "higher":
+            known = [key for key, m in MEANINGS.items() if m.better == "higher"]
+            raise ValueError(
+                f"config.checkpoint.best_metric={best!r}: expected <target>/<metric> with "
+                f"one of the metrics of which higher is better: {', '.join(known)}"
+            )
+        if name not in self.targets and self._config.checkpoint.keep_best:
+            logging.warning("%s is not measured here: no best checkpoint is kept", best)
+        for names, _ in self._passes[:1]:
+            self._batches(names, 1)
 
     def __call__(self, params, *, progress: bool = True) -> Results:
         """Returns the results of these parameters."""

@@ -30,6 +30,7 @@ from rahf.models.word_evidence import WordEvidence
 from rahf.targets import Kind
 
 VARIANTS = ("augmented", "multihead")
+DTYPES = ("float32", "bfloat16")
 TEXT_KINDS = (Kind.WORDS, Kind.CAPTION)
 
 
@@ -235,6 +236,7 @@ def make_model(config) -> RAHF:
       ValueError: a value that is not among the options, with its config path.
     """
     m = config.model
+    _check_choice("dtype", m.dtype, DTYPES)
     dtype = jnp.dtype(m.dtype)
     shared = {"dtype": dtype, "dropout": m.dropout}
     vit = ViTConfig.of_size(

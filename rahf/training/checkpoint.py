@@ -11,19 +11,22 @@ A workdir holds
 """
 
 import base64
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
 from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from rahf.data import vocabulary
-from rahf.weights import exported, matching
+from rahf.weights import exported, files, matching
 from rahf.weights.export_layout import STATE_DICT_FILE
 
 CONFIG_FILE = "config.json"
@@ -81,12 +84,17 @@ class Checkpointer:
         self._forget_old_inputs(step)
 
     def restore(self, abstract_state):
-        """Reads the newest step: (state, input_state), sharded as asked for."""
+        """Reads the newest step: (state, input_state), sharded as asked for.
+
+        Raises:
+          ValueError: a part of it is missing or damaged.
+        """
         step = self.latest_step()
         assert step is not None  # the caller has asked
         item = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        state = self._manager.restore(step, args=item)["state"]
-        return state, _from_json(json.loads(self._input_path(step).read_text()))
+        with _whole(self._workdir / "checkpoints" / str(step)):
+            input_state = _from_json(json.loads(self._input_path(step).read_text()))
+            return self._manager.restore(step, args=item)["state"], input_state
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -104,6 +112,29 @@ class Checkpointer:
         for folder in (self._workdir / "input_state").iterdir():
             if folder.name not in kept:
                 folder.rmtree()
+
+
+@contextlib.contextmanager
+def _whole(folder: epath.Path) -> Iterator[None]:
+    """Says which step cannot be read, and what to do, whatever Orbax says of it."""
+    try:
+        # Where this fails Orbax would, with a traceback for each array.
+        store = {"driver": "ocdbt", "base": files.folder(folder / "state")}
+        if not ts.KvStore.open(store).result().list().result():
+            raise ValueError(f"{folder / 'state'} holds no arrays")
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        earlier = [
+            str(step)
+            for step in complete_steps(folder.parent.parent)
+            if folder.name.isdigit() and step < int(folder.name)
+        ]
+        raise ValueError(
+            f"{folder} is not whole, as when a copy was cut short: copy it again, or "
+            f"remove it ({f'step {earlier[-1]}' if earlier else 'no earlier step'} is "
+            f"beside it). {why}"
+        ) from error
 
 
 def _to_json(state):
@@ -175,7 +206,13 @@ def check_same_model(workdir, config) -> None:
         f"  config.{key}: {old.get(key)!r} there, {new.get(key)!r} here"
         for key in sorted(old.keys() | new.keys())
         if key.startswith(
-            ("model.", "task.targets", "input.vocabulary", "optimizer.name")
+            (
+                "model.",
+                "task.targets",
+                "input.vocabulary",
+                "input.image_size",
+                "optimizer.name",
+            )
         )
         and key != "model.decoding"
         and old.get(key) != new.get(key)
@@ -282,7 +319,7 @@ def read_params(path) -> dict[str, np.ndarray]:
     steps = complete_steps(path)
     if steps:
         folder = folder / "checkpoints" / str(steps[-1])
-    if not (folder / "state").exists():
+    elif not (folder / "state").exists():
         raise ValueError(
             f"{path} holds no complete checkpoint; expected a workdir of "
             f"rahf.bin.train or rahf.bin.import_weights, its checkpoints/<step>, or a "
@@ -299,7 +336,8 @@ def _restore_params(path, *, host: bool = False):
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
-        return _read_item(path, host)["params"]
+        with _whole(path.parent):
+            return _read_item(path, host)["params"]
     finally:
         logging.set_verbosity(verbosity)
 

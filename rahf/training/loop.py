@@ -50,12 +50,13 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
         `config.eval.every_steps`.
 
     Raises:
-      ValueError: a batch that does not divide, another model's workdir, or an
-        `init_from` that does not fit.
+      ValueError: a batch that does not divide, a period of no steps, another
+        model's workdir, or an `init_from` that does not fit.
       NonFiniteLossError: with the step and the targets whose loss it was.
     """
     mesh = sharding.make_mesh(config)
     sharding.check_batch(config, mesh)
+    _check_periods(config)
     check_vocabulary(config)
     check_same_model(workdir, config)
     with sharding.use(mesh, config):
@@ -85,6 +86,15 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
             )
         finally:
             checkpointer.close()
+
+
+def _check_periods(config) -> None:
+    for name in ("log", "checkpoint", "eval"):
+        if config[name].every_steps < 1:
+            raise ValueError(
+                f"config.{name}.every_steps={config[name].every_steps}: expected at "
+                "least 1; the last step is one of them in any case"
+            )
 
 
 def _run(config, workdir, mesh, state, shardings, train_input, evaluate, checkpointer):
@@ -120,7 +130,13 @@ def _run(config, workdir, mesh, state, shardings, train_input, evaluate, checkpo
                 counts = sum_over_processes(train_input.metrics())
                 values |= {f"train/{name}": count for name, count in counts.items()}
                 progress.set_postfix(loss=f"{values['train/loss']:.4f}")
-            results = evaluate(state.params) if evaluate and evaluates else {}
+            results = {}
+            if evaluate and evaluates:
+                try:
+                    results = evaluate(state.params)
+                except Exception:  # nothing that was learned is lost by it
+                    checkpointer.save(step, state, train_input.get_state(), {})
+                    raise
             log.write(step, values | {f"eval/{k}": v for k, v in results.items()})
             if saves:
                 checkpointer.save(step, state, train_input.get_state(), results)

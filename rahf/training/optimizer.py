@@ -86,6 +86,6 @@ def make_optimizer(config) -> optax.GradientTransformation:
         scale_by_parameter_rms() if o.relative else optax.identity(),
         optax.scale_by_learning_rate(make_schedule(config)),
     )
-    if o.clip_norm:
-        return optax.chain(optax.clip_by_global_norm(o.clip_norm), update)
-    return update
+    # Without clipping too the state has a place for it: a run may go on either way.
+    clip = optax.clip_by_global_norm(o.clip_norm) if o.clip_norm else optax.identity()
+    return optax.chain(clip, update)
