@@ -1,4 +1,4 @@
-"""The reference run: augmented prompt on `scenes`, from scratch.
+"""The reference run: augmented prompt on `scenes`, in two commands of an hour.
 
     python -m rahf.bin.train --config=configs/scenes_multihead.py \
         --workdir=runs/scenes_multihead

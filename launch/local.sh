@@ -3,7 +3,7 @@
 # predicts and writes a page of pictures, all on the embedded dataset.
 #
 #   bash launch/local.sh
-#   WORKDIR=runs/mine CONFIG=configs/scenes.py bash launch/local.sh --config.seed=1
+#   WORKDIR=runs/mine CONFIG=configs/scenes_multihead.py bash launch/local.sh --config.seed=1
 #
 # Further arguments go to rahf.bin.train. Run again, it goes on where it stopped.
 set -euo pipefail

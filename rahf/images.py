@@ -358,11 +358,6 @@ def colormap() -> np.ndarray:
     return np.rint(srgb * 255).astype(np.uint8)
 
 
-def colorize(heatmap: np.ndarray) -> np.ndarray:
-    """float[H, W] in [0, 1] -> uint8[H, W, 3] by `colormap`."""
-    return colormap()[_to_byte(heatmap)]
-
-
 def overlay(
     image: np.ndarray, heatmap: np.ndarray, *, opacity: float = 0.8
 ) -> np.ndarray:

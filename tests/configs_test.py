@@ -22,9 +22,15 @@ CONFIGS = sorted(
 TRUNK = 86_090_496 + 222_903_552 + 768 * 768 + 768
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_builds(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+VARIANTS = [(name, "") for name in CONFIGS] + [
+    ("pretrain_captioning", "captions"),
+    ("pretrain_captioning", "base"),
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), VARIANTS)
+def test_builds(name, argument):
+    config = importlib.import_module(f"configs.{name}").get_config(argument)
     assert isinstance(config, ml_collections.ConfigDict)
     assert asked_targets(config) == tuple(config.task.targets)
     devices = jax.devices()[:1]

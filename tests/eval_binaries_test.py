@@ -129,7 +129,9 @@ def test_the_report_evaluates_once_and_shows_the_examples(workdir, capsys):
     shutil.rmtree(workdir / "eval")
 
 
-def test_the_report_of_a_users_images_has_no_truth(workdir, monkeypatch, tmp_path):
+def test_the_report_of_a_users_images_has_no_truth(
+    workdir, monkeypatch, tmp_path, capsys
+):
     results = {row.name: {"n": 0} for row in targets.select(targets.FEEDBACK)}
     step = {"split": "test", "step": STEP, "examples": 0}
     Results(results, facts=step).write(workdir / "eval" / "test")
@@ -144,8 +146,9 @@ def test_the_report_of_a_users_images_has_no_truth(workdir, monkeypatch, tmp_pat
     page = tmp_path / "page.html"
     report.main(
         [f"--checkpoint={workdir}", f"--output={page}", "--prompt=a boat"]
-        + [str(picture)]
+        + ["--examples=1", str(picture), str(picture)]
     )
+    assert "1 of 2 images; --examples=2 shows all" in capsys.readouterr().out
     text = page.read_text("utf-8")
     assert text.count("<article") == text.count("data:image/jpeg") == 1
     assert "boat<small>.75</small></mark>" in text
@@ -163,6 +166,24 @@ def test_clear_errors(workdir, tmp_path):
     ):
         with pytest.raises(SystemExit, match=message):
             eval_scores.main(flags)
+    page = [f"--checkpoint={workdir}", "--examples=0", "--ceiling=/none.json"]
+    with pytest.raises(SystemExit, match="error: .*No such file.*/none.json"):
+        report.main([*page, "--eval_examples=1"])
+    shutil.rmtree(workdir / "eval")
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--examples=-3", "-3 is less than 0"),
+        ("--batch_size=0", "0 is less than 1"),
+        ("--step=last", "'last': expected a step, latest or best"),
+    ],
+)
+def test_flags_out_of_range(flag, message, workdir, capsys):
+    with pytest.raises(SystemExit):
+        eval_scores.main([f"--checkpoint={workdir}", flag])
+    assert message in capsys.readouterr().err
 
 
 def test_a_model_without_the_kind(workdir):

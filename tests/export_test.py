@@ -49,9 +49,11 @@ def _workdir(folder, variant, heads="light"):
     writer.close()
     results = folder / "eval" / "test"
     results.mkdir(parents=True)
-    metrics = {"plausibility": {"plcc": 0.4321, "n": 4}}
-    facts = {"step": 7, "convention": "rahf", "metrics": metrics}
-    (results / "scores.json").write_text(json.dumps(facts))
+    for name, examples, plcc in (("scores", 0, 0.4321), ("some", 8, 0.8765)):
+        metrics = {"plausibility": {"plcc": plcc, "n": examples}}
+        facts = {"step": 7, "convention": "rahf", "examples": examples}
+        text = json.dumps(facts | {"metrics": metrics})
+        (results / f"{name}.json").write_text(text)
     return folder
 
 
@@ -126,7 +128,7 @@ def test_model_card(folder):
     assert "`scenes_multihead`" in card  # the data
     assert "| Examples seen | 56 |" in card  # 7 steps of 8
     assert "On the test split, rahf convention" in card
-    assert "0.432" in card
+    assert "0.432" in card and "0.876" not in card  # of all examples alone
 
 
 def test_a_card_without_metrics_or_licence_says_so(folder, tmp_path):

@@ -20,8 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--checkpoint", metavar="W", help="workdir of a training run")
     who.add_argument("--scores", help='JSON lines of {"id": uid, "scores": {...}}')
-    add = parser.add_argument
-    add("--step", help="of the checkpoint: a step, latest or best (latest)")
+    add, number = parser.add_argument, evaluation.at_least
+    step = evaluation.a_step
+    add("--step", type=step, help="of the checkpoint: a step, latest or best (latest)")
     add("--pairs", required=True, help="a Parquet file, or a folder of them")
     add("--split", default="", help="in a folder, the files that begin so (all)")
     add("--tune_split", help="files whose pairs choose the threshold of ties (none)")
@@ -32,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="all",
         help="thresholds to try; pickapic: its eleven, for logits (%(default)s)",
     )
-    add("--examples", type=int, default=0, help="pairs to measure, 0 = all")
-    add("--batch_size", type=int, default=16, help="images at a time (%(default)s)")
-    add("--resamples", type=int, default=2000, help="of the bootstrap (%(default)s)")
+    add("--examples", type=number(0), default=0, help="pairs to measure, 0 = all")
+    add("--batch_size", type=number(1), default=16, help="images at a time (16)")
+    add("--resamples", type=number(1), default=2000, help="of the bootstrap (2000)")
     add("--on_error", choices=("fail", "skip"), default="fail", help="(%(default)s)")
     add("--output", help="folder of the files (W/eval/preferences; not written)")
     with evaluation.clear_errors():

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rahf import images
@@ -33,9 +33,13 @@ def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     parser = new_parser(prog, description)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
-    add("--step", help="a step, latest or best (latest)")
+    add("--step", type=a_step, help="a step, latest or best (latest)")
     add("--split", default="test", help="split of the task (%(default)s)")
-    add("--batch_size", type=int, help="examples at a time (config.eval.batch_size)")
+    add(
+        "--batch_size",
+        type=at_least(1),
+        help="examples at a time (config.eval.batch_size)",
+    )
     add(
         "--convention",
         choices=CONVENTIONS,
@@ -45,12 +49,31 @@ def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def at_least(low: int) -> Callable[[str], int]:
+    """Returns a type for argparse: whole numbers from `low` on."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{value} is less than {low}")
+        return value
+
+    return number
+
+
+def a_step(text: str) -> str:
+    """A type for argparse: a step of a checkpoint, or which."""
+    if text not in ("latest", "best") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a step, latest or best")
+    return text
+
+
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """Ends the program with the message alone where the input was at fault."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
 
@@ -60,7 +83,7 @@ def run(
     """Evaluates the targets of one kind, prints the table and writes the files."""
     parser = make_parser(f"eval_{name}", description)
     add = parser.add_argument
-    add("--examples", type=int, default=0, help="records to measure, 0 = all")
+    add("--examples", type=at_least(0), default=0, help="records to measure, 0 = all")
     add("--output", help="folder of the files (W/eval/<split>)")
     add(
         "--set",
@@ -182,7 +205,10 @@ def _predict(flags):
     from rahf.evaluation.cards import Example
     from rahf.inference.inputs import read_jobs
 
-    jobs = read_jobs(flags.images, flags.prompt)[: flags.examples]
+    named = read_jobs(flags.images, flags.prompt)
+    jobs = named[: flags.examples]
+    if len(jobs) < len(named):
+        print(f"{len(jobs)} of {len(named)} images; --examples={len(named)} shows all")
     pictures = [images.read_image(job.image) for job in jobs]
     predictor = rahf.load(flags.checkpoint)
     predictions = predictor.predict(pictures, [job.prompt for job in jobs])

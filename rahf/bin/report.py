@@ -20,8 +20,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("images", nargs="*", help="your own images in place of the split's")
     add("--prompt", help="of the images that come without one")
-    add("--examples", type=int, default=12, help="pictures to show (%(default)s)")
-    add("--eval_examples", type=int, default=0, help="records to measure, 0 = all")
+    add(
+        "--examples",
+        type=evaluation.at_least(0),
+        default=12,
+        help="pictures to show (%(default)s)",
+    )
+    add(
+        "--eval_examples",
+        type=evaluation.at_least(0),
+        default=0,
+        help="records to measure, 0 = all",
+    )
     add("--ceiling", help="JSON that rahf.bin.scenes_ceiling --output wrote")
     add("--title", help="of the page (the task's name)")
     add("--output", help="the page (W/report.html)")

@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--examples", type=int, help="how many scenes (default: the whole split)")
     add("--output", type=pathlib.Path, help="also write the numbers to this JSON file")
     flags = parser.parse_args(argv)
+    if flags.output:  # before the work
+        flags.output.parent.mkdir(parents=True, exist_ok=True)
     try:
         records = Scenes(
             flags.split,

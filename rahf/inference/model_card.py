@@ -117,7 +117,9 @@ def _metrics(source, step: int) -> list[str]:
     lines = []
     folders = sorted(pathlib.Path(source).glob("eval/*/"))
     for folder, convention in itertools.product(folders, CONVENTIONS):
-        results = workdir.read_results(folder, step=step, convention=convention)
+        results = workdir.read_results(
+            folder, step=step, convention=convention, examples=0
+        )
         if results.metrics:
             lines += [f"On the {folder.name} split, {convention} convention:", ""]
             lines += ["```", tables.render(results.metrics), "```", ""]

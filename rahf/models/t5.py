@@ -25,6 +25,9 @@ from rahf.models.t5_layers import (
 
 
 class EncoderLayer(nn.Module):
+    """dtype[B, N, D] and bias float[1, H, N, N] -> dtype[B, N, D]; the mask is
+    bool[B, 1, 1, N]."""
+
     config: T5Config
 
     @nn.compact
@@ -71,6 +74,9 @@ class LayerCache(struct.PyTreeNode):
 
 
 class DecoderLayer(nn.Module):
+    """Attends to what was said, then to the encoder's output: all T positions at once,
+    or one at a time with a cache."""
+
     config: T5Config
 
     def setup(self):
@@ -84,6 +90,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(c.dropout)
 
     def start(self, memory, length: int) -> LayerCache:
+        """An empty cache of `length` positions on dtype[B, N, D] of the encoder."""
         c = self.config
         own = jnp.zeros((memory.shape[0], length, c.num_heads, c.head_dim), c.dtype)
         return LayerCache(own, own, *self.encoder_decoder_attention.keys_values(memory))

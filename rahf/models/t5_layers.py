@@ -219,6 +219,8 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """dtype[..., D] -> dtype[..., D]; ReLU, or gated GELU as of T5 1.1."""
+
     config: T5Config
 
     @nn.compact
