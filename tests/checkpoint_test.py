@@ -74,6 +74,12 @@ def test_a_place_in_the_data_that_was_not_copied(workdir, tmp_path):
     assert checkpoint.restore_for_inference(folder)[2] == 3  # it needs no data
 
 
+def test_a_url_is_no_workdir():
+    for use in (checkpoint.restore_for_inference, checkpoint.read_params, _resume):
+        with pytest.raises(ValueError, match="gs://bucket/run: a workdir is a folder"):
+            use("gs://bucket/run")
+
+
 def test_another_size_of_image_is_another_model(workdir):
     with pytest.raises(ValueError, match="input.image_size: 32 there, 64 here"):
         _resume(workdir, **{"input.image_size": 64})

@@ -13,6 +13,7 @@ A workdir holds
 import base64
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -168,13 +169,23 @@ def check_vocabulary(config) -> None:
         )
 
 
+def _folder(workdir) -> epath.Path:
+    """Orbax and TensorBoard would take a URL for the name of a folder here."""
+    if "://" in os.fspath(workdir):
+        raise ValueError(
+            f"{workdir}: a workdir is a folder on a disk, or in a bucket that is mounted "
+            f"as one (Cloud Storage FUSE); URLs are not supported"
+        )
+    return epath.Path(workdir)
+
+
 def read_config(workdir) -> Any:
     """Reads config.json of a workdir.
 
     Raises:
       ValueError: there is none, so this is not a workdir.
     """
-    path = epath.Path(workdir) / CONFIG_FILE
+    path = _folder(workdir) / CONFIG_FILE
     if not path.exists():
         raise ValueError(
             f"{path} does not exist: {workdir} is not a workdir of rahf.bin.train "
@@ -192,7 +203,7 @@ def check_same_model(workdir, config) -> None:
     Only what shapes the parameters is compared: a run may go on with another batch
     size, schedule or evaluation.
     """
-    if not (epath.Path(workdir) / CONFIG_FILE).exists():
+    if not (_folder(workdir) / CONFIG_FILE).exists():
         return
     old = read_config(workdir)
     if "imported" in old:
@@ -236,7 +247,7 @@ def _flat(config, prefix: str = "") -> dict[str, Any]:
 
 def complete_steps(workdir) -> list[int]:
     """The steps that were written to the end, in order."""
-    folder = epath.Path(workdir) / "checkpoints"
+    folder = _folder(workdir) / "checkpoints"
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.exists() else []
 
 
@@ -314,9 +325,8 @@ def read_params(path) -> dict[str, np.ndarray]:
     """
     if exported.is_exported(path):
         return matching.flatten(exported.read_params(path)[0])
+    folder, steps = _folder(path), complete_steps(path)
     _refuse_state_dict(path)
-    folder = epath.Path(path)
-    steps = complete_steps(path)
     if steps:
         folder = folder / "checkpoints" / str(steps[-1])
     elif not (folder / "state").exists():
