@@ -134,8 +134,11 @@ def _run(config, workdir, mesh, state, shardings, train_input, evaluate, checkpo
             if evaluate and evaluates:
                 try:
                     results = evaluate(state.params)
-                except Exception:  # nothing that was learned is lost by it
-                    checkpointer.save(step, state, train_input.get_state(), {})
+                except Exception:
+                    # Nothing that was learned is lost. Of several processes this may
+                    # be the only one that failed, and saving takes all of them.
+                    if jax.process_count() == 1:
+                        checkpointer.save(step, state, train_input.get_state(), {})
                     raise
             log.write(step, values | {f"eval/{k}": v for k, v in results.items()})
             if saves:
