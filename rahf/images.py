@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Callable
 from typing import IO
@@ -24,6 +25,8 @@ MAX_SIDE = 65_535
 # Each scan of a progressive JPEG passes over all of its pixels: a small file can ask
 # for thousands. Encoders write about ten.
 _MAX_SCANS = 100
+# In a scan's data FF stands before 00 or a restart, D0 to D7; FF itself may fill up.
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]", re.DOTALL)
 
 # Decoders that are safe on files from strangers. Left out on purpose: EPS starts
 # Ghostscript, and TGA has no signature, so noise would "decode".
@@ -169,7 +172,10 @@ def _decode(
         if max(width, height) > MAX_SIDE:
             expected = f"sides of at most {MAX_SIDE} pixels"
             raise ImageError(name, expected, f"{width} x {height}", "cut it into parts")
-        if image.format == "JPEG" and (scans := _count_scans(file)) > _MAX_SCANS:
+        if (
+            image.format in ("JPEG", "MPO")
+            and (scans := _count_scans(file)) > _MAX_SCANS
+        ):
             raise ImageError(
                 name,
                 f"a JPEG of at most {_MAX_SCANS} scans",
@@ -189,9 +195,15 @@ def _decode(
 
 
 def _count_scans(file: IO[bytes]) -> int:
-    """Counts the scans of a JPEG, in whose data a marker cannot stand."""
+    """Counts the scans of a JPEG; segments may hold pictures, and films follow its end."""
     file.seek(0)
-    return file.read().count(b"\xff\xda")
+    data, at, scans = file.read(), 0, 0
+    while (found := _MARKER.search(data, at)) and found[0] != b"\xff\xd9":
+        at = found.end()
+        if found[0] != b"\xff\xd8":  # all but the start have a length
+            at += int.from_bytes(data[at : at + 2])
+            scans += found[0] == b"\xff\xda"
+    return scans
 
 
 def _too_large(name: str, max_pixels: int, came: str) -> ImageError:

@@ -100,6 +100,13 @@ def test_scores_by_hand():
     assert first["deviation"] == pytest.approx(4 / 3)
     assert first["plcc"] == pytest.approx(np.corrcoef([3, 3, 1], [3, 4, 4])[0, 1])
     assert first["n_ratings"] == 4
+    same = [
+        rated(str(i), *({"scores": {"overall": v}} for v in (3, i, i)))
+        for i in (1, 3, 5)
+    ]
+    raters = compute(*same).raters
+    assert "plcc" not in raters["r0"]  # who always says 3 follows no one
+    assert raters["r1"]["plcc"] == pytest.approx(1)
     assert found.facts["fewest_ratings"] == 1
 
 

@@ -143,6 +143,18 @@ def test_evaluation_leaves_them_out(loader):
 
 
 @LOADERS
+def test_those_behind_the_last_good_one_count(loader, monkeypatch):
+    monkeypatch.setattr("tests.bad_records_test.BAD", 4)  # the last of 40, too
+    config = config_of(loader, bad_records="skip", bad_share=0.5)
+    for size in (30, 31):
+        batches = data_input.make_eval_batches(
+            config, split="dev", targets=("overall",), batch_size=size
+        )
+        assert sum(len(infos) for _, infos in batches) == 30
+        assert batches.bad_records == 10
+
+
+@LOADERS
 def test_too_many_stop_the_run(loader):
     config = config_of(loader, bad_records="skip", bad_share=0.01)
     with pytest.raises(ValueError, match=r"11 of \d+ .*bad_share=0.01 .*whole image"):

@@ -265,8 +265,11 @@ def test_a_table(tmp_path):
     )
     config = make_config(tmp_path, batch_size=3)
     config.input.captions.train = str(tmp_path)
-    batch = next(inputs(config))
-    assert sorted(shown(batch)) == [0, 1, 2]
+    # Captions name colours and places, so their pictures stay as they are.
+    config.input.augment.update(crop=0.5, flip=True, colour=0.5)
+    for cache in (0, 10):
+        config.input.cache = cache
+        assert sorted(shown(next(inputs(config)))) == [0, 1, 2]
     config.input.captions.dev = str(tmp_path / "captions.csv")
     batches = data_input.make_eval_batches(config, split="dev", targets=("caption",))
     [(_, infos)] = list(batches)
@@ -282,7 +285,9 @@ def test_a_table(tmp_path):
             r"has no column 'image' or 'file_name'; it has image;c",
         ),
         ("image,caption\na.png,\n", r"line 2: 'image' and 'caption' must not be empty"),
-        ("image,caption\na.png\n", r"line 2: .* must not be empty"),
+        ("image,caption\na.png\n", r"line 2: expected 2 cells .*, got 1"),
+        ("image,caption\na.png,red, left\n", r"line 2: expected 2 cells .*, got 3"),
+        ("image,caption,image\na.png,red,b\n", r"'image' stands there twice"),
         ("file_name,text\n", r"has no rows"),
         ("", r"it has none"),
     ],
@@ -307,6 +312,10 @@ def test_sources(tmp_path):
     assert find("tfds:mine").split == "dev"
     with pytest.raises(ValueError, match=r"captions.dev: '/none' names no shard"):
         find("/none")
+    (tmp_path / "captions.csv").write_text("image,caption\na.png,one\n")
+    for several in ([str(tmp_path), "/other"], ["/a.tar", "tfds:mine"]):
+        with pytest.raises(ValueError, match="stands alone, but 2 sources are given"):
+            find(several)
     with pytest.raises(ValueError, match=r"'tfds:mine' needs .*loader='seqio'"):
         captions.captions_records("dev", {"captions": {"dev": "tfds:mine"}})
     with pytest.raises(ValueError, match="window=0 .* of at least 1"):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import rated_images
 from rahf.training import checkpoint, loop, sharding, steps
 from tests import tiny
 
@@ -83,6 +84,20 @@ def test_a_url_is_no_workdir():
 def test_another_size_of_image_is_another_model(workdir):
     with pytest.raises(ValueError, match="input.image_size: 32 there, 64 here"):
         _resume(workdir, **{"input.image_size": 64})
+
+
+def test_other_images_held_out_are_refused(tmp_path):
+    """Those that are tested on from now on were trained on before."""
+    config = rated_images.get_config("mos:1-5->overall")
+    config.input.rated_images.update(path="a.csv", folds=3, fold=0)
+    checkpoint.write_config(tmp_path, config)
+    config.input.rated_images.update(path="moved/a.csv", folder="images")
+    checkpoint.check_same_model(tmp_path, config)
+    for key, value in (("folds", 2), ("fold", 1), ("seed", 1), ("split", "part")):
+        other = config.copy_and_resolve_references()
+        other.input.rated_images[key] = value
+        with pytest.raises(ValueError, match=f"rated_images.{key}: .* here"):
+            checkpoint.check_same_model(tmp_path, other)
 
 
 def test_a_run_goes_on_with_another_clipping(workdir):

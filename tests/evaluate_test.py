@@ -102,6 +102,20 @@ def test_rows_say_who_was_measured():
     assert row["prediction"] == pytest.approx(example[f"predicted {words}"][[0, 2, 3]])
 
 
+def test_prompts_that_were_cut_are_counted_once():
+    made = examples()
+    cut = {made[0]["uid"], made[3]["uid"]}
+
+    def told():
+        for batch, infos in batches(made, 4):
+            yield batch, [x | {"truncated": x["uid"] in cut} for x in infos]
+
+    results = evaluate(predict, told(), NAMES, progress=False)
+    assert results.facts["truncated"] == 2
+    assert {row["uid"] for row in results.rows if row["truncated"]} == cut
+    assert run(made).facts["truncated"] == 0
+
+
 def test_results_are_written_and_read(tmp_path):
     results = run(examples())
     results.facts["step"] = 7

@@ -125,6 +125,15 @@ def test_a_missing_label_leaves_the_target_out(name):
         assert len(example["scores"]) == 4 - (kind == "score")
 
 
+def test_a_prompt_that_was_cut_does_not_teach_what_is_shown():
+    options = SIZES | {"vocabulary": V, "augment": False}
+    whole = ask(RECORD, ("overall", "shown_words"), **options)
+    assert whole["target_names"].tolist() == ["overall", "shown_words"]
+    cut = ask(RECORD, ("overall", "shown_words"), **options | {"target_length": 4})
+    assert cut["truncated"][0] == 1
+    assert cut["target_names"].tolist() == ["overall"]
+
+
 @pytest.mark.parametrize("prompt", ["", "  ,", "red fish " * 5000, "京" * 300])
 def test_any_prompt(prompt):
     count = len(words.split(prompt))

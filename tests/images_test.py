@@ -367,15 +367,6 @@ def test_a_strip_that_would_take_tables_of_gigabytes_is_refused():
             images.read_image(_png(*size, 8, 0))
 
 
-def test_a_jpeg_of_endless_scans_is_refused(picture):
-    data = _encode(picture, "JPEG", progressive=True)
-    assert images.read_image(data).shape == picture.shape
-    last = data.rindex(b"\xff\xda")
-    bomb = data[:last] + data[last:-2] * 5000 + data[-2:]
-    with pytest.raises(ImageError, match="at most 100 scans, got 50"):
-        images.read_image(bomb)
-
-
 def test_maps_of_datasets():
     grey = np.array([[0, 51, 255]], np.uint8)
     read = images.read_map(_encode(grey))

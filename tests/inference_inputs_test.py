@@ -82,9 +82,19 @@ def test_csv_as_spreadsheets_write_it(folder):
         read_jobs([path])
 
 
+def test_a_comma_that_is_not_quoted(folder):
+    path = _table(folder, "image,prompt\nb.png,a cat, left of a dog\n", "list.csv")
+    with pytest.raises(ValueError, match=r"list.csv, line 2: expected 2 cells.*got 3"):
+        read_jobs([path])
+    path = _table(folder, "image,prompt,prompt\nb.png,a,b\n", "list.csv")
+    with pytest.raises(ValueError, match="'prompt' stands there twice"):
+        read_jobs([path])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[" * 100_000, "line 1: not JSON"),
         ('{"image": "b.png", "prompt": "x"}\n{"image"', "line 2: not JSON"),
         ('["b.png"]', r"line 1: expected \{"),
         ('\n{"prompt": "x"}', "line 2: field 'image' is missing or empty"),

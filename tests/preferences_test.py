@@ -263,6 +263,19 @@ def test_the_binary_measures_scores_from_a_file(folder, tmp_path, capsys):
         eval_preferences.main(flags)
 
 
+def test_tuning_on_what_cannot_be_compared_is_no_tuning():
+    def rows(*scores):
+        pair = {"uids": ["a", "b"], "prompt": "p", "label": 1.0}
+        return [pair | {"scores": list(scores)}]
+
+    scored = scoring.Scored(rows({"x": 1.0, "y": 2.0}, {"x": 0.0, "y": 0.0}))
+    some = scoring.Scored(rows({"x": 1.0, "y": 2.0}, {"y": 0.0}))
+    assert list(scoring.compare(scored, some, resamples=10)) == ["y"]
+    nan = scoring.Scored(rows({"x": np.nan, "y": 2.0}, {"x": 0.0, "y": 0.0}))
+    with pytest.raises(ValueError, match="pairs to tune on holds 1 NaN"):
+        scoring.compare(scored, nan, resamples=10)
+
+
 def test_scores_that_only_some_images_have_are_not_compared():
     rows = [
         {"scores": [{"a": 1.0, "b": 2.0}, {"b": 0.0, "a": 0.0}]},

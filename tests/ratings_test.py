@@ -128,6 +128,31 @@ def test_all_mistakes_are_told_at_once(tmp_path):
         ratings.read(tmp_path / "none.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.jpg,two cats, 2 dogs,r1,3", "line 2: expected 4 cells .*, got 5"),
+        ("a.jpg,two cats,r1", "line 2: expected 4 cells .*, got 3"),
+    ],
+)
+def test_cells_that_shift_are_refused(tmp_path, row, message):
+    table = write(tmp_path, "image,prompt,rater,overall", row, name="r.csv")
+    with pytest.raises(ValueError, match=message):
+        ratings.read(table)
+    with pytest.raises(ValueError, match=message):
+        ratings.read(write(tmp_path, LINE), prompts=table)
+
+
+def test_a_column_that_is_named_comes_before_its_namesake(tmp_path):
+    rows = ("image,rater,mos,overall", "./a.jpg,r1,2,5", "a.jpg,r2,,5")
+    table = write(tmp_path, *rows, name="r.csv")
+    with pytest.raises(ValueError, match="line 3, field 'scores'"):
+        ratings.read(table, columns={"mos": "overall"})
+    table.write_text("\n".join(rows[:2]))
+    [image] = ratings.read(table, columns={"mos": "overall"})
+    assert (image.image, image.ratings[0]["scores"]) == ("a.jpg", {"overall": 2.0})
+
+
 def test_a_table_of_scores(tmp_path):
     table = write(
         tmp_path,

@@ -40,6 +40,19 @@ def test_missing_cells_are_no_pictures(tmp_path):
     assert read(tmp_path / "x.parquet", {"a"}) == [("a", joining.Picture(None, None))]
 
 
+def test_a_complete_picture_comes_before_one_that_is_not(tmp_path):
+    good = joining.Picture(b"jpeg", "a dog")
+    lame = [joining.Picture(None, "a dog"), joining.Picture(b"jpeg", None)]
+    with shelf.Shelf(tmp_path / "shelf.sqlite", {"u", "v"}) as found:
+        assert found.add("x", 1, 0, [("u", lame[0]), ("v", lame[1])]) == set()
+        assert found.uids() == set()  # so both are looked for further
+        assert found.get("v") == lame[1]  # and this is what is known of it
+        assert found.add("x", 1, 1, [("u", good), ("u", lame[1])]) == {"u"}
+        assert found.uids() == {"u"} and found.get("u") == good
+    for pictures in ([good, *lame], [*lame, good]):  # as Beam joins them
+        assert min(pictures, key=joining.preference) == good
+
+
 def test_a_folder_without_shards(tmp_path):
     with pytest.raises(ValueError, match=r"holds no .parquet file; it must be a copy"):
         pickapic.find_shards(tmp_path)

@@ -84,6 +84,12 @@ def lacking(ending):
         (lambda n, p: {"jpg": b"", "json": b"["} if n == 1 else p, "Expecting value"),
         (lambda n, p: {"jpg": b"", "json": b"[]"} if n == 1 else p, "no attribute"),
         (lambda n, p: {"jpg": b"", "json": b"{}"} if n == 1 else p, "empty caption"),
+        (
+            lambda n, p: (
+                {"jpg": b"", "json": rb'{"caption": "\ud800"}'} if n == 1 else p
+            ),
+            "surrogates not allowed",
+        ),
     ],
 )
 def test_a_faulty_sample_is_named_and_the_others_come(tmp_path, change, fault):

@@ -103,6 +103,12 @@ def run(
         results = _evaluator(flags, config, flags.examples, kind)(params)
     _write(flags, results, step, flags.output, name)
     print(results.table())
+    if cut := results.facts["truncated"]:
+        print(
+            f"\n{cut:,} prompts are longer than the model reads "
+            f"(config.input.text_length={config.input.text_length}, target_length="
+            f"{config.input.target_length}): the words cut off are not measured"
+        )
     print(
         f"\n{flags.checkpoint}, step {step}, {flags.split} split, {flags.convention} "
         f"convention; {results.facts['seconds']:.1f} s. ^ higher is better, v lower."

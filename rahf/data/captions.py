@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rahf import images
+from rahf.data.csv_table import StrictReader
 from rahf.data.shard_stream import Shards
 from rahf.data.shards import Sample, list_shards
 
@@ -58,6 +59,12 @@ def find_source(
     if not given:
         raise ValueError(f"{key} is not set; {_EXPECTED}")
     patterns = [given] if isinstance(given, str) else list(given)
+    single = [p for p in patterns if p.startswith("tfds:") or _find_table(p)]
+    if single and len(patterns) > 1:
+        raise ValueError(
+            f"{key}: {single[0]!r} stands alone, but {len(patterns)} sources are given; "
+            "only tar files may be several"
+        )
     if patterns[0].startswith("tfds:"):
         name, _, part = patterns[0].removeprefix("tfds:").partition("@")
         return TfdsName(name, part or split)
@@ -138,9 +145,9 @@ def _read_table(path: pathlib.Path) -> list[tuple[str, str]]:
     rows = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            image = _column(path, reader.fieldnames, _IMAGE_COLUMNS)
-            caption = _column(path, reader.fieldnames, _CAPTION_COLUMNS)
+            reader = StrictReader(file)
+            image = _column(path, reader.columns, _IMAGE_COLUMNS)
+            caption = _column(path, reader.columns, _CAPTION_COLUMNS)
             for row in reader:
                 found = row[image], (row[caption] or "").strip()
                 if not all(found):
@@ -149,7 +156,9 @@ def _read_table(path: pathlib.Path) -> list[tuple[str, str]]:
                         f"must not be empty, got {found}"
                     )
                 rows.append(found)
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as a UTF-8 CSV: {error}") from error
     if not rows:
         raise ValueError(f"{path} has no rows")

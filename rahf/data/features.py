@@ -125,6 +125,8 @@ def ask(
             said = [*caption[: target_length - 1], EOS_ID]
     kept = target_length - 1
     truncated = len(inputs) >= text_length or len(ids) > kept or longest > kept
+    if len(ids) > kept:  # the image shows pieces that cannot be said to be shown
+        answered = [row for row in answered if row.kind is not Kind.PIECES]
     return {
         "image": _image(where.field(record, "image"), image_size, where),
         "inputs": _ints([*inputs[: text_length - 1], EOS_ID]),

@@ -21,7 +21,7 @@ from rahf.data.augmentation import Augmentation
 from rahf.data.bad_records import Counter, Policy
 from rahf.data.converter import Batch, Converter
 from rahf.data.made import Batched, BatchedWithInfos
-from rahf.data.record_cache import cached_records
+from rahf.data.record_cache import RecordCache, cached_records
 from rahf.data.registry import (
     MIXTURES,  # noqa: F401  for those who register
     TASKS,  # noqa: F401
@@ -289,6 +289,9 @@ class _Asked:
         }
         rows = tuple(table.select(task.targets))
         augmentation = Augmentation.of(config.input)
+        source = records.records if isinstance(records, RecordCache) else records
+        if isinstance(source, captions.CaptionTable):
+            augmentation = Augmentation()  # captions of colours and places stay true
         return cls(rows, records, options, augmentation, seed)
 
     def make(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:

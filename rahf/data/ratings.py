@@ -28,6 +28,7 @@ from typing import Any
 
 from rahf import words
 from rahf.data.consolidation import LIKERT_POINTS, POINTS, SCORE_FIELDS, WORDS
+from rahf.data.csv_table import StrictReader
 from rahf.data.splits import SPLITS
 
 # So many mistakes are listed; the others are only counted.
@@ -146,7 +147,7 @@ def _collect(path: pathlib.Path, rows: Iterator[_Row]) -> list[RatedImage]:
     for number, parse in rows:
         try:
             row = _check(parse())
-            name, rater = row.pop("image"), row["rater"]
+            name, rater = str(pathlib.PurePath(row.pop("image"))), row["rater"]
             if (name, rater) in seen:
                 raise ValueError(
                     f"field 'rater': {rater!r} has rated {name!r} in line "
@@ -200,13 +201,14 @@ def _csv_rows(path, columns, known, scale) -> Iterator[_Row]:
     low, high = scale
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            head = reader.fieldnames or []
+            reader = StrictReader(file)
+            head = reader.columns
             if absent := set(columns) - set(head):
                 raise RatingsError(
                     path, [f"line 1: no column {sorted(absent)}; it has {head}"]
                 )
-            named = {name: name for name in head if name in known} | dict(columns)
+            plain = known - set(columns.values())  # a column that is named comes first
+            named = {name: name for name in head if name in plain} | dict(columns)
 
             def parse(cells: dict[str, Any]) -> dict[str, Any]:
                 row: dict[str, Any] = {}
@@ -246,12 +248,15 @@ def _csv_rows(path, columns, known, scale) -> Iterator[_Row]:
 def _add_prompts(images: list[RatedImage], path: pathlib.Path) -> None:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reader = StrictReader(file)
+            rows = list(reader)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"prompts of {path} cannot be read: {error}") from error
     if not rows or not {"image", "prompt"} <= set(rows[0]):
         raise ValueError(f"{path}: expected rows with the columns image and prompt")
-    prompts = {row["image"]: row["prompt"] for row in rows}
+    prompts = {str(pathlib.PurePath(row["image"])): row["prompt"] for row in rows}
     for image in images:
         if image.prompt is None:
             image.prompt = prompts.get(image.image)

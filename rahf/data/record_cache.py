@@ -37,7 +37,7 @@ class RecordCache(Sequence[Mapping[str, Any]]):
           fields: what of a record is kept and returned, where it is there.
           max_bytes: the most memory to hold.
         """
-        self._records, self._fields = records, tuple(fields)
+        self.records, self._fields = records, tuple(fields)
         self._max_bytes, self._bytes = max_bytes, 0
         self._kept: dict[int, dict[str, Any]] = {}
 
@@ -47,14 +47,14 @@ class RecordCache(Sequence[Mapping[str, Any]]):
         return self._bytes
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         index = int(index)
         kept = self._kept.get(index)
         if kept is not None:
             return {name: _unpack(value) for name, value in kept.items()}
-        record = self._records[index]
+        record = self.records[index]
         record = {name: record[name] for name in self._fields if name in record}
         if self._bytes < self._max_bytes:
             kept = {name: _pack(value) for name, value in record.items()}

@@ -190,6 +190,7 @@ class EvalBatches:
                 self.bad_records = counter.bad
                 batch = self._converter(taken, self._batch_size)
                 yield batch, self._converter.infos(taken)
+            self.bad_records = counter.bad  # those behind the last good one
         except GeneratorExit:  # dropped before the end
             wait_until_idle()
             raise

@@ -242,6 +242,7 @@ def _make_sample(tar: _Tar, uid: str, number: int, members: list[_Member]) -> Sa
             raise ValueError(f"has no caption among its parts {sorted(parts)}")
         if not isinstance(caption, str) or not caption.strip():
             raise ValueError("has an empty caption")
+        caption.encode()  # JSON may hold half of a character
         return dataclasses.replace(
             sample, image=tar.read(image), caption=caption.strip()
         )

@@ -340,7 +340,9 @@ class _Raters:
                 apart = np.concatenate([pair[:, 0] - pair[:, 1] for pair in pairs])
                 found["bias"] = float(apart.mean())
                 found["deviation"] = float(np.abs(apart).mean())
-                following = [score_metrics.plcc(*p.T) for p in pairs if len(p) > 2]
+                # Who always says the same, or is alone with those who do, follows no one.
+                moved = [p for p in pairs if len(p) > 2 and np.ptp(p, axis=0).all()]
+                following = [score_metrics.plcc(*p.T) for p in moved]
                 found["plcc"] = float(np.mean(following)) if following else None
             for name in ("auc_judd", "cc"):
                 if values := self._values.get((rater, name)):

@@ -94,7 +94,8 @@ def evaluate(
       progress: whether to draw a progress bar on stderr.
 
     Returns:
-      The results, with `seconds` among the facts.
+      The results; among the facts are `seconds`, and how many prompts were
+      `truncated`, of whose words only those are measured that the model reads.
 
     Raises:
       ValueError: a prediction holds NaN, or a target with examples has none.
@@ -122,7 +123,10 @@ def evaluate(
         metrics={name: each.compute() for name, each in accumulators.items()},
         rows=rows,
         convention=convention,
-        facts={"seconds": round(time.monotonic() - start, 3)},
+        facts={
+            "seconds": round(time.monotonic() - start, 3),
+            "truncated": len({row["uid"] for row in rows if row["truncated"]}),
+        },
     )
 
 
@@ -152,5 +156,7 @@ def _measure(
             np.asarray(outputs[name]), accumulator.truth(batch, name), weights, uids
         )
         for index, row in zip(counted, accumulator.rows[before:], strict=True):
-            who = {"uid": uids[index], "prompt": infos[index]["prompt"], "target": name}
-            rows.append(who | row)
+            info = infos[index]
+            who = {"uid": uids[index], "prompt": info["prompt"], "target": name}
+            cut = bool(info.get("truncated"))  # what did not fit was not measured
+            rows.append(who | {"truncated": cut} | row)

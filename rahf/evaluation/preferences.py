@@ -12,6 +12,8 @@ import dataclasses
 
 import numpy as np
 
+from rahf.evaluation.accumulator import finite
+
 #: Pick-a-Pic tries these differences of the two images' probabilities, the softmax
 #: of their scores: |p0 - p1| = tanh(|s0 - s1| / 2).
 PICKAPIC_DIFFERENCES = tuple(i / 10 for i in range(11))
@@ -71,6 +73,7 @@ def choose_threshold(
       candidates: "all" tries 0 and every difference there is; "pickapic" the eleven
         of Pick-a-Pic's script, for scores that are logits.
     """
+    differences = finite(differences, "the scores of the pairs to tune on")
     if candidates == "pickapic":
         # Of scores 37 apart, the probabilities differ by 1 as far as a float can say.
         shares = np.minimum(PICKAPIC_DIFFERENCES, np.nextafter(1.0, 0.0))

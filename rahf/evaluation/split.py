@@ -117,6 +117,7 @@ class SplitEvaluator:
                 "examples": self._examples,
                 "seconds": 0.0,
                 "bad_records": 0,
+                "truncated": 0,
             },
         )
         for names, predict in passes:
@@ -131,6 +132,9 @@ class SplitEvaluator:
             results.metrics |= found.metrics
             results.rows += found.rows
             results.facts["seconds"] += found.facts["seconds"]
+            results.facts["truncated"] = max(
+                results.facts["truncated"], found.facts["truncated"]
+            )
             results.facts["bad_records"] += batches.bad_records
         return results
 

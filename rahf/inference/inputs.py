@@ -10,6 +10,8 @@ import pathlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 
+from rahf.data.csv_table import StrictReader
+
 #: Read as lists of jobs.
 TABLES = (".jsonl", ".ndjson", ".csv")
 #: Looked for in a folder when no prompt is given.
@@ -145,7 +147,7 @@ def _jsonl_rows(path: pathlib.Path, file) -> Iterator[tuple[int, dict]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(  # noqa: TRY004  the file is at fault, not the caller
@@ -156,16 +158,14 @@ def _jsonl_rows(path: pathlib.Path, file) -> Iterator[tuple[int, dict]]:
 
 
 def _csv_rows(path: pathlib.Path, file) -> Iterator[tuple[int, dict]]:
-    reader = csv.DictReader(file)
-    columns = reader.fieldnames or []
-    if "image" not in columns:
-        raise ValueError(
-            f"{path}, line 1: expected a column named 'image', got {list(columns)}"
-        )
+    reader = StrictReader(file, short=True)
     try:
+        if "image" not in reader.columns:
+            raise ValueError(
+                f"{path}, line 1: expected a column named 'image', got {reader.columns}"
+            )
         for row in reader:
-            # A cell that is absent, unlike one that is empty, reads as None.
-            yield reader.line_num, {k: v for k, v in row.items() if v is not None}
+            yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
 

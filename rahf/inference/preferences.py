@@ -198,7 +198,10 @@ def compare(
       Name of a score -> its agreement.
     """
     agreements = {}
-    for name in scored.names():
+    names = scored.names()
+    if tuning is not None:
+        names = [name for name in names if name in tuning.names()]
+    for name in names:
         chosen = threshold
         if tuning is not None:
             differences, labels, _ = tuning.arrays(name)

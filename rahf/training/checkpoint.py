@@ -197,11 +197,26 @@ def read_config(workdir) -> Any:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
+#: Of a run that goes on. Images that are in the test split only from now on would be
+#: ones that it was trained on.
+_FIXED = (
+    "model.",
+    "task.targets",
+    "input.vocabulary",
+    "input.image_size",
+    "optimizer.name",
+    *(
+        f"input.rated_images.{key}"
+        for key in ("targets", "group", "split", "dev_", "test_", "seed", "fold")
+    ),
+)
+
+
 def check_same_model(workdir, config) -> None:
     """Raises ValueError where a workdir belongs to a different model.
 
-    Only what shapes the parameters is compared: a run may go on with another batch
-    size, schedule or evaluation.
+    What shapes the parameters is compared, and which rated images are held out: a
+    run may go on with another batch size, schedule or evaluation.
     """
     if not (_folder(workdir) / CONFIG_FILE).exists():
         return
@@ -216,21 +231,13 @@ def check_same_model(workdir, config) -> None:
     differs = [
         f"  config.{key}: {old.get(key)!r} there, {new.get(key)!r} here"
         for key in sorted(old.keys() | new.keys())
-        if key.startswith(
-            (
-                "model.",
-                "task.targets",
-                "input.vocabulary",
-                "input.image_size",
-                "optimizer.name",
-            )
-        )
-        and key != "model.decoding"
+        if key.startswith(_FIXED)
+        and key not in ("model.decoding", "input.rated_images.folder")
         and old.get(key) != new.get(key)
     ]
     if differs:
         raise ValueError(
-            f"{workdir} holds the checkpoint of another model; choose another "
+            f"{workdir} holds the checkpoint of another model or split; choose another "
             f"--workdir, or the config it was made with:\n" + "\n".join(differs)
         )
 

@@ -145,9 +145,7 @@ def _join_group(group: tuple[str, dict[str, Iterable]]) -> Iterator[joining.Join
         group[1]["labels"], key=lambda label: (order.index(label.split), label.index)
     )
     pictures = group[1]["pictures"]
-    picture = min(
-        pictures, key=lambda p: (p.image or b"", p.prompt or ""), default=None
-    )
+    picture = min(pictures, key=joining.preference, default=None)
     for place, label in enumerate(labels):
         yield joining.join(label, picture, repeated=place > 0)
 

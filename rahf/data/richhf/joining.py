@@ -59,6 +59,15 @@ class Picture:
     image: bytes | None
     prompt: str | None
 
+    @property
+    def complete(self) -> bool:
+        return bool(self.image) and self.prompt is not None
+
+
+def preference(picture: Picture) -> tuple:
+    """Sorts the pictures of one uid: complete ones first, then in any fixed order."""
+    return (not picture.complete, picture.image or b"", picture.prompt or "")
+
 
 @dataclasses.dataclass(frozen=True)
 class Joined:

@@ -61,8 +61,9 @@ class Shelf:
         self._db.close()
 
     def uids(self) -> set[str]:
-        """Returns the uids that have a picture."""
-        return {uid for (uid,) in self._db.execute("SELECT uid FROM picture")}
+        """Returns the uids that have a picture and its prompt."""
+        query = "SELECT uid FROM picture WHERE length(image) > 0 AND prompt IS NOT NULL"
+        return {uid for (uid,) in self._db.execute(query)}
 
     def get(self, uid: str) -> Picture | None:
         """Returns the picture of a uid, None where none was found."""
@@ -87,26 +88,30 @@ class Shelf:
         Args:
           file: its name; `size` in bytes tells a file that was replaced.
           row_group: which.
-          pictures: by uid, taken one at a time; the first of a uid counts.
+          pictures: by uid, taken one at a time; the first complete one of a uid
+            counts, and where none is, the first.
 
         Returns:
-          The uids that were new.
+          The uids that need not be looked for any more.
         """
-        new = set()
+        found = set()
         self._db.execute("BEGIN")
         try:
-            insert = "INSERT OR IGNORE INTO picture VALUES (?, ?, ?)"
             for uid, picture in pictures:
+                if uid in found:
+                    continue
+                insert = "REPLACE" if picture.complete else "INSERT OR IGNORE"
                 row = (uid, picture.image, picture.prompt)
-                if self._db.execute(insert, row).rowcount:
-                    new.add(uid)
+                self._db.execute(f"{insert} INTO picture VALUES (?, ?, ?)", row)
+                if picture.complete:
+                    found.add(uid)
             values = (file, size, row_group)
             self._db.execute("INSERT OR REPLACE INTO done VALUES (?, ?, ?)", values)
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
-        return new
+        return found
 
     def remove(self) -> None:
         """Closes the file and removes it."""
