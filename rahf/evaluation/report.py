@@ -84,7 +84,7 @@ def write_page(
         style=style.substitute(scale=cards.color_scale()),
         sections="".join(sections),
     )
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="replace")
     return path
 
 

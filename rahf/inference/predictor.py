@@ -130,13 +130,18 @@ class Predictor:
           One prediction for each image.
 
         Raises:
-          ValueError: there are not as many prompts as images.
+          ValueError: there are not as many prompts as images, or one is no text.
           rahf.images.ImageError: an image cannot be read.
         """
         if len(images) != len(prompts):
             raise ValueError(
                 f"expected a prompt for each image, got {len(images)} images and "
                 f"{len(prompts)} prompts"
+            )
+        odd = [prompt for prompt in prompts if not isinstance(prompt, str)]
+        if odd or isinstance(prompts, str):
+            raise ValueError(
+                f"expected a list of texts as prompts, got {odd[0] if odd else prompts!r}"
             )
         if batch_size < 1:
             raise ValueError(f"expected batch_size of at least 1, got {batch_size}")

@@ -27,6 +27,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from rahf.data import vocabulary
+from rahf.training import trust
 from rahf.weights import exported, files, matching
 from rahf.weights.export_layout import STATE_DICT_FILE
 
@@ -269,9 +270,11 @@ def restore_for_inference(workdir, step: int | str | None = None):
       (config, params, step); the config's vocabulary is the workdir's own file.
 
     Raises:
-      ValueError: not a workdir, no complete checkpoint, or no such step.
+      ValueError: not a workdir, no complete checkpoint, no such step, parameters that
+        do not fit the config, or modules in the folder itself.
     """
     config = read_config(workdir)
+    trust.check_modules(config, workdir)
     if exported.is_exported(workdir):
         return _restore_exported(workdir, config, step)
     _refuse_state_dict(workdir)
@@ -311,6 +314,7 @@ def _refuse_state_dict(folder) -> None:
 def _restore_exported(workdir, config, step):
     """An exported folder has one step, which is its latest and its best."""
     params, found = exported.read_params(workdir)
+    trust.check_parameters(config, params, workdir)
     if step not in (None, "latest", "best") and int(step) != found:
         raise ValueError(f"{workdir} has no step {step}; it was exported of {found}")
     config.input.vocabulary = str(epath.Path(workdir) / VOCABULARY_FILE)

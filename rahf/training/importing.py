@@ -5,15 +5,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from rahf.models.rahf import make_model
-from rahf.training import checkpoint, steps
+from rahf.training import checkpoint
+from rahf.training.trust import parameter_shapes
 from rahf.weights import augreg, huggingface, matching, t5x
 
 _WHOLE = "richhf"
@@ -67,14 +65,6 @@ def import_weights(
     )
     _write(config, output, sources, loaded, report)
     return report
-
-
-def parameter_shapes(config) -> dict[str, tuple[int, ...]]:
-    """The flat shapes of a config's model; nothing is computed."""
-    model = make_model(config)
-    init = lambda: nn.unbox(model.init(jax.random.key(0), steps.example_batch(config)))
-    shapes = jax.eval_shape(init)["params"]
-    return {name: tuple(x.shape) for name, x in matching.flatten(shapes).items()}
 
 
 def _check(config, output: str | os.PathLike, sources: Mapping[str, str]) -> None:

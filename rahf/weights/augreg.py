@@ -8,6 +8,7 @@ import io
 import os
 import re
 import zipfile
+import zlib
 
 import ml_dtypes
 import numpy as np
@@ -72,8 +73,14 @@ def _load(path: str | os.PathLike) -> dict[str, np.ndarray]:
         if not data.startswith(b"PK"):  # numpy would take it for a pickle
             raise zipfile.BadZipFile(f"its {len(data)} bytes are no zip file")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, EOFError, AttributeError, OSError) as error:
+            arrays = {name: archive[name] for name in archive.files}
+        if odd := [n for n, x in arrays.items() if not isinstance(x, np.ndarray)]:
+            raise zipfile.BadZipFile(f"{odd[0]} is no array")
+        return arrays
+    except (
+        *(zipfile.BadZipFile, zlib.error, EOFError),
+        *(AttributeError, OSError, NotImplementedError),
+    ) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a whole .npz file of arrays ({error}); a git-lfs "
             "pointer or a cut download?"

@@ -76,8 +76,8 @@ def read_safetensors(path: str | os.PathLike) -> Arrays:
         return _read_file(path)
     try:
         places = json.loads(path.read_text())["weight_map"]
-        files = sorted(set(places.values()))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        files = sorted({os.fspath(file) for file in places.values()})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is no index of safetensors: {error!r}") from error
     arrays: Arrays = {}
     for file in files:
@@ -119,10 +119,18 @@ def _to_ours(state: Mapping[str, np.ndarray], wanted: Shapes) -> Arrays:
     found, used = {}, set()
     for row in rows:
         used.update(row.theirs)
-        for name in row.theirs:  # tied tables may be stored under any of their names
-            if name in state:
-                found[row.ours] = _turn(row, np.asarray(state[name]), wanted[row.ours])
-                break
+        # Tied tables may be stored under any of their names, or all.
+        names = [name for name in row.theirs if name in state]
+        for name in names:
+            if not np.array_equal(state[names[0]], state[name]):
+                raise ValueError(
+                    f"{names[0]} and {name} differ, and this model has one table for "
+                    "both: these weights are of another kind of model (see "
+                    "config.model.t5.gated)"
+                )
+        if names:
+            value = np.asarray(state[names[0]])
+            found[row.ours] = _turn(row, value, wanted[row.ours])
     return found | {name: x for name, x in state.items() if name not in used}
 
 

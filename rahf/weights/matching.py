@@ -109,7 +109,7 @@ def match(
 
     Raises:
       ValueError: a shape differs, or a parameter is missing that no pattern names;
-        with both shapes and the likely cause.
+        with both shapes and the likely cause. Or values are whole or not finite.
     """
     loaded, rows, wrong = {}, [], []
     for name, leaf in sorted(wanted.items()):
@@ -126,7 +126,14 @@ def match(
         else:
             wrong.append(Tensor(name, "shape", shape, value.shape))
             continue
+        if value.dtype.kind in "biu":
+            raise ValueError(
+                f"{source}: {name} is of {value.dtype}, expected floating point (a "
+                "quantised model cannot be read)"
+            )
         value = value.astype(np.float32, copy=False)
+        if not np.isfinite(value).all():
+            raise ValueError(f"{source}: {name} holds NaN or infinite values")
         loaded[name] = resize(value) if resize else value
     for name in sorted(found.keys() - wanted.keys()):
         rows.append(Tensor(name, "unexpected", tuple(np.shape(found[name]))))

@@ -9,6 +9,7 @@ import collections
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,6 +75,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 _FORMAT_ERRORS = (
     *(pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError),
     *(ValueError, AttributeError, NotImplementedError, OverflowError, RuntimeError),
+    zlib.error,
 )
 
 
@@ -93,6 +95,18 @@ def _unpickle(archive: zipfile.ZipFile) -> Mapping[Any, Any]:
     return found
 
 
+class _Call:
+    """A function for one pickle: were it the module's own, a pickle could change it."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function):
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+
 class _Unpickler(pickle.Unpickler):
     """Builds dicts, lists and arrays; whatever else a pickle names is refused."""
 
@@ -105,9 +119,9 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
+            return _Call(_rebuild_tensor)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _rebuild_parameter
+            return _Call(_rebuild_parameter)
         if module == "torch" and name in _DTYPES:
             return np.dtype(_DTYPES[name])
         raise pickle.UnpicklingError(
