@@ -1,5 +1,7 @@
 """Prompts as the release reads them, and marks looked for in what was said."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,18 @@ def test_marks_are_found():
     assert _read("", "a red cat") == [0, 0, 0]
     # Signs and unknown characters keep their words' places.
     assert _read("one red_0 fish", "one, red. 東京 fish!") == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("prompt", ["a red 猫 dog", "a caf猫 dog", "red, fish. 猫"])
+def test_marks_behind_unknown_characters_are_found(prompt):
+    ids, ends, _ = VOCABULARY.encode_words(prompt)
+    ends = np.array(ends) > 0
+    free = free_words.FreeWords(tiny.config(), lambda params, batch: {}, [])
+    for labels in itertools.product((0, 1), repeat=int(ends.sum())):
+        _, _, marks = VOCABULARY.encode_words(prompt, np.array(labels))
+        said = [*VOCABULARY.interleave(ids, marks), 1, 0, 0]
+        found = free.labels(np.array(said), np.array([*ids, 1]), np.append(ends, False))
+        assert found.tolist() == list(labels)
 
 
 def _ask(prompt, prompts):

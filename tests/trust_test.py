@@ -48,6 +48,7 @@ def test_a_model_brings_no_code(folder, tmp_path, monkeypatch, here, module):
     for place in (mine, mine / "deep"):
         (place / "payload.py").write_text(code)
     config = json.loads((mine / "config.json").read_text())
+    targets = config["task"]["targets"]
     config["task"] |= {"modules": [module], "targets": ["a_target_of_its_own"]}
     (mine / "config.json").write_text(json.dumps(config))
     monkeypatch.chdir(mine / here)
@@ -56,8 +57,7 @@ def test_a_model_brings_no_code(folder, tmp_path, monkeypatch, here, module):
         rahf.load(mine)
     assert not (tmp_path / "ran").exists()
     # What lies elsewhere on the path is the user's own, and is imported.
-    config["task"]["modules"] = ["tests.example_task.warmth"]
-    config["task"]["targets"] = ["warmth"]
+    config["task"] |= {"modules": ["tests.example_task.warmth"], "targets": targets}
     (mine / "config.json").write_text(json.dumps(config))
     assert checkpoint.restore_for_inference(mine)[2] == 7
 

@@ -65,6 +65,14 @@ class FreeWords:
         Returns:
           int8[words].
         """
+        end = np.append(prompt, vocabulary.EOS_ID).tolist().index(vocabulary.EOS_ID)
+        spoken = np.append(said, vocabulary.EOS_ID).tolist()
+        spoken = spoken[: spoken.index(vocabulary.EOS_ID)]
+        try:  # the prompt's own pieces, whatever text they make
+            marks = self._vocabulary.separate(spoken, prompt[:end], ends[:end])
+            return 1 - np.array(marks, np.int8)[ends[:end]]
+        except ValueError:
+            pass
         places = np.flatnonzero(ends) + 1
         pieces = np.split(prompt, places)[: len(places)]
         texts = [self._word(piece) for piece in pieces]
