@@ -1,4 +1,4 @@
-"""The reference run: augmented prompt on `scenes`, in two commands of an hour.
+"""The reference run: augmented prompt on `scenes`, two commands, an hour in all.
 
     python -m rahf.bin.train --config=configs/scenes_multihead.py \
         --workdir=runs/scenes_multihead

@@ -162,7 +162,7 @@ def test_a_table_of_scores(tmp_path):
         "1,b.jpg,5,10,y",
         name="r.csv",
     )
-    prompts = write(tmp_path, "image,prompt", "a.jpg,a fish", name="p.csv")
+    prompts = write(tmp_path, "image,prompt", "./a.jpg,a fish", name="p.csv")
     a, b = ratings.read(
         table,
         columns={"worker": "rater", "appeal": "aesthetics"},

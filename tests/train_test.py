@@ -77,6 +77,7 @@ def test_mistakes_are_one_clear_line(tmp_path):
         ("--config.eval.split=validation", "'validation'"),
         ("--config.log.every_steps=0", "config.log.every_steps=0"),
         ("--config.checkpoint.best_metric=plausibility/plc", "srcc"),
+        ("--config.checkpoint.best_metric=plausibility/mse", "higher is better"),
         ("--config.checkpoint.best_metric=plausible/plcc", "plausibility"),
     ):
         result = _run("train", f"--workdir={tmp_path}", *SMALL, flag)

@@ -67,6 +67,12 @@ def test_a_model_brings_no_code(folder, tmp_path, monkeypatch, here, module):
     [
         (lambda x: x.pop("t5/encoder/encoder_norm/scale"), r"1 tensors are missing"),
         (lambda x: x.update({"vit/cls": np.zeros((1, 1, 3), "f4")}), r"another shape"),
+        (
+            lambda x: x.update(
+                {"vit/Transformer/posembed_input/pos_embedding": np.ones((1, 10, 32))}
+            ),
+            "no vit/Transformer/posembed_input/pos_embedding of that shape",
+        ),
         (lambda x: x.update({"more": np.zeros(3, "f4")}), "the model has no more"),
         (lambda x: x["vit/cls"].fill(np.nan), "vit/cls holds NaN or infinite"),
         (lambda x: x.update({"vit/cls": np.ones((1, 1, 32), "i1")}), "is of int8"),
