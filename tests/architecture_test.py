@@ -10,6 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 #: Rooms from the ground up: a file imports from its own room and those before it.
 ROOMS = (
+    "durable",
     "targets",
     "words",
     "images",

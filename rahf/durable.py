@@ -1,0 +1,132 @@
+"""Files and folders that others depend on: written whole or not at all, by one writer.
+
+`writing`, `write_text` and `write_bytes` give a file its new content in one step: a
+reader, or a run that goes on after `kill -9`, finds the old content or the new one.
+`locked` keeps a folder to one process at a time.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+
+LOCK_FILE = ".rahf-lock"
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary path beside `path`, which then takes its place.
+
+    The file is synced to disk before the rename, and the folder after it. Where the
+    body raises, the temporary file is removed and `path` stays as it was. The new file
+    has the mode that `open` would give it, or that of the file it replaces.
+
+    Raises:
+      OSError: the folder does not exist, is not writable, or the disk is full.
+    """
+    path = pathlib.Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = pathlib.Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, _mode(path))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Gives a file its content in one step; see `writing`."""
+    with writing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Gives a file its content, as UTF-8, in one step; see `writing`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Makes the names in a folder last: a rename is safe only after this."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _mode(path: pathlib.Path) -> int:
+    try:
+        return path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+class FolderInUseError(ValueError):
+    """Another process works in the folder."""
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, purpose: str) -> Iterator[None]:
+    """Keeps a folder to this process while the body runs.
+
+    The lock is the operating system's, on a file `.rahf-lock` in the folder: it goes
+    with its process, however that ends, so a lock is never left behind. On network
+    file systems it holds between machines where the file system supports `flock`.
+
+    Args:
+      folder: made if it does not exist.
+      purpose: what this process does there, as "training", for the other's message.
+
+    Raises:
+      FolderInUseError: another process holds the folder, with its command, process id
+        and machine.
+      OSError: the folder cannot be made or written to.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_FILE
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise FolderInUseError(
+                f"{folder} is in use by another process ({_holder(file.read())}); wait "
+                "for it to end, or choose another folder"
+            ) from None
+        file.truncate(0)
+        file.write(
+            json.dumps(
+                {
+                    "purpose": purpose,
+                    "process": os.getpid(),
+                    "machine": socket.gethostname(),
+                    "command": " ".join(sys.argv)[:500],
+                }
+            )
+        )
+        file.flush()
+        yield
+
+
+def _holder(text: str) -> str:
+    try:
+        held = json.loads(text)
+        return (
+            f"{held['purpose']}, process {held['process']} on {held['machine']}: "
+            f"{held['command']}"
+        )
+    except (ValueError, KeyError, TypeError):
+        return "which did not say who it is"
