@@ -11,11 +11,12 @@ dataset is.
 
 import seqio
 
-from rahf.data import procedural, seqio_tasks
-from rahf.data.consolidated import consolidated_records
-from rahf.data.splits import SPLITS
+from rahf.datasets.ratings.consolidated import consolidated_records
+from rahf.datasets.splits import SPLITS
+from rahf.input import grain_loader
+from rahf.input.seqio import tasks as seqio_tasks
 
-for _task in procedural.TASKS.values():
+for _task in grain_loader.TASKS.values():
     if _task.records is consolidated_records:
         seqio_tasks.add_task(
             _task.name,
@@ -24,6 +25,6 @@ for _task in procedural.TASKS.values():
             dict.fromkeys(SPLITS, 0),  # how many there are is asked of the dataset
             augment=_task.augment,
         )
-for _mixture, _names in procedural.MIXTURES.items():
+for _mixture, _names in grain_loader.MIXTURES.items():
     if _mixture.startswith("consolidated_"):
         seqio.MixtureRegistry.add(_mixture, list(_names), default_rate=1.0)

@@ -11,15 +11,16 @@ by default in TFDS's data directory.
 
 import seqio
 
-from rahf.data import procedural, seqio_tasks
-from rahf.data.richhf import PUBLISHED
-from rahf.data.richhf.records import richhf_records
+from rahf.datasets.richhf import PUBLISHED
+from rahf.datasets.richhf.records import richhf_records
+from rahf.input import grain_loader
+from rahf.input.seqio import tasks as seqio_tasks
 
-for _task in procedural.TASKS.values():
+for _task in grain_loader.TASKS.values():
     if _task.records is richhf_records:
         seqio_tasks.add_task(
             _task.name, _task.targets, _task.records, PUBLISHED, augment=_task.augment
         )
-for _mixture, _names in procedural.MIXTURES.items():
+for _mixture, _names in grain_loader.MIXTURES.items():
     if _mixture.startswith("richhf_"):
         seqio.MixtureRegistry.add(_mixture, list(_names), default_rate=1.0)

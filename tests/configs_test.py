@@ -7,9 +7,11 @@ import jax
 import ml_collections
 import pytest
 
-from rahf.data import vocabulary
-from rahf.data.input import asked_targets
-from rahf.training import checkpoint, losses, sharding, steps
+from rahf.checkpoints import checkpoint
+from rahf.input import vocabulary
+from rahf.input.loader import asked_targets
+from rahf.models import sharding
+from rahf.training import losses, steps
 
 CONFIGS = sorted(
     path.stem

@@ -20,13 +20,16 @@ import tensorflow as tf
 from PIL import Image
 
 from rahf import images
-from rahf.data import ratings, seqio_input, seqio_tasks, tfds_records
-from rahf.data.bad_records import Counter, Policy
-from rahf.data.consolidated import Consolidated
-from rahf.data.dataset_folder import DatasetFolder
-from rahf.data.vocabulary import load
+from rahf.datasets.files import tfds_records
+from rahf.datasets.files.dataset_folder import DatasetFolder
+from rahf.datasets.ratings import rating_files
+from rahf.datasets.ratings.consolidated import Consolidated
 from rahf.images import ImageError
-from rahf.inference import inputs
+from rahf.inference import jobs
+from rahf.input.bad_records import Counter, Policy
+from rahf.input.seqio import loader as seqio_loader
+from rahf.input.seqio import tasks as seqio_tasks
+from rahf.input.vocabulary import load
 
 # Seconds of processor time that one case may take.
 MOST = 2.0
@@ -149,11 +152,11 @@ def test_lines_of_raters(tmp_path):
     read = 0
     for _ in range(500):
         path.write_bytes(b"\n".join(line_of(rng) for _ in range(rng.randrange(1, 3))))
-        rated = attempt(lambda: ratings.read(path), ratings.RatingsError)
+        rated = attempt(lambda: rating_files.read(path), rating_files.RatingsError)
         read += rated is not None
     assert 20 < read < 480
     path.write_bytes(b"[" * 200_000 + b"\n" + b'{"a":' * 100_000 + b"\n\xff\xfe\n\0")
-    assert attempt(lambda: ratings.read(path), ratings.RatingsError) is None
+    assert attempt(lambda: rating_files.read(path), rating_files.RatingsError) is None
 
 
 def test_lines_of_prompts_and_tables(tmp_path):
@@ -166,9 +169,9 @@ def test_lines_of_prompts_and_tables(tmp_path):
         name = rng.choice(list(tables))
         path = tmp_path / name
         path.write_bytes(mutate(rng, tables[name]))
-        attempt(lambda path=path: inputs.read_jobs([str(path)], "x"), ValueError)
+        attempt(lambda path=path: jobs.read_jobs([str(path)], "x"), ValueError)
         if name == "p.csv":
-            attempt(lambda path=path: ratings.read(path), ValueError)
+            attempt(lambda path=path: rating_files.read(path), ValueError)
 
 
 def example_bytes(index: int) -> bytes:
@@ -216,7 +219,7 @@ def test_examples_of_tfrecord():
     dataset = seqio_tasks.AskFor(("overall",))(dataset, lengths)
     counter = Counter(Policy(skip=True, share=0.99))
     start = time.process_time()
-    read = list(seqio_input._Reader(iter(dataset), "fuzz", counter))
+    read = list(seqio_loader._Reader(iter(dataset), "fuzz", counter))
     assert time.process_time() - start < 30
     assert (len(read), counter.bad) == (counter.good, number - counter.good)
     assert number / 4 <= counter.good < number
@@ -246,7 +249,7 @@ def test_files_of_tfrecord(tmp_path):
     for _ in range(100):
         (tmp_path / "x.tfrecord").write_bytes(mutate(rng, whole))
         counter = Counter(Policy(skip=True, share=0.5))
-        reader = seqio_input._Reader(
+        reader = seqio_loader._Reader(
             _Elements(tf.data.TFRecordDataset(path)), "fuzz", counter
         )
         read = attempt(lambda reader=reader: list(reader), ValueError)

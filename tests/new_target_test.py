@@ -6,17 +6,17 @@ import pytest
 import rahf
 from rahf import targets
 from rahf.bin import eval_scores
-from rahf.data import input as data_input
-from rahf.data.scenes import Scenes
+from rahf.datasets.scenes import Scenes
 from rahf.evaluation.split import SplitEvaluator
+from rahf.input import loader as data_input
 from rahf.training import loop
 from rahf.training.logs import read_metrics
-from tests import tiny
-from tests.input_test import make_config, take, weights
+from tests.input.loader_test import make_config, take, weights
+from tests.support import tiny
 
 MODULES = {
-    "procedural": ("tests.example_task.warmth",),
-    "seqio": ("tests.example_task.warmth_seqio",),
+    "procedural": ("tests.support.example_task.warmth",),
+    "seqio": ("tests.support.example_task.warmth_seqio",),
 }
 
 
@@ -67,7 +67,7 @@ def workdir(tmp_path_factory):
     config = tiny.config("augmented")
     config.task.name = "scenes_warm_and_plausible"
     config.task.targets = ("plausibility", "warmth")
-    config.task.modules = ("tests.example_task.warmth",)
+    config.task.modules = ("tests.support.example_task.warmth",)
     config.input.image_size = 64
     config.input.batch_size = 32
     config.training_steps = 80

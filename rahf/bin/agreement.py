@@ -12,37 +12,38 @@ alpha. And each rater against the others.
 import pathlib
 from collections.abc import Sequence
 
-from rahf.bin import raters
-from rahf.bin.evaluation import clear_errors
+from rahf.bin import rating_flags
+from rahf.bin.flags import clear_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = raters.make_parser("agreement", __doc__)
+    parser = rating_flags.make_parser("agreement", __doc__)
     add = parser.add_argument
     add("--images", metavar="DIR", help="for the shapes of maps (square without it)")
     add("--radius", type=float, default=1 / 20, help="of a click's disk (0.05)")
     add("--output", metavar="DIR", help="folder of the files (none: print only)")
     add("--title", default="Agreement of raters", help="of the page (%(default)s)")
-    flags = parser.parse_args(argv)
-    from rahf.evaluation import agreement, agreement_page
+    args = parser.parse_args(argv)
+    from rahf.annotation import agreement
+    from rahf.reports import agreement_page
 
     with clear_errors():
-        rated = raters.read(flags)
+        rated = rating_flags.read(args)
         aspects = None
-        if flags.images:
-            aspects = raters.read_aspects(rated, pathlib.Path(flags.images))
-        found = agreement.compute_agreement(rated, aspects=aspects, radius=flags.radius)
+        if args.images:
+            aspects = rating_flags.read_aspects(rated, pathlib.Path(args.images))
+        found = agreement.compute_agreement(rated, aspects=aspects, radius=args.radius)
     print(found.table())
     facts = found.facts
     print(
-        f"\n{flags.ratings}: {facts['ratings']} ratings of {facts['images']} images by "
+        f"\n{args.ratings}: {facts['ratings']} ratings of {facts['images']} images by "
         f"{facts['raters']} raters. ^ higher is better, v lower."
     )
-    if flags.output:
-        folder = pathlib.Path(flags.output)
+    if args.output:
+        folder = pathlib.Path(args.output)
         data = found.write(folder / "agreement.json")
         page = agreement_page.write_page(
-            folder / "agreement.html", found, title=flags.title, source=flags.ratings
+            folder / "agreement.html", found, title=args.title, source=args.ratings
         )
         print("written:", data, page)
 

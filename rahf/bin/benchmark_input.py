@@ -15,7 +15,7 @@ import importlib
 import json
 from collections.abc import Sequence
 
-from rahf.data import benchmark
+from rahf.benchmarks import input_pipeline
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,24 +31,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--needed", action="store_true", help="say what the base model needs")
     add("--config", default="rahf_base", help="of --needed (%(default)s)")
     add("--utilisation", type=float, default=0.4, help="of --needed (%(default)s)")
-    flags = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        _print(flags)
+        _print(args)
     except ValueError as error:
         parser.error(str(error))
 
 
-def _print(flags: argparse.Namespace) -> None:
+def _print(args: argparse.Namespace) -> None:
     slowest = float("inf")
-    for size in map(int, flags.sizes.split(",")):
-        found = benchmark.compare(size, flags.image_size, flags.examples)
+    for size in map(int, args.sizes.split(",")):
+        found = input_pipeline.compare(size, args.image_size, args.examples)
         slowest = min(slowest, found["score_augmented"])
         print(json.dumps(found), flush=True)
-    if flags.needed:
-        from rahf.training import flops  # JAX takes a while
+    if args.needed:
+        from rahf.benchmarks import flops  # JAX takes a while
 
-        config = importlib.import_module(f"configs.{flags.config}").get_config()
-        for line in flops.needed(config, flags.utilisation, slowest):
+        config = importlib.import_module(f"configs.{args.config}").get_config()
+        for line in flops.needed(config, args.utilisation, slowest):
             print(json.dumps(line))
 
 

@@ -11,8 +11,8 @@ import json
 import time
 from collections.abc import Sequence
 
-from rahf.data.scenes import Scenes
-from rahf.data.scenes.grammar import DIFFICULTIES
+from rahf.datasets.scenes import Scenes
+from rahf.datasets.scenes.grammar import DIFFICULTIES
 
 
 def scenes_per_second(records: Scenes) -> float:
@@ -34,11 +34,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--size", type=int, default=96, help="side in pixels (default %(default)s)")
     add("--scenes", type=int, default=2000, help="to make (default %(default)s)")
     add("--difficulty", choices=DIFFICULTIES, help="one only (default: each)")
-    flags = parser.parse_args(argv)
-    for difficulty in [flags.difficulty] if flags.difficulty else DIFFICULTIES:
+    args = parser.parse_args(argv)
+    for difficulty in [args.difficulty] if args.difficulty else DIFFICULTIES:
         try:
             records = Scenes(
-                "train", flags.size, difficulty=difficulty, num_examples=flags.scenes
+                "train", args.size, difficulty=difficulty, num_examples=args.scenes
             )
         except ValueError as error:
             parser.error(str(error))
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error("--scenes must be at least 1")
         rate = {
             "difficulty": difficulty,
-            "size": flags.size,
-            "scenes": flags.scenes,
+            "size": args.size,
+            "scenes": args.scenes,
             "scenes_per_second_per_core": round(scenes_per_second(records), 1),
         }
         print(json.dumps(rate))

@@ -12,8 +12,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rahf.data.richhf.joining import POLICIES
-from rahf.data.richhf.places import Places
+from rahf.datasets.richhf.build_paths import Places
+from rahf.datasets.richhf.joining import POLICIES
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = {"policy": args.policy, "partial": args.partial}
     if args.runner:
-        from rahf.data.richhf import beam as engine
+        from rahf.datasets.richhf import beam as engine
 
         options |= {"runner": args.runner, "options": args.beam_options}
     else:
-        from rahf.data.richhf import build as engine
+        from rahf.datasets.richhf import build as engine
     try:
         places = Places.of(
             args.labels, args.pickapic, args.output, partial=args.partial

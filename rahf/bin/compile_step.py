@@ -13,21 +13,21 @@ import json
 
 from absl import flags
 
-from rahf.bin import configured
+from rahf.bin import config_flag
 
 _TOPOLOGY = flags.DEFINE_string("topology", "", "Generation:shape, such as v5e:4x8.")
-flags.adopt_module_key_flags(configured)
+flags.adopt_module_key_flags(config_flag)
 flags.mark_flags_as_required(["config"])
 
 
 def main():
     import jax
 
-    from rahf.training import compiling
+    from rahf.benchmarks import step_costs
 
     place = _TOPOLOGY.value
-    devices = compiling.tpu_devices(place) if place else jax.devices()
-    costs = compiling.compile_step(configured.CONFIG.value, devices)
+    devices = step_costs.tpu_devices(place) if place else jax.devices()
+    costs = step_costs.compile_step(config_flag.CONFIG.value, devices)
     gigabytes = sum((costs.state_bytes, costs.batch_bytes, costs.temporary_bytes)) / (
         1 << 30
     )
@@ -36,4 +36,4 @@ def main():
 
 
 if __name__ == "__main__":
-    configured.run(main)
+    config_flag.run(main)

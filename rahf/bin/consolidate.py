@@ -10,12 +10,12 @@ config.input.consolidated.data_dir=DIR. docs/annotate.md describes the files.
 
 from collections.abc import Sequence
 
-from rahf.bin import raters
-from rahf.bin.evaluation import clear_errors
+from rahf.bin import rating_flags
+from rahf.bin.flags import clear_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = raters.make_parser("consolidate", __doc__)
+    parser = rating_flags.make_parser("consolidate", __doc__)
     add = parser.add_argument
     add("--images", required=True, metavar="DIR", help="folder of the images")
     add("--output", required=True, metavar="DIR", help="data directory to write to")
@@ -28,30 +28,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--test_share", type=float, default=0.1, help="of prompts (%(default)s)")
     add("--seed", type=int, default=0, help="of the splits (%(default)s)")
     add("--bad_images", choices=("fail", "skip"), default="fail", help="(%(default)s)")
-    flags = parser.parse_args(argv)
-    from rahf.data import consolidated, consolidation, reliability
+    args = parser.parse_args(argv)
+    from rahf.datasets.ratings import consolidated, consolidation, reliability
 
     with clear_errors():
-        rated = raters.read(flags)
+        rated = rating_flags.read(args)
         for each in rated:
-            each.prompt = flags.prompt if each.prompt is None else each.prompt
+            each.prompt = args.prompt if each.prompt is None else each.prompt
         weights = None
-        if flags.weights == "reliability":
+        if args.weights == "reliability":
             weights = reliability.rater_weights(each.ratings for each in rated)
         report = consolidated.write_dataset(
             rated,
-            flags.images,
-            flags.output,
+            args.images,
+            args.output,
             options=consolidation.Options(
-                scores=flags.scores, radius=flags.radius, weights=weights
+                scores=args.scores, radius=args.radius, weights=weights
             ),
-            dev_share=flags.dev_share,
-            test_share=flags.test_share,
-            seed=flags.seed,
-            map_size=flags.map_size,
-            bad_images=flags.bad_images,
+            dev_share=args.dev_share,
+            test_share=args.test_share,
+            seed=args.seed,
+            map_size=args.map_size,
+            bad_images=args.bad_images,
         )
-    print(f"{flags.output}: {report.summary()}")
+    print(f"{args.output}: {report.summary()}")
 
 
 if __name__ == "__main__":

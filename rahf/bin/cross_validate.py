@@ -14,30 +14,30 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from rahf.bin import evaluation
+from rahf.bin import flags
 
 _KEY = "config.input.rated_images"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = evaluation.new_parser("cross_validate", __doc__, allow_abbrev=False)
+    parser = flags.new_parser("cross_validate", __doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--workdir", required=True, help="where the folds are written")
     add("--folds", type=int, default=5, help="k, at least 2 (%(default)s)")
     add("--step", help="of each fold: a step, latest or best on dev (latest)")
-    flags, rest = parser.parse_known_args(argv)
-    if flags.folds < 2:
-        parser.error(f"--folds={flags.folds} must be at least 2")
-    folders = [f"{flags.workdir}/fold_{fold}" for fold in range(flags.folds)]
+    args, rest = parser.parse_known_args(argv)
+    if args.folds < 2:
+        parser.error(f"--folds={args.folds} must be at least 2")
+    folders = [f"{args.workdir}/fold_{fold}" for fold in range(args.folds)]
     for fold, folder in enumerate(folders):
-        print(f"fold {fold} of {flags.folds}: {folder}", flush=True)
-        cut = [f"--{_KEY}.folds={flags.folds}", f"--{_KEY}.fold={fold}"]
+        print(f"fold {fold} of {args.folds}: {folder}", flush=True)
+        cut = [f"--{_KEY}.folds={args.folds}", f"--{_KEY}.fold={fold}"]
         command = [sys.executable, "-m", "rahf.bin.train", f"--workdir={folder}"]
         done = subprocess.run([*command, *rest, *cut], check=False)
         if done.returncode:
             raise SystemExit(done.returncode)
-    with evaluation.clear_errors():
-        evaluation.pool_folds(flags, folders)
+    with flags.clear_errors():
+        flags.pool_folds(args, folders)
 
 
 if __name__ == "__main__":

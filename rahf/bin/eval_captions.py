@@ -12,12 +12,12 @@ They compare between runs of one vocabulary only.
 
 from collections.abc import Sequence
 
-from rahf.bin import evaluation
+from rahf.bin import flags
 from rahf.targets import Kind
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    evaluation.run(Kind.CAPTION, "captions", __doc__, argv)
+    flags.run(Kind.CAPTION, "captions", __doc__, argv)
 
 
 if __name__ == "__main__":

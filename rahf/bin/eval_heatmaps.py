@@ -14,12 +14,12 @@ rest, per image and then averaged:
 
 from collections.abc import Sequence
 
-from rahf.bin import evaluation
+from rahf.bin import flags
 from rahf.targets import Kind
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    evaluation.run(Kind.HEATMAP, "heatmaps", __doc__, argv)
+    flags.run(Kind.HEATMAP, "heatmaps", __doc__, argv)
 
 
 if __name__ == "__main__":

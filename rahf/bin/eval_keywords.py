@@ -12,12 +12,12 @@ The positive class is "misaligned".
 
 from collections.abc import Sequence
 
-from rahf.bin import evaluation
+from rahf.bin import flags
 from rahf.targets import Kind
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    evaluation.run(Kind.WORDS, "keywords", __doc__, argv)
+    flags.run(Kind.WORDS, "keywords", __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,16 @@ score on --tune_split. The interval, 95 %, is a bootstrap over prompts.
 
 from collections.abc import Sequence
 
-from rahf.bin import evaluation
+from rahf.bin import flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = evaluation.new_parser("eval_preferences", __doc__)
+    parser = flags.new_parser("eval_preferences", __doc__)
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--checkpoint", metavar="W", help="workdir of a training run")
     who.add_argument("--scores", help='JSON lines of {"id": uid, "scores": {...}}')
-    add, number = parser.add_argument, evaluation.at_least
-    step = evaluation.a_step
+    add, number = parser.add_argument, flags.at_least
+    step = flags.a_step
     add("--step", type=step, help="of the checkpoint: a step, latest or best (latest)")
     add("--pairs", required=True, help="a Parquet file, or a folder of them")
     add("--split", default="", help="in a folder, the files that begin so (all)")
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--resamples", type=number(1), default=2000, help="of the bootstrap (2000)")
     add("--on_error", choices=("fail", "skip"), default="fail", help="(%(default)s)")
     add("--output", help="folder of the files (W/eval/preferences; not written)")
-    with evaluation.clear_errors():
-        print(evaluation.compare_preferences(parser.parse_args(argv)))
+    with flags.clear_errors():
+        print(flags.compare_preferences(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ MSE   mean squared error of scores in [0, 1]
 
 from collections.abc import Sequence
 
-from rahf.bin import evaluation
+from rahf.bin import flags
 from rahf.targets import Kind
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    evaluation.run(Kind.SCORE, "scores", __doc__, argv)
+    flags.run(Kind.SCORE, "scores", __doc__, argv)
 
 
 if __name__ == "__main__":

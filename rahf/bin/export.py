@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="that the program runs on (%(default)s)",
     )
     args = parser.parse_args(argv)
-    from rahf.inference.export import export  # `--help` needs no JAX
+    from rahf.export.folder import export  # `--help` needs no JAX
 
     try:
         folder = export(

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from rahf.data.scenes import SPLITS, Scenes
-from rahf.data.scenes.grammar import DIFFICULTIES
+from rahf.datasets.scenes import SPLITS, Scenes
+from rahf.datasets.scenes.grammar import DIFFICULTIES
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ rahf.bin.predict and the eval binaries use it. docs/weights.md lists what can be
 
 from absl import flags, logging
 
-from rahf.bin import configured
+from rahf.bin import config_flag
 
 _OUTPUT = flags.DEFINE_string("output", None, "The workdir to write.")
 _VIT = flags.DEFINE_string("vit", "", "AugReg/big_vision .npz, or safetensors.")
@@ -20,17 +20,17 @@ _RICHHF = flags.DEFINE_string("richhf", "", "The first author's .pt, the whole m
 _RESIZE = flags.DEFINE_bool(
     "resize_vocabulary", False, "Cut or fill T5's tables of pieces to the config's."
 )
-flags.adopt_module_key_flags(configured)
+flags.adopt_module_key_flags(config_flag)
 flags.mark_flags_as_required(["config", "output"])
 
 
 def main():
     logging.set_verbosity(logging.ERROR)  # Orbax tells a story a checkpoint
     # Imported here, so that --help answers at once.
-    from rahf.training.importing import import_weights
+    from rahf.checkpoints.importing import import_weights
 
     report = import_weights(
-        configured.CONFIG.value,
+        config_flag.CONFIG.value,
         _OUTPUT.value or "",
         vit=_VIT.value,
         t5=_T5.value,
@@ -42,4 +42,4 @@ def main():
 
 
 if __name__ == "__main__":
-    configured.run(main)
+    config_flag.run(main)

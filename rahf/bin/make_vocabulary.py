@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from rahf.data import vocabulary, vocabulary_training
+from rahf.input import vocabulary, vocabulary_training
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,22 +34,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--size", type=int, default=1000, help="the most pieces to have (%(default)s)"
     )
-    flags = parser.parse_args(argv)
-    if flags.input is None and flags.output == vocabulary.SCENES and flags.size != 1000:
+    args = parser.parse_args(argv)
+    if args.input is None and args.output == vocabulary.SCENES and args.size != 1000:
         parser.error("the shipped vocabulary has --size=1000; give another --output")
-    if flags.input is not None and flags.output == vocabulary.SCENES:
+    if args.input is not None and args.output == vocabulary.SCENES:
         parser.error("--input needs an --output")
     try:
-        if flags.input is None:
+        if args.input is None:
             lines = list(vocabulary_training.scenes_prompts())
         else:
-            lines = flags.input.read_text(encoding="utf-8").splitlines()
-        flags.output.write_bytes(vocabulary_training.train(lines, flags.size))
-        made = vocabulary.Vocabulary(flags.output)
+            lines = args.input.read_text(encoding="utf-8").splitlines()
+        args.output.write_bytes(vocabulary_training.train(lines, args.size))
+        made = vocabulary.Vocabulary(args.output)
     except (OSError, ValueError) as error:
         sys.exit(f"make_vocabulary: {error}")
     pieces = made.size - vocabulary.EXTRA_IDS
-    print(f"{flags.output}: {pieces} pieces from {len(lines)} prompts")
+    print(f"{args.output}: {pieces} pieces from {len(lines)} prompts")
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rahf.inference import meaning
+from rahf.inference import score_guide
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m rahf.bin.predict",
         description=__doc__,
-        epilog=meaning.explain(),
+        epilog=score_guide.explain(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     # Only now: `--help` needs no JAX.
     import rahf
-    from rahf.inference import inputs, stream, writer
+    from rahf.inference import jobs, stream, writer
 
     try:
-        jobs = inputs.read_jobs(args.sources, args.prompt)
+        jobs = jobs.read_jobs(args.sources, args.prompt)
         predictor = rahf.load(args.checkpoint)
         source = f"{os.path.abspath(args.checkpoint)}, step {predictor.step}"
         with writer.PredictionWriter(args.output, checkpoint=source) as out:

@@ -12,34 +12,34 @@ those, without truth; else they are the first records of the split.
 
 from collections.abc import Sequence
 
-from rahf.bin import evaluation
+from rahf.bin import flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = evaluation.make_parser("report", __doc__)
+    parser = flags.make_parser("report", __doc__)
     add = parser.add_argument
     add("images", nargs="*", help="your own images in place of the split's")
     add("--prompt", help="of the images that come without one")
     add(
         "--examples",
-        type=evaluation.at_least(0),
+        type=flags.at_least(0),
         default=12,
         help="pictures to show (%(default)s)",
     )
     add(
         "--eval_examples",
-        type=evaluation.at_least(0),
+        type=flags.at_least(0),
         default=0,
         help="records to measure, 0 = all",
     )
     add("--ceiling", help="JSON that rahf.bin.scenes_ceiling --output wrote")
     add("--title", help="of the page (the task's name)")
     add("--output", help="the page (W/report.html)")
-    flags = parser.parse_args(argv)
-    if flags.images and flags.step not in (None, "latest"):
+    args = parser.parse_args(argv)
+    if args.images and args.step not in (None, "latest"):
         parser.error("your own images are predicted by the latest step only")
-    with evaluation.clear_errors():
-        print("written:", evaluation.write_page(flags))
+    with flags.clear_errors():
+        print("written:", flags.write_page(args))
 
 
 if __name__ == "__main__":

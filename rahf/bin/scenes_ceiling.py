@@ -12,10 +12,10 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from rahf.data.scenes import SPLITS, Scenes
-from rahf.data.scenes.grammar import DIFFICULTIES
-from rahf.evaluation import tables
-from rahf.evaluation.ceiling import compute_ceiling
+from rahf.datasets.scenes import SPLITS, Scenes
+from rahf.datasets.scenes.grammar import DIFFICULTIES
+from rahf.evaluation import text_tables
+from rahf.evaluation.scenes_ceiling import compute_ceiling
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,23 +36,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add("--examples", type=int, help="how many scenes (default: the whole split)")
     add("--output", type=pathlib.Path, help="also write the numbers to this JSON file")
-    flags = parser.parse_args(argv)
-    if flags.output:  # before the work
-        flags.output.parent.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args(argv)
+    if args.output:  # before the work
+        args.output.parent.mkdir(parents=True, exist_ok=True)
     try:
         records = Scenes(
-            flags.split,
-            flags.size,
-            seed=flags.seed,
-            difficulty=flags.difficulty,
-            num_examples=flags.examples,
+            args.split,
+            args.size,
+            seed=args.seed,
+            difficulty=args.difficulty,
+            num_examples=args.examples,
         )
     except ValueError as error:
         parser.error(str(error))
     results = compute_ceiling(records)
-    print(tables.render(results))
-    if flags.output:
-        flags.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(text_tables.render(results))
+    if args.output:
+        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ import sys
 
 from absl import flags, logging
 
-from rahf.bin import configured
+from rahf.bin import config_flag
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is written.")
 _SEVERAL = flags.DEFINE_bool("distributed", False, "One of several processes.")
-flags.adopt_module_key_flags(configured)
+flags.adopt_module_key_flags(config_flag)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -24,11 +24,11 @@ def main():
     logging.set_verbosity(logging.WARNING)  # Orbax tells a story a checkpoint
     import jax  # Here, so that --help answers at once.
 
-    from rahf.data.input import make_train_input
     from rahf.evaluation.split import SplitEvaluator
+    from rahf.input.loader import make_train_input
     from rahf.training.loop import NonFiniteLossError, train
 
-    config, workdir = configured.CONFIG.value, _WORKDIR.value
+    config, workdir = config_flag.CONFIG.value, _WORKDIR.value
     if _SEVERAL.value:
         jax.distributed.initialize()  # finds the others: TPU pods, Slurm, MPI
     train_input = make_train_input(
@@ -48,4 +48,4 @@ def main():
 
 
 if __name__ == "__main__":
-    configured.run(main)
+    config_flag.run(main)

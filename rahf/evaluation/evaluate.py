@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from rahf import targets as table
-from rahf.evaluation import tables
-from rahf.evaluation.accumulator import Accumulator, check_convention
-from rahf.evaluation.metrics import METRICS
+from rahf.evaluation import text_tables
+from rahf.evaluation.metrics.accumulator import Accumulator, check_convention
+from rahf.evaluation.metrics.table import METRICS
 
 Batch = Mapping[str, Any]
 Infos = Sequence[Mapping[str, Any]]
@@ -47,7 +47,7 @@ class Results:
 
     def table(self) -> str:
         """Returns the metrics as aligned plain text."""
-        return tables.render(self.metrics)
+        return text_tables.render(self.metrics)
 
     def write(self, directory: str | pathlib.Path, name: str = "metrics") -> list[str]:
         """Writes `<name>.json` and `<name>.examples.jsonl`; returns their paths."""

@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from rahf.evaluation.accumulator import finite
+from rahf.evaluation.metrics.accumulator import finite
 
 #: Pick-a-Pic tries these differences of the two images' probabilities, the softmax
 #: of their scores: |p0 - p1| = tanh(|s0 - s1| / 2).

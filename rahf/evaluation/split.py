@@ -9,11 +9,11 @@ import numpy as np
 from absl import logging
 
 from rahf import targets as table
-from rahf.data import vocabulary
-from rahf.data.input import asked_targets, import_modules, make_eval_batches
-from rahf.evaluation.cards import Example
 from rahf.evaluation.evaluate import Batch, Infos, Results, evaluate
-from rahf.evaluation.metrics import MEANINGS, METRICS
+from rahf.evaluation.metrics.table import MEANINGS, METRICS
+from rahf.input import vocabulary
+from rahf.input.loader import asked_targets, import_modules, make_eval_batches
+from rahf.reports.cards import Example
 from rahf.targets import Kind
 from rahf.training.steps import make_predict_step
 

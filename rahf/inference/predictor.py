@@ -17,11 +17,11 @@ from PIL import Image
 from rahf import images as images_lib
 from rahf import targets as table
 from rahf import words as words_lib
-from rahf.data import features, vocabulary
-from rahf.data.converter import Converter
-from rahf.data.input import import_modules
+from rahf.checkpoints.checkpoint import restore_for_inference
+from rahf.input import features, vocabulary
+from rahf.input.converter import Converter
+from rahf.input.loader import import_modules
 from rahf.targets import Kind
-from rahf.training.checkpoint import restore_for_inference
 from rahf.training.steps import make_encode_image, make_predict_step
 
 ImageLike = np.ndarray | Image.Image | bytes | str | os.PathLike

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rahf import images
-from rahf.inference.inputs import Job
+from rahf.inference.jobs import Job
 from rahf.inference.writer import PredictionWriter
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rahf import images
-from rahf.inference.inputs import Job
+from rahf.inference.jobs import Job
 
 if TYPE_CHECKING:
     from rahf.inference.predictor import Prediction

@@ -1,7 +1,7 @@
 """Names for the axes of parameters and activations.
 
 The names mean nothing here; `config.sharding.rules` maps them to the axes of the
-device mesh (rahf.training.sharding).
+device mesh (rahf.models.sharding).
 """
 
 from typing import Any

@@ -26,7 +26,7 @@ from rahf.models.partitioning import constrain, named
 from rahf.models.t5 import T5
 from rahf.models.t5_layers import T5Config
 from rahf.models.vit import ViT, ViTConfig
-from rahf.models.word_evidence import WordEvidence
+from rahf.models.word_presence import WordEvidence
 from rahf.targets import Kind
 
 VARIANTS = ("augmented", "multihead")
@@ -45,7 +45,7 @@ class RAHFConfig:
       decoder_attends: "all" of the encoder's output, as PaLI does, or the "prompt"
         positions only, as the first author's release does.
       word_evidence: whether each piece of the prompt is told how much the image shows
-        it, see `rahf.models.word_evidence`.
+        it, see `rahf.models.word_presence`.
     """
 
     vit: ViTConfig
@@ -194,7 +194,7 @@ class RAHF(nn.Module):
         """Everything the losses need, by target name.
 
         Args:
-          batch: model features, see rahf.data.converter.
+          batch: model features, see rahf.input.converter.
           deterministic: no dropout.
 
         Returns:

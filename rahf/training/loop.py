@@ -16,15 +16,15 @@ import jax
 from clu import parameter_overview
 from tqdm import tqdm
 
-from rahf.training import sharding
-from rahf.training.checkpoint import (
+from rahf.checkpoints.checkpoint import (
     Checkpointer,
     check_same_model,
     check_vocabulary,
     write_config,
 )
+from rahf.checkpoints.start import start_from
+from rahf.models import sharding
 from rahf.training.logs import Meter, MetricsLog, sum_over_processes
-from rahf.training.start import start_from
 from rahf.training.steps import make_state, make_train_step
 
 Evaluate = Callable[[Any], dict[str, float]]

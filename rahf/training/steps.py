@@ -9,11 +9,11 @@ import optax
 from flax import struct
 
 from rahf import targets as targets_lib
-from rahf.models import decoding
+from rahf.inference.free_decoding import FreeWords, is_free
+from rahf.models import decoding, sharding
 from rahf.models.rahf import RAHF, make_model
 from rahf.targets import Kind
-from rahf.training import losses, sharding
-from rahf.training.free_words import FreeWords, is_free
+from rahf.training import losses
 from rahf.training.optimizer import make_optimizer, make_schedule
 
 

@@ -1,0 +1,58 @@
+"""What a train step costs, counted without running or compiling it."""
+
+import jax
+
+from rahf.benchmarks import step_costs
+
+#: Peak dense bfloat16 rates of a whole host, in FLOP/s, as their makers state them.
+HOSTS = {
+    "4 x TPU v4": 4 * 275e12,
+    "8 x TPU v5e": 8 * 197e12,
+    "8 x A100": 8 * 312e12,
+    "8 x H100": 8 * 989e12,
+}
+
+
+def train_step_flops(config) -> float:
+    """Returns the floating-point operations of one step on the whole batch.
+
+    Forward, backward and optimizer, as XLA counts them before it optimises; with
+    `config.model.remat` the forward pass that is repeated counts too.
+    """
+    lowered, *_ = step_costs.lower_step(config, jax.devices()[:1])
+    costs = lowered.cost_analysis()
+    if not costs or "flops" not in costs:
+        raise ValueError("this version of JAX does not count operations")
+    return float(costs["flops"])
+
+
+def needed(config, utilisation: float, rate: float) -> list[dict[str, float | str]]:
+    """Returns what keeps each host of `HOSTS` busy.
+
+    Args:
+      config: of the run.
+      utilisation: the share of the peak that its steps reach.
+      rate: examples a second that a core makes.
+
+    Returns:
+      For each host its step time in seconds on the whole batch, the examples a
+      second it takes, and the cores that make them.
+    """
+    if not 0 < utilisation <= 1 or rate <= 0:
+        raise ValueError(
+            f"utilisation={utilisation} must be in (0, 1] and rate={rate} above 0"
+        )
+    flops, found = train_step_flops(config), []
+    for host, peak in HOSTS.items():
+        seconds = flops / (peak * utilisation)
+        examples = config.input.batch_size / seconds
+        found.append(
+            {
+                "host": host,
+                "teraflops_a_step": round(flops / 1e12, 1),
+                "step_seconds": round(seconds, 3),
+                "examples_per_second": round(examples, 1),
+                "cores": round(examples / rate, 1),
+            }
+        )
+    return found

@@ -1,0 +1,122 @@
+"""The train step, compiled for devices that need not be here, and what it takes.
+
+XLA's TPU compiler comes with `pip install "rahf[tpu]"` and needs no TPU: what fits, how
+it is cut and what is sent between chips is known before a slice is booked.
+"""
+
+import collections
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from rahf.models import sharding
+from rahf.training import steps
+
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "reduce-scatter",
+)
+_COLLECTIVE = re.compile(rf"= .+? ({'|'.join(COLLECTIVES)})(-start)?\(")
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What one step takes of each device.
+
+    Attributes:
+      mesh: axis -> devices along it.
+      parameters: of the whole model.
+      state_bytes: of parameters and optimizer; donated, so they are held once.
+      batch_bytes: of the device's examples.
+      temporary_bytes: of activations and gradients at their peak.
+      flops: floating-point operations, as XLA counts what it has compiled.
+      collectives: name -> how many of them the step has.
+    """
+
+    mesh: dict[str, int]
+    parameters: int
+    state_bytes: int
+    batch_bytes: int
+    temporary_bytes: int
+    flops: float
+    collectives: dict[str, int]
+
+
+def tpu_devices(topology: str) -> list[Any]:
+    """Returns the chips of a TPU slice, to compile for.
+
+    Args:
+      topology: generation and shape, such as "v5e:4x8" or "v4:4x4x4".
+
+    Raises:
+      ValueError: libtpu is not installed, or knows no such slice.
+    """
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody answers off a TPU
+    # The two cores of a v4 chip are one device to JAX, if they are asked to be.
+    options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
+    try:
+        slice_ = topologies.get_topology_desc(
+            platform="tpu", topology_name=topology, **options
+        )
+    except Exception as error:  # of several kinds, by version of JAX
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--topology={topology}: {reason}; expected a slice such as v5e:4x8 or "
+            'v4:4x4x4, and libtpu: pip install "rahf[tpu]"'
+        ) from error
+    return list(slice_.devices)
+
+
+def lower_step(config, devices: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
+    """Returns the lowered train step, its mesh, state and batch; nothing is computed."""
+    mesh = sharding.make_mesh(config, devices)
+    sharding.check_batch(config, mesh)
+    with sharding.use(mesh, config):
+        state, shardings = steps.make_state(config, mesh, abstract=True)
+        placed = sharding.batch_sharding(mesh)
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),
+            jax.eval_shape(
+                lambda: steps.example_batch(config, config.input.batch_size)
+            ),
+        )
+        step = steps.make_train_step(config, mesh, shardings)
+        return step.lower(state, batch), mesh, state, batch
+
+
+def compile_step(config, devices: Sequence[Any]) -> Costs:
+    """Compiles the train step of a config for some devices.
+
+    Raises:
+      ValueError: mesh or batch do not fit the devices.
+    """
+    lowered, mesh, state, batch = lower_step(config, devices)
+    compiled = lowered.compile()
+    found = _COLLECTIVE.findall(compiled.as_text())
+    count = collections.Counter(name for name, _ in found)
+    return Costs(
+        mesh=dict(mesh.shape),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        state_bytes=_bytes_a_device(state),
+        batch_bytes=_bytes_a_device(batch),
+        temporary_bytes=compiled.memory_analysis().temp_size_in_bytes,
+        flops=float(compiled.cost_analysis()["flops"]),
+        collectives={name: count[name] for name in COLLECTIVES if count[name]},
+    )
+
+
+def _bytes_a_device(tree) -> int:
+    return sum(
+        leaf.dtype.itemsize * math.prod(shape)
+        for leaf in jax.tree.leaves(tree)
+        for shape in [leaf.sharding.shard_shape(leaf.shape)]
+    )

@@ -1,0 +1,313 @@
+"""What the binaries that evaluate share: args, one evaluation, one page.
+
+JAX is imported only once the flags are read, so that `--help` is fast.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rahf import images
+from rahf.evaluation.metrics.accumulator import CONVENTIONS
+from rahf.targets import Kind, select
+
+
+def new_parser(
+    prog: str, description: str | None, **options: Any
+) -> argparse.ArgumentParser:
+    """Returns a parser without flags that shows a description as it is written."""
+    return argparse.ArgumentParser(
+        prog=f"python -m rahf.bin.{prog}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **options,
+    )
+
+
+def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser with the flags of every binary that evaluates."""
+    parser = new_parser(prog, description)
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
+    add("--step", type=a_step, help="a step, latest or best (latest)")
+    add("--split", default="test", help="split of the task (%(default)s)")
+    add(
+        "--batch_size",
+        type=at_least(1),
+        help="examples at a time (config.eval.batch_size)",
+    )
+    add(
+        "--convention",
+        choices=CONVENTIONS,
+        default="rahf",
+        help="richhf gives the numbers of the first author's release (%(default)s)",
+    )
+    return parser
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Returns a type for argparse: whole numbers from `low` on."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{value} is less than {low}")
+        return value
+
+    return number
+
+
+def a_step(text: str) -> str:
+    """A type for argparse: a step of a checkpoint, or which."""
+    if text not in ("latest", "best") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a step, latest or best")
+    return text
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Ends the program with the message alone where the input was at fault."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def run(
+    kind: Kind, name: str, description: str | None, argv: Sequence[str] | None
+) -> None:
+    """Evaluates the targets of one kind, prints the table and writes the files."""
+    parser = make_parser(f"eval_{name}", description)
+    add = parser.add_argument
+    add("--examples", type=at_least(0), default=0, help="records to measure, 0 = all")
+    add("--output", help="folder of the files (W/eval/<split>)")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the config's task or input, for data that is elsewhere or another: "
+        "input.richhf.data_dir=DIR; may be repeated, and needs --output",
+    )
+    args = parser.parse_args(argv)
+    if args.set and not args.output:
+        parser.error("--set needs --output: W/eval is for the run's own data")
+    with clear_errors():
+        config, params, step = _restore(args)
+        for assignment in args.set:
+            _set(config, assignment)
+        results = _evaluator(args, config, args.examples, kind)(params)
+    _write(args, results, step, args.output, name)
+    print(results.table())
+    if cut := results.facts["truncated"]:
+        print(
+            f"\n{cut:,} prompts are longer than the model reads "
+            f"(config.input.text_length={config.input.text_length}, target_length="
+            f"{config.input.target_length}): the words cut off are not measured"
+        )
+    print(
+        f"\n{args.checkpoint}, step {step}, {args.split} split, {args.convention} "
+        f"convention; {results.facts['seconds']:.1f} s. ^ higher is better, v lower."
+    )
+
+
+def write_page(args: argparse.Namespace) -> pathlib.Path:
+    """Writes the report that the flags of rahf.bin.report ask for."""
+    from rahf.evaluation import results as eval_results
+    from rahf.reports import run_page
+    from rahf.training.logs import read_metrics
+
+    config, params, step = _restore(args)
+    evaluator = _evaluator(args, config, args.eval_examples, None)
+    results = eval_results.read_results(
+        eval_results.results_folder(args.checkpoint, args.split),
+        split=args.split,
+        step=step,
+        convention=args.convention,
+        examples=args.eval_examples,
+    )
+    # Pieces only teach others; training shows their curve.
+    shown = [row.name for row in select(evaluator.targets) if row.kind != Kind.PIECES]
+    if set(shown) - set(results.metrics):
+        results = evaluator(params)
+        _write(args, results, step, None, "all")
+    results.metrics = {name: results.metrics[name] for name in shown}
+    if args.images:
+        examples = _predict(args)
+    else:
+        examples = evaluator.predict_examples(params, args.examples)
+    ceiling = args.ceiling and json.loads(pathlib.Path(args.ceiling).read_text())
+    return run_page.write_report(
+        args.output or pathlib.Path(args.checkpoint) / "report.html",
+        title=args.title or f"RAHF on {config.task.name}",
+        facts=eval_results.describe(args.checkpoint, config, params, step),
+        curves=run_page.read_curves(read_metrics(args.checkpoint)),
+        results=results,
+        ceiling=ceiling,
+        examples=examples,
+    )
+
+
+def _restore(args) -> tuple[Any, Any, int]:
+    from rahf.checkpoints.checkpoint import restore_for_inference
+
+    return restore_for_inference(args.checkpoint, args.step)
+
+
+def _set(config, assignment: str) -> None:
+    """Changes one key of `config.task` or `config.input` that says what is measured."""
+    key, _, text = assignment.partition("=")
+    *parents, name = key.split(".")
+    if not text or parents[:1] not in (["task"], ["input"]) or key in _OF_PARAMETERS:
+        raise ValueError(
+            f"--set={assignment}: expected KEY=VALUE with a key of the config's task or "
+            f"input, such as input.richhf.data_dir=DIR; {', '.join(_OF_PARAMETERS)} "
+            f"belong to the parameters"
+        )
+    for parent in parents:
+        if parent not in config:
+            config[parent] = type(config)()
+        config = config[parent]
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    config[name] = text if isinstance(config.get(name), str) else value
+
+
+#: Keys that the parameters were made for.
+_OF_PARAMETERS = ("task.targets", "input.image_size", "input.vocabulary")
+
+
+def _evaluator(args, config, examples: int, kind: Kind | None):
+    from rahf.evaluation.split import SplitEvaluator
+
+    return SplitEvaluator(
+        config,
+        split=args.split,
+        kind=kind,
+        examples=examples,
+        batch_size=args.batch_size,
+        convention=args.convention,
+    )
+
+
+def _write(args, results, step: int, folder: str | None, name: str) -> None:
+    from rahf.evaluation.results import results_folder
+
+    results.facts |= {"checkpoint": args.checkpoint, "step": step}
+    if getattr(args, "set", None):
+        results.facts["set"] = args.set
+    default = results_folder(args.checkpoint, args.split)
+    print("written:", *results.write(folder or default, name))
+
+
+def _predict(args):
+    """Predicts the user's images, as examples without truth."""
+    import rahf
+    from rahf.inference.jobs import read_jobs
+    from rahf.reports.cards import Example
+
+    named = read_jobs(args.images, args.prompt)
+    jobs = named[: args.examples]
+    if len(jobs) < len(named):
+        print(f"{len(jobs)} of {len(named)} images; --examples={len(named)} shows all")
+    pictures = [images.read_image(job.image) for job in jobs]
+    predictor = rahf.load(args.checkpoint)
+    predictions = predictor.predict(pictures, [job.prompt for job in jobs])
+    return [
+        Example(
+            image=picture,
+            prompt=job.prompt,
+            name=job.id,
+            scores=prediction.scores,
+            heatmaps=prediction.heatmaps,
+            words=[word.probability for word in prediction.words],
+        )
+        for job, picture, prediction in zip(jobs, pictures, predictions, strict=True)
+    ]
+
+
+def compare_preferences(args: argparse.Namespace) -> str:
+    """Does what the flags of rahf.bin.eval_preferences ask for; returns the page."""
+    from rahf.datasets.preference_pairs import Preferences
+    from rahf.evaluation import preference_scores, text_tables
+
+    if args.scores:
+        scorer = preference_scores.by_file(args.scores, on_error=args.on_error)
+        facts: dict[str, Any] = {"scores": args.scores}
+    else:
+        import rahf
+
+        predictor = rahf.load(args.checkpoint, args.step)
+        scorer = preference_scores.by_model(
+            predictor, batch_size=args.batch_size, on_error=args.on_error
+        )
+        facts = {"checkpoint": args.checkpoint, "step": predictor.step}
+
+    def score(split: str, examples: int) -> preference_scores.Scored:
+        source = Preferences(args.pairs, split, images=not args.scores)
+        return preference_scores.score_pairs(
+            source,
+            scorer,
+            examples=examples,
+            at_once=max(1, args.batch_size // 2),
+        )
+
+    tuning = score(args.tune_split, 0) if args.tune_split else None
+    scored = score(args.split, args.examples)
+    agreements = preference_scores.compare(
+        scored,
+        tuning,
+        threshold=args.tie_threshold,
+        candidates=args.candidates,
+        resamples=args.resamples,
+    )
+    facts |= {
+        "pairs": args.pairs,
+        "split": args.split,
+        "tune_split": args.tune_split,
+        "unlabelled": scored.unlabelled,
+        "skipped": scored.skipped,
+        "metrics": {name: dataclasses.asdict(a) for name, a in agreements.items()},
+    }
+    folder = args.output or (args.checkpoint and f"{args.checkpoint}/eval/preferences")
+    if folder:
+        print("written:", *_write_preferences(pathlib.Path(folder), facts, scored.rows))
+    return (
+        f"{text_tables.render(facts['metrics'])}\n\n"
+        f"{scored.unlabelled} rows without a label, {len(scored.skipped)} pairs "
+        "skipped. ^ higher is better."
+    )
+
+
+def _write_preferences(folder: pathlib.Path, facts, rows) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "preferences.json", folder / "preferences.examples.jsonl"]
+    paths[0].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with paths[1].open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return [str(path) for path in paths]
+
+
+def pool_folds(args: argparse.Namespace, folders: Sequence[str]) -> None:
+    """Tests the checkpoint of every fold and prints and writes them as one."""
+    from rahf.checkpoints.checkpoint import restore_for_inference
+    from rahf.evaluation.cross_validation import pool
+    from rahf.evaluation.split import SplitEvaluator
+
+    found, steps = [], []
+    for folder in folders:
+        config, params, step = restore_for_inference(folder, args.step)
+        evaluator = SplitEvaluator(config, split="test", kind=Kind.SCORE, examples=0)
+        found.append(evaluator(params, progress=False))
+        steps.append(step)
+    results = pool(found)
+    results.facts |= {"folds": len(folders), "steps": steps}
+    print("written:", *results.write(args.workdir, "scores"))
+    print(results.table())

@@ -1,0 +1,177 @@
+"""Captioned images, as people have them: tar shards, a folder with a CSV, or TFDS.
+
+`config.input.captions` says where each split lies; `find_source` tells what it is.
+"""
+
+import csv
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rahf import images
+from rahf.datasets.files.csv_table import StrictReader
+from rahf.datasets.files.tar_shards import Sample, list_shards
+from rahf.input.shard_stream import Shards
+
+#: The tables looked for in a folder; the second is the `datasets` library's name.
+TABLES = ("captions.csv", "metadata.csv")
+_IMAGE_COLUMNS = ("image", "file_name")
+_CAPTION_COLUMNS = ("caption", "text")
+
+_EXPECTED = (
+    "expected tar shards as img2dataset writes them ('shards/{00000..00099}.tar', a "
+    "folder of them, a glob; local, gs:// or s3://), a folder with captions.csv, or "
+    "tfds:NAME"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsName:
+    """A dataset of TensorFlow Datasets: `tfds:coco_captions/2014@val[:5000]`.
+
+    Attributes:
+      name: with config and version, as `tfds.load` takes it.
+      split: in its own terms.
+    """
+
+    name: str
+    split: str
+
+
+def find_source(
+    split: str, options: Mapping[str, Any], dataset: str = "captions"
+) -> "Shards | CaptionTable | TfdsName":
+    """Returns what the config names as a split's captions.
+
+    Args:
+      split: "train", "dev" or "test".
+      options: `config.input`; under `dataset` it has the splits, and optionally
+        `window` and `open_shards` (see `Shards`).
+      dataset: key of the options.
+
+    Raises:
+      ValueError: nothing is named, or it is not there.
+    """
+    own = options.get(dataset) or {}
+    given = own.get(split)
+    key = f"config.input.{dataset}.{split}"
+    if not given:
+        raise ValueError(f"{key} is not set; {_EXPECTED}")
+    patterns = [given] if isinstance(given, str) else list(given)
+    single = [p for p in patterns if p.startswith("tfds:") or _find_table(p)]
+    if single and len(patterns) > 1:
+        raise ValueError(
+            f"{key}: {single[0]!r} stands alone, but {len(patterns)} sources are given; "
+            "only tar files may be several"
+        )
+    if patterns[0].startswith("tfds:"):
+        name, _, part = patterns[0].removeprefix("tfds:").partition("@")
+        return TfdsName(name, part or split)
+    table = _find_table(patterns[0])
+    if table is not None:
+        return CaptionTable(table)
+    try:
+        urls = list_shards(patterns)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}; {_EXPECTED}") from error
+    return Shards(
+        tuple(urls),
+        window=own.get("window", Shards.window),
+        open_shards=own.get("open_shards", Shards.open_shards),
+    )
+
+
+def captions_records(
+    split: str, options: Mapping[str, Any], dataset: str = "captions"
+) -> "Shards | CaptionTable":
+    """Returns what the loader without TensorFlow reads; see `find_source`."""
+    source = find_source(split, options, dataset)
+    if not isinstance(source, TfdsName):
+        return source
+    raise ValueError(
+        f"config.input.{dataset}.{split}='tfds:{source.name}' needs "
+        "config.input.loader='seqio' and config.task.modules=('tasks.captions',)"
+    )
+
+
+class CaptionTable(Sequence[Mapping[str, Any]]):
+    """A CSV of images and captions, as a sequence of records.
+
+    It has a column `image` (or `file_name`) of paths, relative to the file's own
+    folder, and a column `caption` (or `text`). Images are read when asked for.
+
+    Raises:
+      ValueError: the file is malformed, naming its line.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self._folder = path.parent
+        self._rows = _read_table(path)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        image, caption = self._rows[index]
+        try:
+            pixels = images.read_image(self._folder / image)
+        except images.ImageError as error:
+            raise ValueError(f"record {image!r}, field 'image': {error}") from error
+        return {"uid": image, "image": pixels, "prompt": caption}
+
+    def sample(self, index: int) -> Sample:
+        """Returns row `index`, its image still encoded."""
+        image, caption = self._rows[index]
+        sample = Sample(uid=image, number=index, end=0, caption=caption)
+        try:
+            return dataclasses.replace(
+                sample, image=(self._folder / image).read_bytes()
+            )
+        except OSError as error:
+            return dataclasses.replace(sample, fault=f"{image} cannot be read: {error}")
+
+
+def _find_table(pattern: str) -> pathlib.Path | None:
+    if "://" in pattern:
+        return None
+    path = pathlib.Path(pattern)
+    if path.suffix.lower() == ".csv":
+        return path
+    return next((path / name for name in TABLES if (path / name).is_file()), None)
+
+
+def _read_table(path: pathlib.Path) -> list[tuple[str, str]]:
+    rows = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = StrictReader(file)
+            image = _column(path, reader.columns, _IMAGE_COLUMNS)
+            caption = _column(path, reader.columns, _CAPTION_COLUMNS)
+            for row in reader:
+                found = row[image], (row[caption] or "").strip()
+                if not all(found):
+                    raise ValueError(
+                        f"{path}, line {reader.line_num}: {image!r} and {caption!r} "
+                        f"must not be empty, got {found}"
+                    )
+                rows.append(found)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as a UTF-8 CSV: {error}") from error
+    if not rows:
+        raise ValueError(f"{path} has no rows")
+    return rows
+
+
+def _column(
+    path: pathlib.Path, names: Sequence[str] | None, wanted: Sequence[str]
+) -> str:
+    for name in wanted:
+        if name in (names or ()):
+            return name
+    raise ValueError(
+        f"{path} has no column {' or '.join(map(repr, wanted))}; "
+        f"it has {', '.join(names or ()) or 'none'}"
+    )

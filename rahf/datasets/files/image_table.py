@@ -1,0 +1,169 @@
+"""A table of rated images as people have it: CSV, TSV or Parquet.
+
+Columns come out as lists of cells; images stay where they are until asked for.
+"""
+
+import csv
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from rahf.datasets.files import parquet
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+#: In place of a column for the split: the file's name up to the first "-", as in
+#: train-00000-of-00004.parquet.
+FILE_SPLIT = "<file>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Some columns of a table.
+
+    Attributes:
+      path: of the file or folder.
+      places: for each row, the file and line (CSV) or row (Parquet) it stands in.
+      columns: name -> one cell a row: text, a number or None.
+      images: one a row: a path, encoded bytes, or None. Cells of Parquet are read
+        when asked for.
+    """
+
+    path: pathlib.Path
+    places: Sequence[tuple[str, int]]
+    columns: dict[str, list[Any]]
+    images: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def where(self, row: int, column: str) -> str:
+        """Names a cell, for error messages."""
+        file, number = self.places[row]
+        unit = "row" if file.endswith(".parquet") else "line"
+        return f"{file}, {unit} {number}, column {column!r}"
+
+
+def read_table(path: str | pathlib.Path, image: str, columns: Sequence[str]) -> Table:
+    """Reads a table of rated images.
+
+    Args:
+      path: a `.csv` (separated by commas), `.tsv` (by tabs) or `.parquet` file, or
+        a folder of Parquet files.
+      image: the column of images: paths, or in Parquet encoded bytes, or the struct
+        of both that the `datasets` library writes.
+      columns: the other columns to read; `FILE_SPLIT` gives each row's file.
+
+    Returns:
+      The table, in the order of the file.
+
+    Raises:
+      ValueError: it cannot be read, lacks a column, or a row has too many or too
+        few cells, naming file and line.
+    """
+    path = pathlib.Path(path)
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix == ".parquet":
+        table = _read_parquet(path, image, columns)
+    elif suffix in _SEPARATORS:
+        table = _read_text(path, image, columns, _SEPARATORS[suffix])
+    else:
+        raise ValueError(
+            f"{path}: expected a .csv, .tsv or .parquet file, or a folder of the latter"
+        )
+    if not len(table):
+        raise ValueError(f"{path}: holds no rows")
+    return table
+
+
+def _read_text(
+    path: pathlib.Path, image: str, columns: Sequence[str], separator: str
+) -> Table:
+    wanted = [name for name in columns if name != FILE_SPLIT]
+    cells: dict[str, list[Any]] = {name: [] for name in (*wanted, image)}
+    places: list[tuple[str, int]] = []
+    try:
+        # utf-8-sig: spreadsheets like to put a byte order mark first.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            header = next(reader, [])
+            _check_header(path, header, [*wanted, image])
+            at = {name: header.index(name) for name in cells}
+            for row in reader:
+                if not row:  # an empty line
+                    continue
+                if len(row) != len(header):
+                    raise ValueError(
+                        f"{path}, line {reader.line_num}: expected {len(header)} cells "
+                        f"as in the header, got {len(row)}; quote cells that hold the "
+                        f"separator {separator!r}"
+                    )
+                places.append((str(path), reader.line_num))
+                for name, column in cells.items():
+                    column.append(row[at[name]])
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text; {error}") from error
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {reader.line_num}: not a row of a table ({error})"
+        ) from error
+    found = {name: cells[name] for name in wanted}
+    if FILE_SPLIT in columns:
+        found[FILE_SPLIT] = [_file_split(path)] * len(places)
+    return Table(path, places, found, [cell or None for cell in cells[image]])
+
+
+def _check_header(path: pathlib.Path, header: list[str], wanted: list[str]) -> None:
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        raise ValueError(
+            f"{path}, line 1: no column {', '.join(map(repr, missing))}; it has "
+            f"{', '.join(map(repr, header)) or 'none'} (config.input.rated_images "
+            "names the columns)"
+        )
+    twice = [name for name in wanted if header.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}, line 1: column {twice[0]!r} stands there twice")
+
+
+def _read_parquet(path: pathlib.Path, image: str, columns: Sequence[str]) -> Table:
+    shards = parquet.find_shards(path)
+    wanted = list(dict.fromkeys(name for name in columns if name != FILE_SPLIT))
+    found: dict[str, list[Any]] = {name: [] for name in columns}
+    places: list[tuple[str, int]] = []
+    for shard in shards:
+        file = parquet.open_shard(shard, [*wanted, image])
+        row = 0
+        for group in range(file.metadata.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if wanted:
+                read = parquet.read_column(shard, file, group, wanted)
+                for name in wanted:
+                    found[name].extend(read.column(name).to_pylist())
+            places.extend((str(shard), row + i) for i in range(rows))
+            row += rows
+        if FILE_SPLIT in found:
+            found[FILE_SPLIT].extend([_file_split(shard)] * row)
+    return Table(path, places, found, _Images(parquet.Cells(shards, image)))
+
+
+def _file_split(path: pathlib.Path) -> str:
+    return path.stem.split("-")[0]
+
+
+class _Images(Sequence[Any]):
+    """Cells of images, unpacked where they are structs of bytes and path."""
+
+    def __init__(self, cells: parquet.Cells):
+        self._cells = cells
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __getitem__(self, index: int) -> Any:
+        cell = self._cells[index]
+        if isinstance(cell, dict):
+            cell = cell.get("bytes") or cell.get("path")
+        return cell

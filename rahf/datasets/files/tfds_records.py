@@ -1,0 +1,277 @@
+"""Datasets of records as TFDS folders, and label files of TensorFlow's.
+
+A folder holds each record twice: as tfrecord, which `tfds.load` reads with
+TensorFlow, and as array_record, which `tfds.data_source` reads by index without. TFDS
+takes the one it needs. Writing needs TensorFlow.
+"""
+
+import contextlib
+import functools
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core import file_adapters
+from tensorflow_datasets.core import writer as tfds_writer
+
+from rahf import targets as table
+from rahf.datasets.files.dataset_folder import DatasetFolder
+from rahf.targets import Kind
+
+#: Records of a file: with images of 200 kB, a shard of some hundred megabytes.
+RECORDS_PER_SHARD = 1024
+# TFDS 4.9.10 cannot make a tf.data.Dataset of array_record.
+_STREAMED, _BY_INDEX = "tfrecord", "array_record"
+# What stands for a map that is not known: black, of RichHF-18K's size.
+_MAP_SIDE = 512
+
+
+def make_features() -> tfds.features.FeaturesDict:
+    """Returns the TFDS features of a record with the seven kinds of feedback.
+
+    Images are stored as the bytes that were given. `masked` names the label fields
+    of a record that are not known, as a tensor cannot be left out.
+    """
+    kinds = {
+        Kind.HEATMAP: lambda: tfds.features.Image(shape=(None, None, 1)),
+        Kind.SCORE: lambda: tfds.features.Scalar(np.float32),
+        Kind.WORDS: lambda: tfds.features.Tensor(shape=(None,), dtype=np.int8),
+    }
+    labels = {row.field: kinds[row.kind]() for row in table.select(table.FEEDBACK)}
+    return tfds.features.FeaturesDict(
+        {
+            "uid": tfds.features.Text(),
+            "filename": tfds.features.Text(),
+            "image": tfds.features.Image(),
+            "prompt": tfds.features.Text(),
+            **labels,
+            "masked": tfds.features.Sequence(tfds.features.Text()),
+        }
+    )
+
+
+def complete(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a record with every field of `make_features`.
+
+    Args:
+      record: `uid`, `filename`, `image` and `prompt`, and the labels that are known;
+        image and maps are encoded.
+
+    Returns:
+      The same, with a black map, NaN or no words for each label that is not there,
+      and their names in `masked`.
+    """
+    missing = [
+        row for row in table.select(table.FEEDBACK) if record.get(row.field) is None
+    ]
+    blanks = {row.field: _BLANKS[row.kind]() for row in missing}
+    return {**record, **blanks, "masked": [row.field for row in missing]}
+
+
+@functools.cache
+def _black_map() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (_MAP_SIDE, _MAP_SIDE)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+_BLANKS: dict[Kind, Callable[[], Any]] = {
+    Kind.HEATMAP: _black_map,
+    Kind.SCORE: lambda: float("nan"),
+    Kind.WORDS: lambda: np.zeros(0, np.int8),
+}
+
+
+def write(
+    output: DatasetFolder,
+    *,
+    description: str,
+    splits: Sequence[str],
+    records: Iterable[tuple[str, Mapping[str, Any]]],
+) -> dict[str, int]:
+    """Writes a dataset in the order in which its records come, one at a time.
+
+    Args:
+      output: where; the files go to its staging folder.
+      description: for people.
+      splits: their names.
+      records: `(split, record)`, records as `complete` takes them.
+
+    Returns:
+      split -> number of records; splits that got none are left out.
+    """
+    target = output.staging / output.name / output.version
+    target.mkdir(parents=True)
+    writers = []
+    for file_format in (_BY_INDEX, _STREAMED):
+        info = tfds.core.DatasetInfo(
+            builder=tfds.core.DatasetIdentity(
+                name=output.name,
+                version=tfds.core.Version(output.version),
+                data_dir=str(target),
+                module_name="",
+            ),
+            description=description,
+            features=make_features(),
+            alternative_file_formats=() if file_format == _BY_INDEX else (_BY_INDEX,),
+        )
+        writers.append(
+            tfds.core.SequentialWriter(info, RECORDS_PER_SHARD, file_format=file_format)
+        )
+    counts = dict.fromkeys(splits, 0)
+    records = iter(records)
+    # Each call writes the metadata anew, so a few records share one.
+    while part := list(itertools.islice(records, 16)):
+        for split in dict.fromkeys(split for split, _ in part):
+            some = [complete(record) for of, record in part if of == split]
+            for writer in writers:
+                if not counts[split]:
+                    writer.initialize_splits([split])
+                writer.add_examples({split: some})
+            counts[split] += len(some)
+    counts = {split: number for split, number in counts.items() if number}
+    for writer in writers:  # the metadata that stays is the last one's
+        writer.close_splits(list(counts))
+    return counts
+
+
+def write_with_beam(
+    output: DatasetFolder,
+    *,
+    description: str,
+    make_splits: Callable[[Any], Mapping[str, Any]],
+    runner: str,
+    options: Any,
+) -> dict[str, int]:
+    """Writes a dataset by an Apache Beam pipeline, shuffled by key.
+
+    Args:
+      output, description: as in `write`.
+      make_splits: from the pipeline to split -> PCollection of `(key, record)`,
+        records as `complete` returns them.
+      runner: such as "DirectRunner".
+      options: apache_beam's `PipelineOptions`.
+
+    Returns:
+      split -> number of records.
+    """
+
+    class Builder(tfds.dataset_builders.AdhocBuilder, skip_registration=True):
+        # TFDS 4.9.10 looks for it with importlib_resources, which it does not require.
+        code_path = None
+
+        def _info(self):
+            info = super()._info()
+            info.add_alternative_file_format(_BY_INDEX)
+            return info
+
+        def _example_writer(self):
+            formats = map(file_adapters.FileFormat, (_STREAMED, _BY_INDEX))
+            return tfds_writer.MultiOutputExampleWriter(
+                [tfds_writer.ExampleWriter(file_format) for file_format in formats]
+            )
+
+        def _split_generators(self, dl_manager, pipeline):  # pyright: ignore
+            del dl_manager
+            return make_splits(pipeline)
+
+    builder = Builder(
+        name=output.name,
+        version=output.version,
+        description=description,
+        features=make_features(),
+        split_datasets={},
+        data_dir=output.staging,
+        file_format=_STREAMED,
+    )
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(
+            beam_runner=runner, beam_options=options
+        )
+    )
+    return {name: info.num_examples for name, info in builder.info.splits.items()}
+
+
+class Source:
+    """One split of a dataset on disk, by index, images still encoded."""
+
+    def __init__(
+        self, name: str, split: str, data_dir: str, *, option: str, remedy: str
+    ):
+        """Opens it.
+
+        Args:
+          name: of the dataset.
+          split: of the dataset.
+          data_dir: the data directory that holds the dataset; "" is TFDS's own.
+          option: of the config, for error messages.
+          remedy: what to do where there is none.
+
+        Raises:
+          ValueError: there is no such dataset or split.
+        """
+        try:
+            builder: Any = tfds.builder(name, data_dir=data_dir or None)
+        except tfds.core.DatasetNotFoundError as error:
+            where = data_dir or "TFDS's own data directory (TFDS_DATA_DIR)"
+            raise ValueError(
+                f"{option}={data_dir!r}: {where} holds no dataset {name!r}; {remedy}"
+            ) from error
+        if split not in builder.info.splits:
+            raise ValueError(
+                f"{builder.data_path} has no split {split!r}; it has "
+                f"{', '.join(builder.info.splits) or 'none'}"
+            )
+        encoded = {
+            field: tfds.decode.SkipDecoding()  # pyright: ignore
+            for field, feature in make_features().items()
+            if isinstance(feature, tfds.features.Image)
+        }
+        self._source = builder.as_data_source(split, decoders=encoded)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._source[index]
+
+
+def read_examples(path: str) -> Iterator[Any]:
+    """Yields the parsed `tf.train.Example`s of a tfrecord file, None for a broken one.
+
+    Raises:
+      ValueError: the file is cut or damaged.
+    """
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # raised where TensorFlow already runs
+        tf.config.set_visible_devices([], "GPU")  # they belong to JAX
+    count = 0
+    records = tf.data.TFRecordDataset(path).as_numpy_iterator()
+    while True:
+        try:
+            data = next(records)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"{path} is damaged behind record {count}: {error.message}; download "
+                "it again"
+            ) from error
+        count += 1
+        yield parse_example(data)
+
+
+def parse_example(data: Any) -> Any:
+    """Parses a `tf.train.Example`; returns None where `data`, bytes, are none."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.train import Example  # pyright: ignore
+
+    try:
+        return Example.FromString(data)
+    except DecodeError:
+        return None

@@ -1,0 +1,128 @@
+"""Pairs of images with what people chose, in Pick-a-Pic's Parquet form.
+
+A row is one comparison (https://huggingface.co/datasets/yuvalkirstain/pickapic_v1):
+`image_0_uid`, `image_1_uid` (text), `jpg_0`, `jpg_1` (encoded bytes), `caption`,
+`label_0`, `label_1` (1 chosen, 0 not, 0.5 each where the person saw no difference)
+and `has_label`, false where nobody chose.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from rahf.datasets.files import parquet
+
+_IMAGES = ("jpg_0", "jpg_1")
+_COLUMNS = ("image_0_uid", "image_1_uid", "caption", "label_0", "label_1", "has_label")
+_ROWS_AT_ONCE = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """One comparison.
+
+    Attributes:
+      uids: of the two images.
+      prompt: that both were made from.
+      label: 1 where people chose the first, 0 the second, 0.5 a tie.
+      images: the encoded bytes of the two, or None where they were not read.
+      where: file and row, for error messages.
+    """
+
+    uids: tuple[str, str]
+    prompt: str
+    label: float
+    images: tuple[bytes, bytes] | None
+    where: str
+
+
+class Preferences:
+    """The comparisons of some Parquet files, read in order and never all at once.
+
+    Only the columns above are read. Memory is bounded by a row group, whatever the
+    number of files: pyarrow took 830 MB for one with 400 MB of images. Rows without a
+    label are left out, and counted.
+
+    Attributes:
+      unlabelled: rows left out in the last pass.
+    """
+
+    def __init__(self, path: str | pathlib.Path, split: str = "", *, images=True):
+        """Finds the files.
+
+        Args:
+          path: a Parquet file, or a folder of them.
+          split: in a folder, the files that begin with `<split>-`, as Pick-a-Pic
+            has "train", "validation_unique" and "test_unique"; "" = all.
+          images: whether to read them too.
+
+        Raises:
+          ValueError: there is no such file, or one lacks a column.
+        """
+        self._shards = parquet.find_shards(path, f"{split}-" if split else "")
+        self._columns = [*_COLUMNS, *(_IMAGES if images else ())]
+        self.unlabelled = 0
+        self._rows = sum(
+            parquet.open_shard(shard, self._columns).metadata.num_rows
+            for shard in self._shards
+        )
+
+    def __len__(self) -> int:
+        """The rows of the files, those without a label included."""
+        return self._rows
+
+    def __iter__(self) -> Iterator[Pair]:
+        """Yields the labelled pairs.
+
+        Raises:
+          ValueError: a row is malformed, naming file, row and field.
+        """
+        self.unlabelled = 0
+        for shard in self._shards:
+            for number, row in enumerate(self._rows_of(shard)):
+                if row["has_label"]:
+                    yield _pair(row, f"{shard}, row {number}")
+                else:
+                    self.unlabelled += 1
+
+    def _rows_of(self, shard: pathlib.Path) -> Iterator[dict[str, Any]]:
+        import pyarrow
+
+        file = parquet.open_shard(shard, self._columns)
+        try:
+            for batch in file.iter_batches(
+                _ROWS_AT_ONCE, columns=self._columns, use_threads=False
+            ):
+                yield from batch.to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(
+                f"{shard}: damaged ({error}); download it again"
+            ) from error
+
+
+def _pair(row: dict[str, Any], where: str) -> Pair:
+    texts = ("image_0_uid", "image_1_uid", "caption")
+    if wrong := [name for name in texts if not isinstance(row[name], str)]:
+        raise ValueError(
+            f"{where}: field {wrong[0]!r} must be text, got {row[wrong[0]]!r:.60}"
+        )
+    labels = (row["label_0"], row["label_1"])
+    if labels not in ((1, 0), (0, 1), (0.5, 0.5)):
+        raise ValueError(
+            f"{where}: expected label_0 and label_1 to be 1 and 0, 0 and 1, or 0.5 "
+            f"and 0.5, got {labels[0]} and {labels[1]}"
+        )
+    images = None
+    if "jpg_0" in row:
+        first, second = (row[name] for name in _IMAGES)
+        if not (isinstance(first, bytes) and isinstance(second, bytes)):
+            raise ValueError(f"{where}: fields jpg_0 and jpg_1 must be bytes")
+        images = (first, second)
+    return Pair(
+        uids=(row["image_0_uid"], row["image_1_uid"]),
+        prompt=row["caption"],
+        label=float(labels[0]),
+        images=images,
+        where=where,
+    )

@@ -1,0 +1,242 @@
+"""From raters' files to a dataset, and the tasks of that dataset."""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from rahf import images
+from rahf import targets as table
+from rahf.datasets import splits
+from rahf.datasets.files.built_records import StoredRecords
+from rahf.datasets.files.dataset_folder import DatasetFolder
+from rahf.datasets.ratings import consolidation
+from rahf.datasets.ratings.rating_files import RatedImage
+from rahf.input import grain_loader
+from rahf.input.bad_records import POLICIES
+from rahf.targets import Kind
+
+NAME, VERSION = "consolidated", "1.0.0"
+REPORT = "consolidation.json"
+
+_MAPS = {row.field for row in table.select(table.FEEDBACK, Kind.HEATMAP)}
+_ORIENTATION = 0x0112  # the Exif tag
+
+
+@dataclasses.dataclass(kw_only=True)
+class Report:
+    """What became of a raters' file.
+
+    Attributes:
+      images, ratings, raters: how many were written, of how many people.
+      splits: how many images each has.
+      labels: field -> how many images have it.
+      skipped: image -> why it is left out.
+    """
+
+    images: int = 0
+    ratings: int = 0
+    raters: int = 0
+    splits: dict[str, int] = dataclasses.field(default_factory=dict)
+    labels: dict[str, int] = dataclasses.field(default_factory=dict)
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def summary(self) -> str:
+        """The counts in words."""
+        splits = ", ".join(
+            f"{name} {self.splits[name]}" for name in sorted(self.splits)
+        )
+        text = (
+            f"{self.images} images ({splits}), {self.ratings} ratings of {self.raters} "
+            f"raters; labels: {', '.join(self.labels)}"
+        )
+        if self.skipped:
+            text += f"; {len(self.skipped)} images could not be read, see {REPORT}"
+        return text
+
+
+def write_dataset(
+    rated: Sequence[RatedImage],
+    folder: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    options: consolidation.Options = consolidation.PAPER,
+    dev_share: float = 0.1,
+    test_share: float = 0.1,
+    seed: int = 0,
+    map_size: int = 512,
+    bad_images: str = "fail",
+    progress: bool = True,
+) -> Report:
+    """Consolidates ratings and writes the dataset, pictures streamed one by one.
+
+    Beside it, `<output>/consolidated/consolidation.json` says what became of the file.
+
+    Args:
+      rated: from `ratings.read`, each with a prompt.
+      folder: of the images.
+      output: data directory; the dataset is `<output>/consolidated/1.0.0`.
+      options: of the consolidation.
+      dev_share, test_share: of the prompts, with all of their images, where the file
+        has no splits.
+      seed: of those splits.
+      map_size: of a heatmap's longer side, in pixels; its shape is the image's.
+      bad_images: "fail" at an image that cannot be read, or "skip" and report it.
+      progress: whether to draw a progress bar on stderr.
+
+    Returns:
+      The counts.
+
+    Raises:
+      ImageError: an image cannot be read, and `bad_images` is "fail".
+      ValueError: an image has no prompt, no image is left, the dataset exists.
+    """
+    if bad_images not in POLICIES:
+        raise ValueError(f"bad_images={bad_images!r}; expected {' or '.join(POLICIES)}")
+    if map_size < 1:
+        raise ValueError(f"map_size={map_size} must be at least 1")
+    without = [each.image for each in rated if each.prompt is None]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(rated)} images have no prompt, such as "
+            f"{without[0]!r}; give --prompts=CSV with the columns image and prompt, or "
+            "--prompt for all of them"
+        )
+    places = _places(rated, seed=seed, dev_share=dev_share, test_share=test_share)
+    report, people = Report(), set()
+
+    def records() -> Iterator[tuple[str, dict[str, Any]]]:
+        uids = _uids(rated)
+        for each in tqdm(rated, unit="image", disable=not progress):
+            try:
+                data, size = _read(pathlib.Path(folder), each.image, map_size)
+            except images.ImageError as error:
+                if bad_images == "fail":
+                    raise
+                report.skipped[each.image] = str(error)
+                continue
+            prompt = each.prompt or ""
+            try:
+                labels = consolidation.consolidate(
+                    each.ratings, prompt, size=size, options=options
+                )
+            except ValueError as error:
+                raise ValueError(f"image {each.image!r}: {error}") from error
+            split = places[each.image]
+            report.images += 1
+            report.ratings += len(each.ratings)
+            people.update(rating["rater"] for rating in each.ratings)
+            report.raters = len(people)
+            report.splits[split] = report.splits.get(split, 0) + 1
+            for field in labels:
+                report.labels[field] = report.labels.get(field, 0) + 1
+            for field in _MAPS & labels.keys():
+                labels[field] = _encode_map(labels[field])
+            who = {"uid": uids[each.image], "filename": each.image}
+            yield split, who | {"image": data, "prompt": prompt} | labels
+
+    target = DatasetFolder.of(output, NAME, VERSION)
+    target.prepare()
+    from rahf.datasets.files import tfds_records  # imports TensorFlow once it writes
+
+    with target.writing():
+        written = tfds_records.write(
+            target,
+            description="Consolidated ratings, made by rahf.bin.consolidate.",
+            splits=splits.SPLITS,
+            records=records(),
+        )
+        if not written:
+            raise ValueError("no image is left: nothing can be written")
+        content = dataclasses.asdict(report) | {"options": dataclasses.asdict(options)}
+        (target.folder / REPORT).write_text(
+            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    return report
+
+
+def _places(rated: Sequence[RatedImage], **cut: Any) -> dict[str, str]:
+    """Returns the split of each image: the file's, or one cut by prompts.
+
+    Raises:
+      ValueError: some images have a split and others none, or as `splits.cut` does.
+    """
+    names = [each.image for each in rated]
+    given = {each.image: each.split for each in rated if each.split is not None}
+    if given and len(given) < len(rated):
+        raise ValueError(
+            f"{len(given)} of {len(rated)} images have a split; expected all or none"
+        )
+    if given:
+        return given
+    groups = [splits.name_group(each.prompt or "", each.image) for each in rated]
+    return dict(
+        zip(names, splits.cut(groups, option="--", **cut).tolist(), strict=True)
+    )
+
+
+def _uids(rated: Sequence[RatedImage]) -> dict[str, str]:
+    """Names images by their paths without the suffix, if those differ."""
+    stems = {each.image: os.path.splitext(each.image)[0] for each in rated}
+    unique = len(set(stems.values())) == len(stems)
+    return stems if unique else {image: image for image in stems}
+
+
+def _read(
+    folder: pathlib.Path, name: str, map_size: int
+) -> tuple[bytes, tuple[int, int]]:
+    """Returns an image as it is stored, and the size of its maps.
+
+    A plain JPEG or PNG stays as it is. Anything else (turned by Exif, with alpha,
+    CMYK, 16 bits, animated, WebP) becomes PNG, so that every reader of the dataset
+    sees what raters saw.
+    """
+    pixels = images.read_image(folder / name)
+    data = (folder / name).read_bytes()
+    with Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
+        plain = (
+            image.format in ("JPEG", "PNG")
+            and image.mode == "RGB"
+            and getattr(image, "n_frames", 1) == 1
+            and not image.has_transparency_data
+            and _is_upright(image)
+        )
+    if not plain:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        data = file.getvalue()
+    scale = min(1.0, map_size / max(pixels.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    return data, (height, width)
+
+
+def _is_upright(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(_ORIENTATION, 1) == 1
+    except Exception:  # noqa: BLE001  damaged metadata: other readers may stumble
+        return False
+
+
+def _encode_map(heatmap: np.ndarray) -> bytes:
+    """float32[H, W] in [0, 1] -> PNG of 8 bits."""
+    file = io.BytesIO()
+    Image.fromarray(np.rint(255 * heatmap).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+class Consolidated(StoredRecords):
+    """One split of the dataset, as rahf.bin.consolidate wrote it."""
+
+    name, section = NAME, "consolidated"
+    remedy = "make it with python -m rahf.bin.consolidate (docs/annotate.md)"
+
+
+consolidated_records = Consolidated.of
+grain_loader.register_dataset(NAME, consolidated_records)

@@ -1,0 +1,151 @@
+"""The join on one machine: label files + Pick-a-Pic -> a TFDS dataset."""
+
+import sys
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from rahf.datasets.richhf import joining, pickapic
+from rahf.datasets.richhf.build_paths import Places
+from rahf.datasets.richhf.labels import Label, check_counts
+from rahf.datasets.richhf.picture_store import Shelf
+from rahf.datasets.richhf.report import Report
+
+DESCRIPTION = (
+    "RichHF-18K (arXiv 2312.10240): what three raters said about generated images, "
+    "joined with the images and prompts of Pick-a-Pic v1."
+)
+
+
+def build(places: Places, *, policy: str, partial: bool = False) -> Report:
+    """Builds the dataset, going on where an earlier call stopped.
+
+    Args:
+      places: what to read and where to write; local folders.
+      policy: a key of `joining.POLICIES`.
+      partial: whether the label files may hold other numbers of records than were
+        published.
+
+    Returns:
+      What was found; it is also written to `places.report`.
+
+    Raises:
+      ValueError: the files are not what was published, or the policy refuses what
+        was found. The pictures found so far are kept.
+    """
+    from rahf.datasets.files import tfds_records
+
+    report = Report(policy, {})
+    shards = pickapic.find_shards(places.pickapic)
+    places.output.prepare()
+    wanted = survey(places, report, partial=partial)
+    with Shelf(places.output.folder / "pictures_found.sqlite", wanted) as shelf:
+        collect(shards, shelf, wanted, report)
+        with places.output.writing():
+            report.written |= tfds_records.write(
+                places.output,
+                description=DESCRIPTION,
+                splits=list(places.labels),
+                records=_joined(places, shelf, report),
+            )
+            report.settle(places.report)
+        shelf.remove()
+    return report
+
+
+def survey(places: Places, report: Report, *, partial: bool) -> set[str]:
+    """Reads the label files once through, before anything long begins.
+
+    Args:
+      places: of the files.
+      report: gets the numbers of records.
+      partial: whether these may be others than were published.
+
+    Returns:
+      The uids of all records.
+
+    Raises:
+      ValueError: a file is damaged, or the numbers are wrong.
+    """
+    report.read.update(dict.fromkeys(places.labels, 0))
+    report.written.update(report.read)
+    uids = set()
+    for label in read_labels(places.labels):
+        report.read[label.split] += 1
+        uids.add(label.uid)
+    if not partial:
+        check_counts(report.read)
+    return uids - {""}
+
+
+def read_labels(files: dict[str, str]) -> Iterator[Label]:
+    """Yields the records of label files, by split, in their order."""
+    from rahf.datasets.files import tfds_records
+
+    for split, path in files.items():
+        for index, example in enumerate(tfds_records.read_examples(path)):
+            yield Label.of(split, index, example)
+
+
+def collect(
+    shards: list[pickapic.Shard], shelf: Shelf, wanted: Collection[str], report: Report
+) -> None:
+    """Reads shards until every wanted uid has its picture, or all are read.
+
+    Args:
+      shards: in the order in which to read them.
+      shelf: gets the pictures, and knows what was read before.
+      wanted: uids.
+      report: gets the shards that cannot be read.
+    """
+    left = set(wanted) - shelf.uids()
+    bar = tqdm(
+        total=sum(shard.size for shard in shards),
+        desc="Pick-a-Pic",
+        unit="B",
+        unit_scale=True,
+        file=sys.stderr,
+        mininterval=0.5,
+    )
+    with bar:
+        for shard in shards:
+            if not left:
+                break
+            end = bar.n + shard.size
+            try:
+                with pickapic.ShardReader(shard) as reader:
+                    done = shelf.done(shard.name, shard.size)
+                    for group in range(reader.row_groups):
+                        if left and group not in done:
+                            found = reader.read(group, left)
+                            left -= shelf.add(shard.name, shard.size, group, found)
+                        bar.update(shard.size / reader.row_groups)
+                        bar.set_postfix_str(
+                            f"{len(wanted) - len(left):,}/{len(wanted):,} found",
+                            refresh=False,
+                        )
+            except pickapic.ShardError as error:
+                report.unreadable.append(str(error))
+                bar.write(f"passed over: {error}", file=sys.stderr)
+            bar.update(end - bar.n)
+
+
+def _joined(
+    places: Places, shelf: Shelf, report: Report
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the records that the policy keeps, noting all problems."""
+    seen: set[str] = set()
+    labels = tqdm(
+        read_labels(places.labels),
+        total=sum(report.read.values()),
+        desc="records",
+        file=sys.stderr,
+        mininterval=0.5,
+    )
+    for label in labels:
+        repeated = label.uid in seen
+        seen.add(label.uid)
+        joined = joining.join(label, shelf.get(label.uid), repeated=repeated)
+        if report.kept(joined) and joined.record is not None:
+            yield joined.split, joined.record

@@ -1,0 +1,35 @@
+"""Where a build reads and writes."""
+
+import dataclasses
+
+from etils import epath
+
+from rahf.datasets.files.dataset_folder import DatasetFolder
+from rahf.datasets.richhf import NAME, VERSION
+from rahf.datasets.richhf.labels import label_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where a build reads and writes; local, or what TensorFlow reads (gs://).
+
+    Attributes:
+      labels: split -> label file.
+      pickapic: folder of Pick-a-Pic's Parquet files.
+      output: of the dataset.
+    """
+
+    labels: dict[str, str]
+    pickapic: str
+    output: DatasetFolder
+
+    @classmethod
+    def of(cls, labels: str, pickapic: str, output: str, *, partial: bool) -> "Places":
+        """Finds the label files; raises ValueError as `label_files` does."""
+        found = label_files(labels, partial=partial)
+        return cls(found, pickapic, DatasetFolder.of(output, NAME, VERSION))
+
+    @property
+    def report(self) -> epath.Path:
+        """The report of the last build."""
+        return self.output.folder / "build_report.json"

@@ -1,0 +1,127 @@
+"""The published label files: which there are, and what one of their records says."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from rahf import targets as table
+from rahf.datasets.richhf import PUBLISHED
+from rahf.targets import Kind
+
+_FEEDBACK = table.select(table.FEEDBACK)
+#: Fields of the record, by kind of target.
+MAPS = tuple(row.field for row in _FEEDBACK if row.kind is Kind.HEATMAP)
+SCORES = tuple(row.field for row in _FEEDBACK if row.kind is Kind.SCORE)
+(WORDS,) = (row.field for row in _FEEDBACK if row.kind is Kind.WORDS)
+
+_POINTER = b"version https://git-lfs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """What raters said about one image, as published: nothing is checked yet.
+
+    Attributes:
+      split: "train", "dev" or "test".
+      index: its place in the label file, from 0.
+      uid: of the image, the stem of `filename`; "" where there is none.
+      filename: `<split>/<uid>.png`.
+      maps: field -> encoded image.
+      scores: field -> score.
+      words: space-separated 0 (misaligned) and 1 (aligned), one per word; None
+        where there is no such feature, as in the other fields.
+    """
+
+    split: str
+    index: int
+    uid: str
+    filename: str
+    maps: Mapping[str, bytes | None]
+    scores: Mapping[str, float | None]
+    words: str | None
+
+    @classmethod
+    def of(cls, split: str, index: int, example: Any) -> "Label":
+        """Reads a parsed `tf.train.Example`; None is one that would not parse."""
+        features = {} if example is None else example.features.feature
+
+        def first(name: str, kind: str) -> Any:
+            feature = features.get(name)
+            values = getattr(feature, kind).value if feature is not None else ()
+            return values[0] if values else None
+
+        def text(name: str) -> str | None:
+            value = first(name, "bytes_list")
+            return None if value is None else value.decode("utf-8", "replace")
+
+        filename = text("filename") or ""
+        return cls(
+            split=split,
+            index=index,
+            uid=pathlib.PurePosixPath(filename).stem,
+            filename=filename,
+            maps={name: first(name, "bytes_list") for name in MAPS},
+            scores={name: first(name, "float_list") for name in SCORES},
+            words=text(WORDS),
+        )
+
+
+def label_files(folder: str, *, partial: bool = False) -> dict[str, str]:
+    """Returns split -> path of the label files in a folder.
+
+    Args:
+      folder: with train.tfrecord, dev.tfrecord and test.tfrecord; local, or what
+        TensorFlow reads, such as gs://.
+      partial: whether some of them may be missing.
+
+    Raises:
+      ValueError: there is no such file, or it is a git-lfs pointer.
+    """
+    paths = {split: epath.Path(folder) / f"{split}.tfrecord" for split in PUBLISHED}
+    missing = [str(path) for path in paths.values() if not path.exists()]
+    if len(missing) == len(paths) or (missing and not partial):
+        raise ValueError(
+            f"--labels={folder} must hold {', '.join(p.name for p in paths.values())} "
+            f"of RichHF-18K; missing: {', '.join(missing)}. Clone its repository with "
+            "git-lfs, or pass --partial to build from the files there are"
+        )
+    found = {split: str(path) for split, path in paths.items() if path.exists()}
+    for path in found.values():
+        refuse_pointer(path)
+    return found
+
+
+def refuse_pointer(path: str) -> None:
+    """Raises ValueError if a file is the pointer git leaves where git-lfs is missing."""
+    file = epath.Path(path)
+    with file.open("rb") as opened:
+        head = opened.read(len(_POINTER))
+    if head == _POINTER:
+        folder = file.parent
+        raise ValueError(
+            f"{path} is a git-lfs pointer of {file.stat().length} bytes, not the file "
+            "itself: git cloned the repository without git-lfs. Install "
+            f"git-lfs, then run: git -C {folder} lfs install && "
+            f"git -C {folder} lfs pull"
+        )
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """Raises ValueError unless each split has as many records as were published."""
+    wrong = {
+        split: (number, PUBLISHED[split])
+        for split, number in counts.items()
+        if number != PUBLISHED[split]
+    }
+    if wrong:
+        raise ValueError(
+            "the label files do not hold what was published: "
+            + ", ".join(
+                f"{split}.tfrecord has {got:,} records instead of {expected:,}"
+                for split, (got, expected) in wrong.items()
+            )
+            + ". Download them again, or pass --partial to build what there is"
+        )

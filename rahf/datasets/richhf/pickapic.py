@@ -1,0 +1,184 @@
+"""Pick-a-Pic v1's Parquet shards: 190 GB, read a row group and a column at a time."""
+
+import dataclasses
+import pathlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Self
+
+from rahf.datasets.richhf.joining import Picture
+from rahf.datasets.richhf.labels import refuse_pointer
+
+#: Column of the uid -> column of that image's bytes.
+SIDES = {"image_0_uid": "jpg_0", "image_1_uid": "jpg_1"}
+PROMPT = "caption"
+COLUMNS = (*SIDES, *SIDES.values(), PROMPT)
+
+#: Bytes below which a file may be a git-lfs pointer.
+SMALLEST = 1024
+#: Rows that are decoded at a time, of one row group.
+BATCH_ROWS = 16
+_EXPECTED = (
+    f"strings {', '.join((*SIDES, PROMPT))} and encoded images "
+    f"{', '.join(SIDES.values())}, as bytes or {{bytes, path}}"
+)
+# Of each column that is being read. Without it Arrow reads whole column chunks.
+_BUFFER_BYTES = 1 << 20
+
+
+class ShardError(ValueError):
+    """A Parquet file that cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One Parquet file: its name below the folder, its path, its size in bytes."""
+
+    name: str
+    path: str
+    size: int
+
+
+def find_shards(folder: str) -> list[Shard]:
+    """Returns the Parquet files in a folder and below, by name.
+
+    In Pick-a-Pic's naming, test* comes before train*, and validation*, which holds
+    no image of RichHF-18K, last.
+
+    Raises:
+      ValueError: there are none, or one is a git-lfs pointer.
+    """
+    root = pathlib.Path(folder)
+    paths = sorted(path for path in root.rglob("*.parquet") if path.is_file())
+    if not paths:
+        raise ValueError(
+            f"--pickapic={folder} holds no .parquet file; it must be a copy of "
+            "Pick-a-Pic v1 (yuvalkirstain/pickapic_v1 on Hugging Face, 190 GB), or "
+            "the part of it that has your images"
+        )
+    for path in paths:
+        if path.stat().st_size < SMALLEST:
+            refuse_pointer(str(path))
+    return [
+        Shard(path.relative_to(root).as_posix(), str(path), path.stat().st_size)
+        for path in paths
+    ]
+
+
+class ShardReader:
+    """Finds pictures in one shard.
+
+    Memory: the uids of a row group, then `BATCH_ROWS` images, and twice the page of
+    one image column that Arrow is decoding; a page is at most a row group's.
+    """
+
+    def __init__(self, shard: Shard):
+        """Opens the file and reads its footer.
+
+        Raises:
+          ShardError: it is damaged, or has other columns.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._shard = shard
+        self._errors = (pa.ArrowException, OSError, UnicodeDecodeError)
+        try:
+            self._file = pq.ParquetFile(
+                shard.path, pre_buffer=False, buffer_size=_BUFFER_BYTES
+            )
+            schema = self._file.schema_arrow
+        except self._errors as error:
+            raise self._error(error) from error
+        wrong = [name for name in COLUMNS if not _has_column(schema, name)]
+        if wrong:
+            self._file.close()
+            raise ShardError(
+                f"{shard.path} lacks {', '.join(wrong)}; expected {_EXPECTED}, it has "
+                + ", ".join(f"{field.name}: {field.type}" for field in schema)
+            )
+        # Hugging Face nests image bytes: {bytes, path}.
+        self._leaves = {
+            name: f"{name}.bytes"
+            if pa.types.is_struct(schema.field(name).type)
+            else name
+            for name in SIDES.values()
+        }
+        self.row_groups = self._file.num_row_groups
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def read(
+        self, row_group: int, wanted: Collection[str]
+    ) -> Iterator[tuple[str, Picture]]:
+        """Yields the pictures of a row group whose uid is wanted.
+
+        Raises:
+          ShardError: the row group is damaged.
+        """
+        try:
+            uids = self._file.read_row_group(row_group, columns=list(SIDES))
+            for side, image in SIDES.items():
+                cells = uids.column(side).to_pylist()
+                rows = {row: uid for row, uid in enumerate(cells) if uid in wanted}
+                if rows:  # else its images are not read at all
+                    yield from self._pictures(row_group, image, rows)
+        except self._errors as error:
+            raise self._error(error) from error
+
+    def _pictures(
+        self, row_group: int, image: str, rows: Mapping[int, str]
+    ) -> Iterator[tuple[str, Picture]]:
+        """Yields the pictures of one column in `rows`: place in the row group -> uid.
+
+        One column at a time: a page may hold a row group's images, and Arrow holds
+        a page twice, compressed and not.
+        """
+        batches = self._file.iter_batches(
+            BATCH_ROWS, row_groups=[row_group], columns=[self._leaves[image], PROMPT]
+        )
+        start = 0
+        for batch in batches:
+            for row in range(batch.num_rows):
+                if uid := rows.get(start + row):
+                    cells = (
+                        batch.column(name)[row].as_py() for name in (image, PROMPT)
+                    )
+                    yield uid, make_picture(*cells)
+            start += batch.num_rows
+
+    def _error(self, error: Exception) -> ShardError:
+        return ShardError(
+            f"{self._shard.path} cannot be read as Parquet ({error}); download it again"
+        )
+
+
+def make_picture(image: Any, prompt: Any) -> Picture:
+    """Makes a picture of the cells of a row; an image may be `{"bytes": ...}`."""
+    if isinstance(image, dict):
+        image = image.get("bytes")
+    return Picture(image if isinstance(image, bytes) else None, prompt)
+
+
+def _has_column(schema: Any, name: str) -> bool:
+    """Whether a column is there and has a type that its cells can be read as."""
+    from pyarrow import types
+
+    if name not in schema.names:
+        return False
+    kind = schema.field(name).type
+    if name not in SIDES.values():
+        return types.is_string(kind) or types.is_large_string(kind)
+    if types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _is_binary(kind.field(index).type)
+    return _is_binary(kind)
+
+
+def _is_binary(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_binary(kind) or types.is_large_binary(kind)

@@ -1,0 +1,7 @@
+"""Scenes: procedural pictures with known flaws, simulated raters and an oracle."""
+
+from rahf.datasets.scenes.dataset import SPLITS, Scenes
+from rahf.datasets.scenes.raters import rater_against_others
+from rahf.datasets.scenes.truth import oracle
+
+__all__ = ["SPLITS", "Scenes", "oracle", "rater_against_others"]

@@ -1,0 +1,116 @@
+"""`Scenes`: the procedural dataset as a sequence of records."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rahf.datasets.ratings import consolidation
+from rahf.datasets.scenes import description, drawing, grammar, raters
+from rahf.datasets.scenes.dice import Dice
+
+#: How many records a split has unless told otherwise.
+SPLITS = {"train": 20_000, "dev": 1_000, "test": 1_000}
+SMALLEST, LARGEST = 64, 512
+
+
+class Scenes(Sequence[dict[str, Any]]):
+    """Pictures with known flaws, labelled the way people would label them.
+
+    Record i is made when asked for, and is the same bytes on every machine. Its
+    scene, prompt and ratings do not depend on the image size. Splits never share
+    a scene; the test split also names pairs of object and colour that no other
+    split holds (`grammar.HELD_OUT`).
+
+    A record holds `uid`, `image` (uint8[H, W, 3]), `prompt`, the label fields of
+    `consolidation.consolidate`, and
+
+      ratings: the three raw ratings the labels come from;
+      scene: the JSON-able description that the oracle reads.
+
+    Args:
+      split: "train", "dev" or "test".
+      size: side of the square images in pixels, 64 to 512, or (height, width).
+      seed: names a whole other dataset.
+      difficulty: "full", or "simple": one or two large objects, plain
+        backgrounds, strong flaws, 4 to 12 words.
+      faithful: draw what the prompt says: no word is wrong, and the misalignment
+        heatmap is empty. The other flaws are as they would be.
+      num_examples: length; 20,000 for train and 1,000 for dev and test if None.
+        Record i does not depend on it.
+
+    Raises:
+      ValueError: an unknown split or difficulty, or a size out of range.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        size: int | tuple[int, int],
+        *,
+        seed: int = 0,
+        difficulty: str = "full",
+        faithful: bool = False,
+        num_examples: int | None = None,
+    ):
+        if split not in SPLITS:
+            raise ValueError(
+                f"unknown split {split!r} of scenes; known: {', '.join(SPLITS)}"
+            )
+        if difficulty not in grammar.DIFFICULTIES:
+            raise ValueError(
+                f"unknown difficulty {difficulty!r} of scenes; "
+                f"known: {', '.join(grammar.DIFFICULTIES)}"
+            )
+        height, width = (size, size) if isinstance(size, int) else size
+        if not (SMALLEST <= min(height, width) and max(height, width) <= LARGEST):
+            raise ValueError(
+                f"scenes are drawn at {SMALLEST} to {LARGEST} pixels, got size={size}"
+            )
+        if num_examples is not None and num_examples < 0:
+            raise ValueError(f"num_examples must be at least 0, got {num_examples}")
+        self.split = split
+        self.size = (int(height), int(width))
+        self.seed = seed
+        self.difficulty = difficulty
+        self.faithful = faithful
+        self.num_examples = SPLITS[split] if num_examples is None else num_examples
+
+    def __len__(self) -> int:
+        return self.num_examples
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return (
+            f"Scenes({self.split!r}, ({height}, {width}), seed={self.seed}, "
+            f"difficulty={self.difficulty!r}, faithful={self.faithful}, "
+            f"num_examples={self.num_examples})"
+        )
+
+    def describe(self, index: int) -> dict[str, Any]:
+        """The description of scene `index`, without drawing it."""
+        names = ("scenes", self.seed, self.split, self.difficulty)
+        names += ("faithful",) if self.faithful else ()
+        return description.describe(
+            Dice(*names, index),
+            split=self.split,
+            difficulty=self.difficulty,
+            faithful=self.faithful,
+        )
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)} in {self!r}")
+        index = int(index) % len(self)
+        scene = self.describe(index)
+        noise = Dice("raters", self.seed, self.split, self.difficulty, index)
+        ratings = raters.rate(noise, scene)
+        prompt = scene["prompt"]
+        names = (self.difficulty, *(("faithful",) if self.faithful else ()))
+        kind = "-".join(names)
+        return {
+            "uid": f"scenes-{kind}-{self.seed}-{self.split}-{index:06d}",
+            "image": drawing.draw(scene, self.size),
+            "prompt": prompt,
+            "ratings": ratings,
+            "scene": scene,
+            **consolidation.consolidate(ratings, prompt, size=self.size),
+        }

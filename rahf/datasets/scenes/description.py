@@ -1,0 +1,43 @@
+"""The complete description of one scene, from which all else follows."""
+
+from typing import Any
+
+from rahf.datasets.scenes import flaws, grammar, layout
+from rahf.datasets.scenes.dice import Dice
+
+
+def describe(
+    dice: Dice, *, split: str, difficulty: str, faithful: bool = False
+) -> dict[str, Any]:
+    """Invents a scene: first its intent and prompt, then what went wrong.
+
+    Args:
+      dice: where the choices come from; the same dice give the same scene.
+      split: "train", "dev" or "test".
+      difficulty: one of `grammar.DIFFICULTIES`.
+      faithful: nothing contradicts the prompt.
+
+    Returns:
+      The dict of `grammar.compose` (the intent), with
+
+        objects: what is drawn and where, see `layout.place`;
+        misalignment, implausibility, aesthetics: the flaws, see `flaws`;
+        tint: small RGB shift of the background.
+
+      It can be written as JSON and holds no pixel size.
+    """
+    scene = grammar.compose(dice, split=split, difficulty=difficulty)
+    if faithful:
+        groups, relations, misalignment = scene["groups"], scene["relations"], []
+    else:
+        groups, relations, misalignment = flaws.misalign(dice, scene, difficulty)
+    objects = layout.place(dice, groups, relations, difficulty)
+    aesthetics = flaws.spoil(dice, difficulty)
+    flaws.crop(dice, objects, aesthetics)
+    scene["objects"] = objects
+    scene["misalignment"] = misalignment
+    scene["implausibility"] = flaws.damage(dice, objects, difficulty)
+    scene["aesthetics"] = aesthetics
+    scene["tint"] = [dice.integer(25) - 12 for _ in range(3)]
+    flaws.show_misalignments(scene)
+    return scene

@@ -1,0 +1,359 @@
+"""What is wrong with a scene, and where it shows.
+
+Every flaw carries `spots`: points (x, y in shares of the image) that cover the
+place where it can be seen, spaced so that the disks of clicks on them join up.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rahf.datasets.ratings.consolidation import POINT_RADIUS
+from rahf.datasets.scenes import grammar, shapes
+from rahf.datasets.scenes.dice import Dice
+
+#: Distance between neighbouring spots; 1.5 radii leave no hole between disks.
+SPACING = 1.5 * POINT_RADIUS
+
+#: How many flaws of a kind a scene has.
+_NUMBER = {
+    "misalignment": {
+        "simple": {0: 0.25, 1: 0.55, 2: 0.2},
+        "full": {0: 0.22, 1: 0.4, 2: 0.26, 3: 0.12},
+    },
+    "implausibility": {
+        "simple": {0: 0.28, 1: 0.47, 2: 0.25},
+        "full": {0: 0.27, 1: 0.38, 2: 0.23, 3: 0.12},
+    },
+    "aesthetics": {
+        "simple": {0: 0.45, 1: 0.55},
+        "full": {0: 0.35, 1: 0.45, 2: 0.2},
+    },
+}
+_WEAKEST = {"simple": 0.6, "full": 0.35}
+
+#: How often which contradiction; in simple ones mostly what catches the eye.
+MISALIGNMENT = {
+    "simple": {
+        "color": 6.0,
+        "missing": 1.5,
+        "relation": 0.5,
+        "count": 0.8,
+        "texture": 0.8,
+        "size": 0.5,
+        "object": 1.2,
+    },
+    "full": {
+        "color": 3.0,
+        "missing": 2.0,
+        "relation": 3.0,
+        "count": 1.5,
+        "texture": 1.5,
+        "size": 1.5,
+        "object": 1.2,
+    },
+}
+IMPLAUSIBILITY = ("broken", "melted", "duplicated", "fragment", "smeared", "glitched")
+AESTHETICS = ("blur", "noise", "washed", "clashing", "cropped")
+
+# Colours that people mix up: a wrong colour is never one of these neighbours.
+_NEAR = {
+    "red": {"orange", "pink", "brown"},
+    "orange": {"red", "yellow", "brown"},
+    "yellow": {"orange"},
+    "green": set(),
+    "blue": {"purple"},
+    "purple": {"blue", "pink"},
+    "pink": {"red", "purple"},
+    "brown": {"red", "orange", "black"},
+    "black": {"brown"},
+    "white": set(),
+}
+_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+_MOST = {1: 5, 2: 3, 3: 2, 4: 2}  # objects of a group, by number of groups
+
+
+def misalign(
+    dice: Dice, scene: dict[str, Any], difficulty: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Decides in what the picture contradicts the prompt.
+
+    Args:
+      dice: where the choices come from.
+      scene: from `grammar.compose`; left as it is.
+      difficulty: sets how many flaws.
+
+    Returns:
+      The groups and the relations to draw, and the flaws: `{"flaw", "group",
+      "words"}` with the indices of the words that are now wrong (for a wrong
+      relation, `"group"` is the first of the two).
+    """
+    groups = [dict(group) for group in scene["groups"]]
+    relations = [dict(relation) for relation in scene["relations"]]
+    flaws: list[dict[str, Any]] = []
+    for _ in range(dice.weighted(_NUMBER["misalignment"][difficulty])):
+        options = _misalignments(scene, flaws, difficulty)
+        if not options:
+            break
+        flaw, index = dice.weighted(options)
+        group = groups[index]
+        stated = scene["groups"][index]["words"]
+        at = [stated[flaw]] if flaw in stated else []
+        if flaw == "color":
+            near = _NEAR[group["color"]] | {group["color"]}
+            colors = grammar.allowed_colors(group["kind"])
+            group["color"] = dice.pick([c for c in colors if c not in near])
+        elif flaw == "missing":
+            group["count"] = 0
+            at = sorted(i for name, i in stated.items() if name != "count")
+        elif flaw == "count":
+            most = 2 if difficulty == "simple" else _MOST[len(groups)]
+            counts = [n for n in range(1, most + 1) if n != group["count"]]
+            group["count"] = dice.pick(counts)
+        elif flaw == "texture":
+            textures = ("plain", *grammar.TEXTURES)
+            group["texture"] = dice.pick([t for t in textures if t != group["texture"]])
+        elif flaw == "size":
+            group["size"] = "large" if group["size"] == "small" else "small"
+        elif flaw == "object":
+            at = [stated["kind"]]
+            present = {g["kind"] for g in groups}
+            kinds = [k for k in grammar.KINDS if k not in present]
+            color = group["color"]
+            kinds = [k for k in kinds if (k, color) not in grammar.HELD_OUT]
+            group["kind"] = dice.pick(kinds)
+        else:
+            relation = next(r for r in relations if r["first"] == index)
+            relation["relation"] = grammar.OPPOSITE[relation["relation"]]
+            at = [relation["word"]]
+        flaws.append({"flaw": flaw, "group": index, "words": at})
+    return groups, relations, flaws
+
+
+def _misalignments(
+    scene: dict[str, Any], flaws: Sequence[dict[str, Any]], difficulty: str
+) -> dict[tuple[str, int], float]:
+    """Which flaws can still be added, with their weights."""
+    done = {(flaw["flaw"], flaw["group"]) for flaw in flaws}
+    touched = {group for _, group in done}
+    touched |= {group + 1 for flaw, group in done if flaw == "relation"}
+    missing = {group for flaw, group in done if flaw == "missing"}
+    replaced = {g for flaw, g in done if flaw in ("object", "color")}
+    groups = scene["groups"]
+    options = {}
+    for index, group in enumerate(groups):
+        for flaw in ("color", "texture", "size", "count", "object", "missing"):
+            if index in missing or (flaw, index) in done:
+                continue
+            if flaw in ("color", "texture", "size") and flaw not in group["words"]:
+                continue
+            # One wrong identity per group, else nothing is left to recognise.
+            if flaw in ("color", "object") and index in replaced:
+                continue
+            if flaw == "missing" and (len(groups) == 1 or missing or index in touched):
+                continue
+            # Several large ones have no room.
+            if flaw == "count" and (
+                group["size"] == "large" or ("size", index) in done
+            ):
+                continue
+            if flaw == "size" and ("count", index) in done:
+                continue
+            if difficulty == "simple" and flaw == "count" and len(groups) > 1:
+                continue
+            options[flaw, index] = MISALIGNMENT[difficulty][flaw]
+    for relation in scene["relations"]:
+        pair = {relation["first"], relation["second"]}
+        if not pair & missing and ("relation", relation["first"]) not in done:
+            options["relation", relation["first"]] = MISALIGNMENT[difficulty][
+                "relation"
+            ]
+    return options
+
+
+def show_misalignments(scene: dict[str, Any]) -> None:
+    """Adds to each misalignment the spots where it can be seen.
+
+    A wrong thing shows all over the objects of its group, a wrong relation on
+    both groups; what is missing shows nowhere.
+    """
+    for flaw in scene["misalignment"]:
+        groups = {flaw["group"]}
+        if flaw["flaw"] == "relation":
+            groups.add(flaw["group"] + 1)
+        flaw["spots"] = [
+            spot
+            for thing in scene["objects"]
+            if thing["group"] in groups
+            for spot in object_spots(thing)
+        ]
+
+
+def damage(
+    dice: Dice, objects: Sequence[dict[str, Any]], difficulty: str
+) -> list[dict[str, Any]]:
+    """Decides what is broken, on which object and how strongly.
+
+    Args:
+      dice: where the choices come from.
+      objects: from `layout.place`.
+      difficulty: sets how many flaws, and how weak they may be.
+
+    Returns:
+      Flaws `{"flaw", "object", "strength", "dx", "dy", "seed", "spots", ...}`;
+      `drawing` says what the others mean. An object has at most one of the flaws
+      that change its shape.
+    """
+    flaws = []
+    whole = {i: thing["r"] for i, thing in enumerate(objects)}
+    for _ in range(dice.weighted(_NUMBER["implausibility"][difficulty])):
+        if not whole:
+            break
+        target = dice.weighted(whole)
+        del whole[target]
+        flaw = _damage_one(dice, objects[target], dice.pick(IMPLAUSIBILITY), difficulty)
+        if flaw["spots"]:
+            flaws.append({"object": target, **flaw})
+    return flaws
+
+
+def _damage_one(
+    dice: Dice, thing: dict[str, Any], name: str, difficulty: str
+) -> dict[str, Any]:
+    """Breaks one object; boxes are where the damage shows."""
+    x, y, r = thing["x"], thing["y"], thing["r"]
+    strength = round(dice.uniform(_WEAKEST[difficulty], 1.0), 3)
+    side = -1 if thing["mirrored"] else 1
+    solid = [
+        (dx, dy)
+        for dx, dy in _DIRECTIONS
+        if shapes.covers(thing["kind"], 0.55 * dx * side, 0.55 * dy)
+    ]
+    # Away from the edge of the image, so that the damage is seen.
+    inner = [(dx, dy) for dx, dy in solid if _inside(x + 2 * r * dx, y + 2 * r * dy)]
+    dx, dy = dice.pick(inner or solid or _DIRECTIONS)
+    flaw = {
+        "flaw": name,
+        "strength": strength,
+        "dx": dx,
+        "dy": dy,
+        "seed": dice.integer(1 << 30),
+    }
+    if name == "broken":
+        shift = flaw["shift"] = round((0.4 + 0.6 * strength) * r, 4)
+        crack = flaw["crack"] = round(dice.uniform(-0.2, 0.2), 3)
+        half = 0.45 * r + 0.3 * shift
+        boxes = [_box(x, y + crack * r, r + shift / 2, half)]
+    elif name == "melted":
+        drip = flaw["drip"] = round((0.5 + 0.7 * strength) * r, 4)
+        boxes = [(x - r, y, x + r, y + r + 0.7 * drip)]
+    elif name == "duplicated":
+        shift = flaw["shift"] = round((0.6 + 0.5 * strength) * r, 4)
+        center = 0.5 * r + shift
+        along, beside = 0.5 * r, r
+        half_x, half_y = (along, beside) if dx else (beside, along)
+        boxes = [_box(x + dx * center, y + dy * center, half_x, half_y)]
+    elif name == "fragment":
+        size = flaw["size"] = round((0.35 + 0.2 * strength) * r, 4)
+        far = r * dice.uniform(1.5, 1.9)
+        places = [
+            (x + far * a, y + far * b)
+            for a, b in dice.sample(
+                ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)),
+                8,
+            )
+        ]
+        fx, fy = next((p for p in places if _inside(*p, margin=size)), places[0])
+        flaw["x"], flaw["y"] = round(fx, 4), round(fy, 4)
+        hole = _box(x + 0.6 * dx * r, y + 0.6 * dy * r, size, size)
+        boxes = [_box(fx, fy, size, size), hole]
+    elif name == "smeared":
+        pull = flaw["pull"] = round(0.62 - 0.27 * strength, 4)
+        ends = (0.3 * r, r / pull)
+        if dx:
+            near, far = sorted(x + dx * end for end in ends)
+            boxes = [(near, y - 0.75 * r, far, y + 0.75 * r)]
+        else:
+            near, far = sorted(y + dy * end for end in ends)
+            boxes = [(x - 0.75 * r, near, x + 0.75 * r, far)]
+    else:
+        half_x = 0.08 + 0.08 * strength
+        half_y = 0.06 + 0.06 * strength
+        center_x = x + dice.uniform(-0.6, 0.6) * r
+        center_y = y + dice.uniform(-0.6, 0.6) * r
+        box = _box(center_x, center_y, half_x, half_y)
+        box = tuple(round(min(max(edge, 0.0), 1.0), 4) for edge in box)
+        flaw["box"] = list(box)
+        boxes = [box]
+    flaw["spots"] = [spot for box in boxes for spot in box_spots(*box)]
+    return flaw
+
+
+def spoil(dice: Dice, difficulty: str) -> list[dict[str, Any]]:
+    """Decides what makes the picture ugly: flaws `{"flaw", "strength", "seed"}`."""
+    number = dice.weighted(_NUMBER["aesthetics"][difficulty])
+    return [
+        {
+            "flaw": name,
+            "strength": round(dice.uniform(_WEAKEST[difficulty], 1.0), 3),
+            "seed": dice.integer(1 << 30),
+        }
+        for name in dice.sample(AESTHETICS, number)
+    ]
+
+
+def crop(
+    dice: Dice, objects: Sequence[dict[str, Any]], aesthetics: Sequence[dict[str, Any]]
+) -> None:
+    """Moves the objects over the edge of the image if it is cropped badly.
+
+    The outermost object is cut in half at full strength and never leaves.
+    """
+    for flaw in aesthetics:
+        if flaw["flaw"] != "cropped" or not objects:
+            continue
+        axis = dice.pick("xy")
+        share = 0.6 + 0.4 * flaw["strength"]
+        if dice.chance(0.5):
+            shift = -min(thing[axis] for thing in objects) * share
+        else:
+            shift = (1 - max(thing[axis] for thing in objects)) * share
+        for thing in objects:
+            thing[axis] = round(thing[axis] + shift, 4)
+
+
+def object_spots(thing: dict[str, Any]) -> list[list[float]]:
+    """Spots all over an object, on its silhouette, inside the image."""
+    x, y, r = thing["x"], thing["y"], thing["r"]
+    side = -1 if thing["mirrored"] else 1
+    spots = [
+        spot
+        for spot in box_spots(x - r, y - r, x + r, y + r)
+        if shapes.covers(thing["kind"], side * (spot[0] - x) / r, (spot[1] - y) / r)
+    ]
+    return spots or box_spots(x, y, x, y)
+
+
+def box_spots(
+    left: float, top: float, right: float, bottom: float
+) -> list[list[float]]:
+    """An even grid of spots over a box, those outside the image left out."""
+    columns = max(1, round((right - left) / SPACING))
+    rows = max(1, round((bottom - top) / SPACING))
+    spots = []
+    for row in range(rows):
+        y = round(top + (row + 0.5) * (bottom - top) / rows, 4)
+        for column in range(columns):
+            x = round(left + (column + 0.5) * (right - left) / columns, 4)
+            if _inside(x, y, margin=0):
+                spots.append([x, y])
+    return spots
+
+
+def _box(
+    x: float, y: float, half_x: float, half_y: float
+) -> tuple[float, float, float, float]:
+    return (x - half_x, y - half_y, x + half_x, y + half_y)
+
+
+def _inside(x: float, y: float, margin: float = 0.04) -> bool:
+    return margin <= x <= 1 - margin and margin <= y <= 1 - margin

@@ -1,0 +1,53 @@
+"""Cross-validation: the results of k folds as one."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rahf import targets as table
+from rahf.evaluation.evaluate import Results
+from rahf.evaluation.metrics.table import METRICS
+from rahf.targets import Kind
+
+
+def pool(folds: Sequence[Results]) -> Results:
+    """Joins the evaluations of k models, each on the part it was not trained on.
+
+    Args:
+      folds: results with rows, of score targets.
+
+    Returns:
+      Results whose metrics have, for each target, a row for the mean over folds
+      ("overall, mean of folds"), one for the standard deviation between folds, and
+      one for all predictions together ("overall, pooled"). Pooled is not the mean:
+      it also measures whether the folds' models agree on the scale. The rows are
+      those of all folds, with their fold.
+
+    Raises:
+      ValueError: there are fewer than two folds, or they share an image.
+    """
+    if len(folds) < 2:
+        raise ValueError(f"expected at least two folds, got {len(folds)}")
+    rows = [row | {"fold": i} for i, fold in enumerate(folds) for row in fold.rows]
+    keys = [(row["uid"], row["target"]) for row in rows]
+    if len(set(keys)) < len(keys):
+        raise ValueError("two folds measure the same image; they are not of one cut")
+    metrics = {}
+    for name in dict.fromkeys(row["target"] for row in rows):
+        measured = [fold.metrics[name] for fold in folds if name in fold.metrics]
+        measured = [each for each in measured if each["n"]]
+        columns = [column for column in measured[0] if column != "n"]
+        values = {c: [each[c] for each in measured if c in each] for c in columns}
+        number = {"n": sum(each["n"] for each in measured)}
+        metrics[f"{name}, mean of folds"] = number | {
+            c: math.fsum(v) / len(v) for c, v in values.items()
+        }
+        metrics[f"{name}, deviation"] = number | {
+            c: float(np.std(v, ddof=1)) if len(v) > 1 else 0.0
+            for c, v in values.items()
+        }
+        together = METRICS[Kind.SCORE].empty(table.get(str(name)))
+        together.rows = [row for row in rows if row["target"] == name]
+        metrics[f"{name}, pooled"] = together.compute()
+    return Results(metrics=metrics, rows=rows, convention=folds[0].convention)

@@ -1,0 +1,140 @@
+"""Which metrics each kind of target has, and what they mean."""
+
+import dataclasses
+
+from rahf import targets
+from rahf.evaluation.metrics.accumulator import Accumulator
+from rahf.evaluation.metrics.captions import CaptionMetrics
+from rahf.evaluation.metrics.heatmaps import HeatmapMetrics
+from rahf.evaluation.metrics.scores import ScoreMetrics
+from rahf.evaluation.metrics.word_presence import PiecesMetrics
+from rahf.evaluation.metrics.words import WordMetrics
+
+#: A kind without an entry would be trained on, and not evaluated.
+METRICS: dict[targets.Kind, type[Accumulator]] = {
+    targets.Kind.HEATMAP: HeatmapMetrics,
+    targets.Kind.SCORE: ScoreMetrics,
+    targets.Kind.WORDS: WordMetrics,
+    targets.Kind.CAPTION: CaptionMetrics,
+    targets.Kind.PIECES: PiecesMetrics,
+}
+
+#: The metrics to follow during training, the most telling first.
+HEADLINES: dict[targets.Kind, tuple[str, ...]] = {
+    targets.Kind.HEATMAP: ("cc", "auc_judd"),
+    targets.Kind.SCORE: ("plcc",),
+    targets.Kind.WORDS: ("f1_micro",),
+    targets.Kind.CAPTION: ("nll",),
+    targets.Kind.PIECES: ("average_precision_mean",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Meaning:
+    """What a reader needs to know of one metric.
+
+    Attributes:
+      title: how it is written in a table.
+      better: "higher", "lower", or "" for a count.
+      text: one line.
+    """
+
+    title: str
+    better: str
+    text: str
+
+
+MEANINGS: dict[str, Meaning] = {
+    "mse": Meaning("MSE", "lower", "mean squared error; of heatmaps, over all images"),
+    "mse_empty": Meaning("MSE, GT=0", "lower", "over images whose true map is empty"),
+    "nss": Meaning("NSS", "higher", "mean z-score of the map where raters pointed"),
+    "kld": Meaning("KLD", "lower", "divergence from the true map, in nats"),
+    "auc_judd": Meaning(
+        "AUC-Judd", "higher", "telling marked pixels from others; .5 is chance"
+    ),
+    "sim": Meaning("SIM", "higher", "shared mass of the two maps, 0 to 1"),
+    "cc": Meaning("CC", "higher", "Pearson correlation over pixels, -1 to 1"),
+    "plcc": Meaning("PLCC", "higher", "Pearson correlation over images, -1 to 1"),
+    "srcc": Meaning("SRCC", "higher", "Spearman rank correlation, -1 to 1"),
+    "precision_micro": Meaning(
+        "P micro", "higher", "share of marked words that are misaligned, words pooled"
+    ),
+    "recall_micro": Meaning(
+        "R micro", "higher", "share of misaligned words that were found, words pooled"
+    ),
+    "f1_micro": Meaning("F1 micro", "higher", "harmonic mean of the two"),
+    "precision_mean": Meaning("P mean", "higher", "precision per image, averaged"),
+    "recall_mean": Meaning("R mean", "higher", "recall per image, averaged"),
+    "f1_mean": Meaning("F1 mean", "higher", "F1 per image, averaged"),
+    "average_precision": Meaning(
+        "AP", "higher", "area under precision over recall, words pooled"
+    ),
+    "average_precision_mean": Meaning(
+        "AP mean", "higher", "area under precision over recall per image, averaged"
+    ),
+    "nll": Meaning("NLL", "lower", "of the next piece of a caption, in nats"),
+    "nll_unigram": Meaning(
+        "NLL, unigram", "", "of who knows only how often each piece occurs"
+    ),
+    "perplexity": Meaning("perplexity", "lower", "exp(NLL)"),
+    "accuracy": Meaning(
+        "accuracy", "higher", "points for agreeing with people, ties as in Pick-a-Pic"
+    ),
+    "low": Meaning("from", "", "lower end of its 95 % bootstrap interval"),
+    "high": Meaning("to", "", "upper end of its 95 % bootstrap interval"),
+    "accuracy_without_ties": Meaning(
+        "no ties", "higher", "accuracy over pairs that people did not call a tie"
+    ),
+    "threshold": Meaning("tie up to", "", "differences of scores that count as a tie"),
+    "ties_called": Meaning("called ties", "", "share of pairs called a tie"),
+    "n_compared": Meaning("pairs", "", "pairs measured"),
+    "n_ties": Meaning("ties", "", "pairs that people called a tie"),
+    "n_prompts": Meaning("prompts", "", "prompts that the pairs are of"),
+    "perfect": Meaning("all equal", "higher", "images whose raters all say the same"),
+    "within_one": Meaning(
+        "all within 1", "higher", "images whose highest and lowest answer are 1 apart"
+    ),
+    "pairs_perfect": Meaning(
+        "pairs equal", "higher", "two raters say the same; mean over images"
+    ),
+    "pairs_within_one": Meaning(
+        "pairs within 1", "higher", "two raters are at most 1 apart; mean over images"
+    ),
+    "alpha": Meaning(
+        "alpha", "higher", "Krippendorff's, of intervals; 1 perfect, 0 chance"
+    ),
+    "alpha_ordinal": Meaning("alpha, ordinal", "higher", "Krippendorff's, of ranks"),
+    "alpha_nominal": Meaning(
+        "alpha", "higher", "Krippendorff's, of marked or not; 1 perfect, 0 chance"
+    ),
+    "kappa": Meaning(
+        "kappa", "higher", "Cohen's, of marked or not; pairs weighted by their words"
+    ),
+    "iou": Meaning(
+        "IoU", "higher", "of two raters' disks, where at least one has marked something"
+    ),
+    "same_presence": Meaning(
+        "same presence", "higher", "two raters agree whether there is anything to mark"
+    ),
+    "bias": Meaning("bias", "", "mean of own answer - mean of the others', in points"),
+    "deviation": Meaning(
+        "deviation", "lower", "mean distance from the mean of the others, in points"
+    ),
+    "weight": Meaning("weight", "", "what --weights=reliability gives; 1 is average"),
+    "seconds": Meaning("seconds", "", "median time for a rating"),
+    "n_ratings": Meaning("images", "", "images rated"),
+    "n_answers": Meaning("answers", "", "answers compared"),
+    "n_pairs": Meaning("pairs", "", "pairs of raters compared"),
+    "n": Meaning("images", "", "images measured"),
+    "n_empty": Meaning("GT=0", "", "images whose true map is empty"),
+    "n_nonempty": Meaning("GT>0", "", "images with a marked pixel"),
+    "n_whole": Meaning("whole", "", "images that show their whole prompt"),
+    "n_pieces": Meaning("pieces", "", "pieces of captions, ends included"),
+    "n_words": Meaning("words", "", "words measured"),
+    "n_misaligned": Meaning("misaligned", "", "words that are misaligned"),
+}
+
+
+def meaning(name: str) -> Meaning:
+    """Returns the meaning of a metric; an unknown one is titled by its name."""
+    return MEANINGS.get(name, Meaning(name, "", ""))

@@ -1,0 +1,58 @@
+"""What a perfect model would score, given that raters disagree."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rahf import targets as table
+from rahf.datasets.scenes import oracle, rater_against_others
+from rahf.evaluation.metrics.table import METRICS
+
+
+def compute_ceiling(
+    records: Iterable[Mapping[str, Any]],
+    targets: Iterable[str] = table.FEEDBACK,
+    *,
+    predict: Callable[[Mapping[str, Any]], Mapping[str, Any]] = oracle,
+    progress: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Measures an oracle and single raters by the metrics that models are held to.
+
+    Args:
+      records: with labels and "ratings".
+      targets: names of `rahf.targets` that have metrics.
+      predict: record -> the truth by target name, as `scenes.oracle` gives it.
+      progress: whether to draw a progress bar on stderr.
+
+    Returns:
+      `{"oracle plausibility": {metric: value}, "rater plausibility": ..., ...}`. The
+      oracle is measured against the consolidated labels; a rater, in turn each of
+      an image, against the consolidation of the others.
+    """
+    rows = table.select(targets)
+    metrics = {
+        (who, row.name): METRICS[row.kind].empty(row)
+        for row in rows
+        for who in ("oracle", "rater")
+    }
+    for record in tqdm(records, unit="record", leave=False, disable=not progress):
+        known, raters = predict(record), rater_against_others(record)
+        for row in rows:
+            pairs = [("oracle", known[row.name], record[row.field])]
+            pairs += [
+                ("rater", r["own"][row.field], r["others"][row.field]) for r in raters
+            ]
+            for who, predicted, label in pairs:
+                metrics[who, row.name].update(*_example(row.kind, predicted, label))
+    return {f"{who} {name}": each.compute() for (who, name), each in metrics.items()}
+
+
+def _example(kind: table.Kind, predicted: Any, label: Any) -> tuple[np.ndarray, Any]:
+    """A batch of one, as the metric of this kind takes it."""
+    predicted, label = np.asarray(predicted)[None], np.asarray(label)[None]
+    if kind is table.Kind.WORDS:
+        # Labels say 0 = misaligned; the metric takes the probability of misaligned.
+        return 1.0 - predicted, (np.ones_like(label), 1 - label)
+    return predicted, label

@@ -1,0 +1,78 @@
+"""Metrics as aligned plain text, one block for each set of metrics."""
+
+from collections.abc import Mapping
+
+from rahf.evaluation.metrics.table import meaning
+
+_ARROWS = {"higher": "^", "lower": "v", "": ""}
+
+
+def is_count(metric: str) -> bool:
+    """Returns whether a metric is a number of examples or words."""
+    return metric == "n" or metric.startswith("n_")
+
+
+def group(
+    metrics: Mapping[str, Mapping[str, float]],
+) -> list[tuple[list[str], list[str]]]:
+    """Returns (row names, metric names) of the rows that share a kind, in order.
+
+    A metric that no example defines is absent, but counts are always there and
+    each kind has its own: they tell kinds apart without knowing the targets.
+    """
+    groups: dict[frozenset[str], tuple[list[str], list[str]]] = {}
+    for name, values in metrics.items():
+        names, columns = groups.setdefault(
+            frozenset(filter(is_count, values)), ([], [])
+        )
+        names.append(name)
+        columns.extend(column for column in values if column not in columns)
+    return [
+        (names, sorted(columns, key=is_count)) for names, columns in groups.values()
+    ]
+
+
+def format_value(metric: str, value: float | None) -> str:
+    """Returns a number as tables show it: counts whole, errors to 5 places."""
+    if value is None:
+        return "-"
+    if is_count(metric):
+        return f"{value:,.0f}"
+    return f"{value:.5f}" if metric.startswith("mse") else f"{value:.3f}"
+
+
+def render(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Returns the metrics as text.
+
+    Args:
+      metrics: `{row name: {metric: value}}`.
+
+    Returns:
+      Blocks of lines such as
+
+                      PLCC ^  SRCC ^    MSE v  images
+        plausibility   0.912   0.903  0.01200     256
+
+      where ^ marks a metric whose higher values are better, v the contrary.
+    """
+    blocks = []
+    for names, columns in group(metrics):
+        head = [""] + [
+            f"{meaning(column).title} {_ARROWS[meaning(column).better]}".strip()
+            for column in columns
+        ]
+        body = [
+            [name] + [format_value(c, metrics[name].get(c)) for c in columns]
+            for name in names
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+        blocks.append("\n".join(_line(cells, widths) for cells in [head, *body]))
+    return "\n\n".join(blocks)
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    first, *rest = (
+        cell.rjust(width) if index else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join([first, *rest]).rstrip()

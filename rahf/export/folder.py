@@ -1,0 +1,201 @@
+"""Writes a checkpoint in a form that others can use (docs/export.md)."""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from rahf import targets as table
+from rahf.checkpoints.checkpoint import (
+    CONFIG_FILE,
+    VOCABULARY_FILE,
+    restore_for_inference,
+)
+from rahf.export import model_card, stablehlo, standalone
+from rahf.inference.predictor import Predictor
+from rahf.input import vocabulary
+from rahf.targets import Kind
+from rahf.weights import export_layout, export_torch, exported
+from rahf.weights.export_layout import STATE_DICT_FILE
+
+CARD_FILE = "README.md"
+PROGRAM_EXAMPLE_FILE = "predict.py"
+#: What stands in a file's place until all are written.
+_UNFINISHED = ".part"
+
+_USE_SAFETENSORS = """\
+    import rahf
+    predictor = rahf.load("this_folder")
+    [prediction] = predictor.predict(["cat.png"], ["a red cat"])
+
+The folder stands for a workdir: `--checkpoint=this_folder` of `rahf.bin.predict` and of
+the `rahf.bin.eval_*` binaries. Or read `model.safetensors` yourself: float32 arrays by
+path."""
+
+_USE_RICHHF = f"""\
+`{STATE_DICT_FILE}` is a state dict of the first author's PyTorch model, built with
+`multi_heads=True` and a ViT and a T5 of this model's sizes:
+
+    state = torch.load("{STATE_DICT_FILE}", weights_only=True)
+    model.load_state_dict(state)
+
+The names are those of transformers 4. The ViT computes as one with `hidden_act="{{act}}"`
+and `layer_norm_eps={{epsilon:g}}`: set these in its config. Its pooler, which nothing
+reads, is zeros. Give the model {{prompts}}, tokenised by `{VOCABULARY_FILE}`
+(SentencePiece, T5's conventions), without padding, which that model attends to."""
+
+_USE_STABLEHLO = f"""\
+    pip install "jax>=0.10" numpy pillow safetensors sentencepiece
+    python {PROGRAM_EXAMPLE_FILE} "a red cat" cat.png
+
+`{stablehlo.PROGRAM_FILE}` is the predict function (`jax.export`) of the parameters in
+`{exported.PARAMS_FILE}` and a batch of {{batch_size}}; it was lowered for {{platforms}}.
+`{PROGRAM_EXAMPLE_FILE}` calls it, and shows how images and prompts become its inputs.
+`rahf.load` reads the folder too."""
+
+
+def export(
+    workdir: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    form: str,
+    step: int | str | None = None,
+    licence: str = "unknown",
+    batch_size: int = 1,
+    platforms: tuple[str, ...] = stablehlo.PLATFORMS,
+) -> pathlib.Path:
+    """Exports a checkpoint.
+
+    Args:
+      workdir: of a training run, or a folder that was exported.
+      output: the folder to write; it must be new or empty.
+      form: one of `FORMS`.
+      step: a step, "latest" (default) or "best".
+      licence: of the weights, for the model card.
+      batch_size: of the program, where `form` is "stablehlo".
+      platforms: that the program runs on, likewise.
+
+    Returns:
+      The folder. It is complete once it has config.json; a run that is killed leaves
+      nothing but files called *.part, which the next one overwrites.
+
+    Raises:
+      ValueError: there is no such checkpoint, the folder holds something, or the
+        format cannot hold this model.
+    """
+    if form not in FORMS:
+        raise ValueError(f"--format={form!r}; expected one of {', '.join(FORMS)}")
+    if not licence or set(licence) - _LICENCE_CHARACTERS:
+        raise ValueError(
+            f"--licence={licence!r}; expected an identifier such as apache-2.0, "
+            f"cc-by-4.0 or unknown"
+        )
+    folder = pathlib.Path(output)
+    held = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if any(not name.endswith(_UNFINISHED) for name in held) or folder.is_file():
+        raise ValueError(
+            f"--output={folder} is not empty ({', '.join(sorted(held)[:3])}); give a "
+            f"new folder"
+        )
+    config, params, found = restore_for_inference(os.fspath(workdir), step)
+    predictor = Predictor(config, params, found)
+    options = {"batch_size": batch_size, "platforms": platforms}
+    files, usage = FORMS[form](predictor, params, options)
+    files[VOCABULARY_FILE] = vocabulary.load(config.input.vocabulary).serialized()
+    files[CARD_FILE] = model_card.write(
+        predictor, workdir, params=params, licence=licence, usage=usage
+    )
+    config = config.copy_and_resolve_references()
+    config.input.vocabulary = VOCABULARY_FILE  # the one beside it
+    files[CONFIG_FILE] = config.to_json_best_effort(indent=2)
+    _write(folder, files)
+    return folder
+
+
+_LICENCE_CHARACTERS = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._+"
+)
+#: File name -> its content, or what writes it to a path.
+Files = dict[str, str | bytes | Callable[[pathlib.Path], None]]
+
+
+def _safetensors(predictor, params, options) -> tuple[Files, str]:
+    del options
+    flat, step = exported.flatten(params), predictor.step
+    write = lambda path: exported.write_params(path, flat, step)
+    return {exported.PARAMS_FILE: write}, _USE_SAFETENSORS
+
+
+def _stablehlo(predictor, params, options) -> tuple[Files, str]:
+    files, _ = _safetensors(predictor, params, options)
+    files[stablehlo.PROGRAM_FILE] = stablehlo.serialize(predictor, params, **options)
+    files[PROGRAM_EXAMPLE_FILE] = pathlib.Path(standalone.__file__).read_text("utf-8")
+    return files, _USE_STABLEHLO.format(
+        batch_size=options["batch_size"], platforms=", ".join(options["platforms"])
+    )
+
+
+def _richhf(predictor, params, options) -> tuple[Files, str]:
+    del options
+    _check_fits_release(predictor)
+    state = export_layout.to_release(exported.flatten(params))
+    write = lambda path: export_torch.write_state_dict(path, state)
+    config = predictor.config
+    exact = config.model.vit.get("exact_gelu", False)
+    whole = config.input.get("prompts", "whole") == "whole"
+    return {STATE_DICT_FILE: write}, _USE_RICHHF.format(
+        act="gelu" if exact else "gelu_pytorch_tanh",
+        epsilon=config.model.vit.get("norm_epsilon", 1e-6),
+        prompts="prompts as they are" if whole else "a prompt's words, one space apart",
+    )
+
+
+def _check_fits_release(predictor) -> None:
+    """Raises ValueError where the PyTorch model would compute something else."""
+    m = predictor.config.model
+    wanted = {
+        "variant": (m.variant, "multihead"),
+        "heatmap_head.name": (m.heatmap_head.name, "paper"),
+        "score_head.name": (m.score_head.name, "paper"),
+        "decoder_attends": (m.decoder_attends, "prompt"),
+        "word_evidence": (m.get("word_evidence", False), False),
+        "vit.class_token": (m.vit.get("class_token", True), True),
+        "vit.stem": (m.vit.get("stem", "patch"), "patch"),
+    }
+    wrong = [
+        f"config.model.{key}={value!r}, not {needed!r}"
+        for key, (value, needed) in wanted.items()
+        if value != needed
+    ]
+    if wrong:
+        raise ValueError(
+            f"--format=richhf holds models of the first author's design only: "
+            f"multi-head, with the paper's heads, the decoder attending to the prompt. "
+            f"This one has {'; '.join(wrong)}. Use --format=safetensors, or train with "
+            f"these values"
+        )
+    words = [row.name for row in table.select(predictor.targets, Kind.WORDS)]
+    if len(words) != 1:
+        raise ValueError(
+            f"--format=richhf holds models that say which words are misaligned, and "
+            f"config.task.targets has {len(words)} targets of that kind"
+        )
+
+
+#: Name of a format -> its files, and how to use them.
+FORMS = {"safetensors": _safetensors, "richhf": _richhf, "stablehlo": _stablehlo}
+
+
+def _write(folder: pathlib.Path, files: dict[str, Any]) -> None:
+    """Writes all files under other names first; the last one completes the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()  # of a run that was killed
+    for name, content in files.items():
+        path = folder / f"{name}{_UNFINISHED}"
+        if callable(content):
+            content(path)
+        else:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+    for name in files:
+        (folder / f"{name}{_UNFINISHED}").replace(folder / name)

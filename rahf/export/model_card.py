@@ -1,0 +1,134 @@
+"""The README.md of an exported model: what it is, learned, reaches and may be used for.
+
+Its head is YAML as the Hugging Face hub reads it, so the folder can be uploaded there.
+"""
+
+import itertools
+import pathlib
+
+from rahf import targets as table
+from rahf.evaluation import results as eval_results
+from rahf.evaluation import text_tables
+from rahf.evaluation.metrics.accumulator import CONVENTIONS
+from rahf.inference import score_guide
+from rahf.targets import Kind
+
+_RANGES = {
+    Kind.HEATMAP: "[0, 1] at each pixel, higher is worse",
+    Kind.SCORE: "[0, 1], higher is better",
+    Kind.WORDS: "probability in [0, 1] of each word",
+}
+_WHAT = (
+    "Predicts what people would say about a generated image and its prompt "
+    "(Rich Human Feedback for Text-to-Image Generation, CVPR 2024)."
+)
+_NOT_MEASURED = (
+    "Not measured. `rahf.bin.eval_scores`, `eval_heatmaps` and `eval_keywords` "
+    "measure a checkpoint; what they leave in its workdir is copied here."
+)
+_UNKNOWN = (
+    "Unknown: whoever exported this model named none (`--licence`). Ask them before "
+    "you use it."
+)
+
+
+def write(predictor, source, *, params, licence: str, usage: str) -> str:
+    """Returns the model card.
+
+    Args:
+      predictor: the model.
+      source: the workdir it is from, whose evaluation results are copied.
+      params: its parameters, to be counted.
+      licence: identifier as the hub knows them ("apache-2.0"), or "unknown".
+      usage: Markdown on how to use the files.
+    """
+    config = predictor.config
+    facts = eval_results.describe(
+        pathlib.Path(source).name, config, params, predictor.step
+    )
+    facts["Checkpoint"] = f"step {predictor.step}"
+    return "\n".join(
+        [
+            "---",
+            f"license: {licence}",
+            "library_name: rahf",
+            "tags: [rich-human-feedback, text-to-image, reward-model]",
+            "---",
+            "",
+            f"# RAHF, trained on {config.task.name}",
+            "",
+            _WHAT,
+            "",
+            "## Targets",
+            "",
+            *_table(
+                ("target", "kind", "says", "range", "threshold"),
+                [
+                    (
+                        row.name,
+                        row.kind.value,
+                        row.meaning,
+                        _RANGES[row.kind],
+                        "-" if row.threshold is None else f"{row.threshold:g}",
+                    )
+                    for row in table.select(predictor.targets)
+                ],
+            ),
+            "",
+            score_guide.COMPARE,
+            "",
+            "## Model",
+            "",
+            *_table(("", ""), list(facts.items())),
+            "",
+            "## Data",
+            "",
+            *_table(("", ""), _data(config, predictor.step)),
+            "",
+            "## Metrics",
+            "",
+            *_metrics(source, predictor.step),
+            "",
+            "## Use",
+            "",
+            usage,
+            "",
+            "## Licence",
+            "",
+            _UNKNOWN if licence == "unknown" else f"{licence}, of the weights.",
+            "",
+        ]
+    )
+
+
+def _data(config, step: int) -> list[tuple[str, str]]:
+    """What is known of the data: the task, and its options as they were given."""
+    i = config.input
+    rows = [
+        ("Task or mixture", f"`{config.task.name}`"),
+        ("Registered by", ", ".join(f"`{m}`" for m in config.task.modules) or "-"),
+        ("Examples seen", f"{step * i.batch_size:,}"),
+        ("Prompts", f"{i.text_length} pieces, {i.target_length} of the decoder's"),
+    ]
+    for name, options in i.items():
+        if hasattr(options, "to_dict"):
+            rows.append((f"`input.{name}`", f"`{options.to_dict()}`"))
+    return rows
+
+
+def _metrics(source, step: int) -> list[str]:
+    lines = []
+    folders = sorted(pathlib.Path(source).glob("eval/*/"))
+    for folder, convention in itertools.product(folders, CONVENTIONS):
+        results = eval_results.read_results(
+            folder, step=step, convention=convention, examples=0
+        )
+        if results.metrics:
+            lines += [f"On the {folder.name} split, {convention} convention:", ""]
+            lines += ["```", text_tables.render(results.metrics), "```", ""]
+    return lines[:-1] or [_NOT_MEASURED]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    cells = [head, ("---",) * len(head), *rows]
+    return [f"| {' | '.join(x.replace('|', '/') for x in row)} |" for row in cells]

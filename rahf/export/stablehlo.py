@@ -1,0 +1,139 @@
+"""The predict function as a serialised program that needs JAX and nothing of rahf.
+
+The program takes the parameters, flat as in `model.safetensors`, and a batch of one
+size. Both variants of the model take the plain prompt: where a target is written into
+the prompt, the program does that itself.
+
+Letters: B batch, S image side, L text length, T target length.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from jax import export
+
+from rahf import targets as table
+from rahf.inference.predictor import Predictor
+from rahf.input import vocabulary
+from rahf.input.vocabulary import EOS_ID, PAD_ID
+from rahf.training.steps import make_encode_image, make_predict_step
+from rahf.weights import exported
+
+PROGRAM_FILE = "program.stablehlo"
+#: What a program is lowered for unless told otherwise: one file for all three.
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def example_inputs(config, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of what the program takes besides the parameters."""
+    i, shape = config.input, jax.ShapeDtypeStruct
+    text = shape((batch_size, i.target_length), jnp.int32)
+    return {
+        "image": shape((batch_size, i.image_size, i.image_size, 3), jnp.uint8),
+        "inputs": shape((batch_size, i.text_length), jnp.int32),
+        "prompt": text,
+        "word_ends": text,
+    }
+
+
+def add_prefix(prefix: Sequence[int], inputs):
+    """Writes ids before prompts, as `rahf.input.features.ask` does.
+
+    Args:
+      prefix: ids of the text that asks for a target.
+      inputs: int32[B, L], plain prompts, each with its end of sequence.
+
+    Returns:
+      int32[B, L]; what no longer fits is cut, the end of sequence kept.
+    """
+    batch, length = inputs.shape
+    before = jnp.broadcast_to(jnp.asarray(prefix, jnp.int32), (batch, len(prefix)))
+    joined = jnp.concatenate([before, inputs], axis=1)[:, :length]
+    full = joined[:, -1] != PAD_ID
+    return joined.at[:, -1].set(jnp.where(full, EOS_ID, PAD_ID))
+
+
+def make_function(predictor: Predictor):
+    """Builds predict(params, batch) -> {target: array}.
+
+    Args:
+      predictor: whose config and targets it has.
+
+    Returns:
+      The function, of flat parameters and of arrays shaped as `example_inputs`.
+      Heatmaps are float32[B, S, S], scores float32[B], words float32[B, T].
+
+    Raises:
+      ValueError: part of what the model predicts is not the device's work.
+    """
+    config = predictor.config
+    decoding = config.model.get("decoding", "constrained")
+    if decoding != "constrained":
+        raise ValueError(
+            f"config.model.decoding={decoding!r}: what a free decoder says is matched "
+            f"to the prompt as text, which no program can hold; use "
+            f"--format=safetensors"
+        )
+    words = vocabulary.load(config.input.vocabulary)
+    encode_image = make_encode_image(config)
+    if config.model.variant == "augmented":
+        asks = [
+            ((name,), words.encode(table.get(name).prompt))
+            for name in predictor.targets
+        ]
+    else:
+        asks = [(predictor.targets, [])]
+    steps = [make_predict_step(config, words.mark_ids, names) for names, _ in asks]
+
+    def predict(params, batch):
+        params = traverse_util.unflatten_dict(params, sep="/")
+        tokens = encode_image(params, batch["image"])
+        outputs = {}
+        for (_, prefix), step in zip(asks, steps, strict=True):
+            inputs = add_prefix(prefix, batch["inputs"])
+            asked = {k: batch[k] for k in ("prompt", "word_ends")}
+            asked |= {"inputs": inputs, "image_tokens": tokens}
+            outputs |= step(params, asked)
+        return {name: outputs[name] for name in predictor.targets}
+
+    return predict
+
+
+def serialize(
+    predictor: Predictor,
+    params,
+    *,
+    batch_size: int,
+    platforms: Sequence[str] = PLATFORMS,
+) -> bytes:
+    """Lowers the predict function to StableHLO.
+
+    Args:
+      predictor: whose config and targets it has.
+      params: its parameters; only their shapes are read.
+      batch_size: B, fixed in the program.
+      platforms: those it is to run on, as JAX names them.
+
+    Returns:
+      What `jax.export.deserialize` reads.
+
+    Raises:
+      ValueError: the batch size is not positive, or JAX lowers to no such platform.
+    """
+    if batch_size < 1:
+        raise ValueError(f"expected --batch_size of at least 1, got {batch_size}")
+    unknown = set(platforms) - {"cpu", "cuda", "rocm", "tpu"}
+    if unknown or not platforms:
+        raise ValueError(
+            f"--platforms={','.join(platforms)}; expected some of cpu, cuda, rocm, tpu"
+        )
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), exported.flatten(params)
+    )
+    function = jax.jit(make_function(predictor))
+    program = export.export(function, platforms=list(platforms))(
+        shapes, example_inputs(predictor.config, batch_size)
+    )
+    return bytes(program.serialize())

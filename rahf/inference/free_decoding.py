@@ -1,0 +1,83 @@
+"""What a decoder that speaks freely says of the words, read on the host.
+
+`config.model.decoding="free"` is the first author's way: greedy decoding, and the
+suffixes are looked for in the text. The constrained decoder (rahf.models.decoding)
+gives probabilities and cannot lose a word; this is for models that are to be compared
+with published ones.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rahf import words
+from rahf.input import vocabulary
+
+DECODINGS = ("constrained", "free")
+
+_UNREADABLE = "\ufffd"
+
+
+def is_free(config) -> bool:
+    """Whether the decoder speaks freely; ValueError if neither that nor constrained."""
+    decoding = config.model.get("decoding", "constrained")
+    if decoding not in DECODINGS:
+        raise ValueError(
+            f"config.model.decoding={decoding!r}; known: "
+            f"{', '.join(map(repr, DECODINGS))}"
+        )
+    return decoding == "free"
+
+
+class FreeWords:
+    """A predict step whose word targets come out as they do constrained.
+
+    Call: as `predict`, which gives int32[B, T] tokens for those targets. Returns
+    float32[B, T] for them, 1 at the ends of words that were said with the suffix.
+    """
+
+    def __init__(self, config, predict: Callable[..., Any], names: Sequence[str]):
+        self._predict, self._names = predict, tuple(names)
+        self._vocabulary = vocabulary.load(config.input.vocabulary)
+
+    def __call__(self, params, batch) -> dict[str, Any]:
+        outputs = dict(self._predict(params, batch))
+        prompts = np.asarray(batch["prompt"])
+        ends = np.asarray(batch["word_ends"]) > 0
+        for name in self._names:
+            said = np.asarray(outputs[name])
+            found = np.zeros(prompts.shape, np.float32)
+            for row in range(len(prompts)):
+                labels = self.labels(said[row], prompts[row], ends[row])
+                found[row, ends[row]] = labels == 0
+            outputs[name] = found
+        return outputs
+
+    def labels(self, said, prompt, ends) -> np.ndarray:
+        """The words' labels, 0 = misaligned.
+
+        Args:
+          said: int32[T], the decoder's tokens.
+          prompt: int32[T], the prompt's.
+          ends: bool[T], where its words end.
+
+        Returns:
+          int8[words].
+        """
+        end = np.append(prompt, vocabulary.EOS_ID).tolist().index(vocabulary.EOS_ID)
+        spoken = np.append(said, vocabulary.EOS_ID).tolist()
+        spoken = spoken[: spoken.index(vocabulary.EOS_ID)]
+        try:  # the prompt's own pieces, whatever text they make
+            marks = self._vocabulary.separate(spoken, prompt[:end], ends[:end])
+            return 1 - np.array(marks, np.int8)[ends[:end]]
+        except ValueError:
+            pass
+        places = np.flatnonzero(ends) + 1
+        pieces = np.split(prompt, places)[: len(places)]
+        texts = [self._word(piece) for piece in pieces]
+        return words.align(self._vocabulary.decode(said), " ".join(texts))
+
+    def _word(self, pieces) -> str:
+        found = words.split(self._vocabulary.decode(pieces).replace("\u2047", ""))
+        return found[-1] if found else _UNREADABLE

@@ -1,0 +1,229 @@
+"""From a record to task features: what is asked about an image, and the answer.
+
+A record is a plain dict with the field names of RichHF-18K (docs/data.md). Task
+features have the same keys for every task, so tasks mix freely; which targets an
+example answers stands in `target_names`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rahf import images, words
+from rahf import targets as table
+from rahf.input.vocabulary import EOS_ID, PAD_ID, Vocabulary
+from rahf.targets import Kind, Target
+
+#: Feature -> (dtype, rank). S image size, L text length, T target length:
+#: what one example asks and answers, then who it is.
+FEATURES: dict[str, tuple[str, int]] = {
+    "image": ("uint8", 3),  # [S, S, 3]
+    "inputs": ("int32", 1),  # [<= L] the encoder's text and end of sequence
+    "target_names": ("str", 1),  # [n] the targets that this example answers
+    "heatmaps": ("float32", 3),  # [n_heatmaps, S, S] in the order of target_names
+    "scores": ("float32", 1),  # [n_scores] in the order of target_names
+    "targets": ("int32", 1),  # [<= T] what the decoder is taught to say; [0]: nothing
+    "prompt": ("int32", 1),  # [<= T] the plain prompt and end of sequence
+    "word_ends": ("int32", 1),  # as prompt: 1 where that piece ends a word
+    "word_labels": ("int32", 1),  # as prompt: 1 where it ends a misaligned word
+    "uid": ("str", 1),  # [1]
+    "text": ("str", 1),  # [1] the prompt as it was written
+    "truncated": ("int32", 1),  # [1] 1 where the prompt did not fit
+}
+
+#: How a prompt is read, see `ask`.
+PROMPTS = ("whole", "words")
+
+
+def ask(
+    record: Mapping[str, Any],
+    names: Sequence[str],
+    *,
+    vocabulary: Vocabulary,
+    augment: bool,
+    image_size: int,
+    text_length: int,
+    target_length: int,
+    prompts: str = "whole",
+    task: str = "",
+) -> dict[str, np.ndarray]:
+    """Makes the task features of one record.
+
+    A target whose label the record lacks is left out of `target_names`, so its
+    weight will be 0. A label is also missing if its score is NaN, its map has no
+    pixels or its word labels are negative: tensors cannot be absent.
+
+    Args:
+      record: `uid`, `image` uint8[H, W, 3], `prompt`, and labels by field name:
+        maps float32[H, W] in [0, 1], scores in [0, 1], word labels int8[num_words].
+      names: the targets to ask for.
+      vocabulary: of the texts.
+      augment: whether the target is written into the encoder's text; takes one
+        target. A caption is always asked for that way, without the prompt.
+      image_size: S. Images and maps are resized to S x S, bilinear, whatever
+        their aspect.
+      text_length: L, the most encoder tokens, end of sequence included.
+      target_length: T, the most decoder tokens, end of sequence included.
+      prompts: "whole", as they are written, or "words": their words joined by one
+        space, punctuation dropped, as the first author's release does.
+      task: for error messages.
+
+    Returns:
+      `FEATURES`, by name.
+
+    Raises:
+      ValueError: a field is missing or malformed, naming task, uid and field.
+    """
+    where = _Where(task, record.get("uid", "?"))
+    asked = table.select(names)
+    if augment and len(asked) != 1:
+        raise where.error(
+            f"an augmented prompt asks for one target, got {len(asked)}: "
+            f"{', '.join(names)}"
+        )
+    texts = [row for row in asked if row.kind in (Kind.WORDS, Kind.CAPTION)]
+    if len(texts) > 1:
+        raise where.error(
+            "the decoder says one text per example, but two targets want one: "
+            + " and ".join(row.name for row in texts)
+        )
+    prompt = _prompt(str(where.field(record, "prompt")), prompts)
+    answered = [row for row in asked if _has_label(record, row)]
+    labels = None
+    for row in answered:
+        if row.kind in (Kind.WORDS, Kind.PIECES):
+            labels = record[row.field]
+    try:
+        ids, ends, marks = vocabulary.encode_words(prompt, labels)
+    except ValueError as error:
+        raise where.error(str(error)) from None
+
+    inputs = ids
+    if texts and texts[0].kind is Kind.CAPTION:
+        inputs = vocabulary.encode(texts[0].prompt)
+    elif augment:
+        # The prefix ends in a space, so the two may be tokenised apart.
+        prefix = vocabulary.encode(asked[0].prompt)
+        if len(prefix) + 1 >= text_length:
+            raise where.error(
+                f"config.input.text_length={text_length} has no room for a prompt "
+                f"behind the {len(prefix)} tokens of {asked[0].prompt!r}"
+            )
+        inputs = prefix + ids
+    said: list[int] = [PAD_ID]
+    longest = 0
+    for row in answered:
+        if row.kind is Kind.WORDS:
+            sizes = np.cumsum([1 + len(vocabulary.mark_ids) * mark for mark in marks])
+            longest = int(sizes[-1]) if len(marks) else 0
+            kept = int((sizes < target_length).sum())  # no half marks
+            said = [*vocabulary.interleave(ids[:kept], marks[:kept]), EOS_ID]
+        elif row.kind is Kind.CAPTION:
+            caption = vocabulary.encode(str(record[row.field]))
+            longest = len(caption)
+            said = [*caption[: target_length - 1], EOS_ID]
+    kept = target_length - 1
+    truncated = len(inputs) >= text_length or len(ids) > kept or longest > kept
+    if len(ids) > kept:  # the image shows pieces that cannot be said to be shown
+        answered = [row for row in answered if row.kind is not Kind.PIECES]
+    return {
+        "image": _image(where.field(record, "image"), image_size, where),
+        "inputs": _ints([*inputs[: text_length - 1], EOS_ID]),
+        "target_names": np.array([row.name for row in answered], np.str_),
+        "heatmaps": _heatmaps(record, answered, image_size, where),
+        "scores": _scores(record, answered, where),
+        "targets": _ints(said),
+        "prompt": _ints([*ids[:kept], EOS_ID]),
+        "word_ends": _ints([*ends[:kept], 0]),
+        "word_labels": _ints([*marks[:kept], 0]),
+        "uid": np.array([str(where.uid)], np.str_),
+        "text": np.array([record["prompt"]], np.str_),
+        "truncated": _ints([truncated]),
+    }
+
+
+def _prompt(prompt: str, prompts: str) -> str:
+    if prompts not in PROMPTS:
+        raise ValueError(
+            f"config.input.prompts={prompts!r}; known: {', '.join(map(repr, PROMPTS))}"
+        )
+    return prompt if prompts == "whole" else " ".join(words.split(prompt))
+
+
+class _Where:
+    """The task and record at hand, for error messages."""
+
+    def __init__(self, task: str, uid: Any):
+        self.task, self.uid = task, uid
+
+    def error(self, message: str) -> ValueError:
+        task = f"task {self.task}, " if self.task else ""
+        return ValueError(f"{task}record {self.uid!r}: {message}")
+
+    def field(self, record: Mapping[str, Any], name: str) -> Any:
+        if name not in record:
+            raise self.error(f"field {name!r} is missing; it has {', '.join(record)}")
+        return record[name]
+
+
+def _has_label(record: Mapping[str, Any], row: Target) -> bool:
+    label = record.get(row.field)
+    if label is None:
+        return False
+    if row.kind is Kind.SCORE:
+        return not np.isnan(label)
+    if row.kind is Kind.HEATMAP:
+        return np.size(label) > 0
+    if row.kind in (Kind.WORDS, Kind.PIECES):
+        return np.size(label) == 0 or np.min(label) >= 0
+    return True
+
+
+def _image(image: Any, size: int, where: _Where) -> np.ndarray:
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise where.error(
+            f"field 'image' must be uint8[H, W, 3], got {image.dtype}"
+            f"{list(image.shape)}"
+        )
+    return images.resize(image, (size, size))
+
+
+def _heatmaps(
+    record: Mapping[str, Any], rows: Sequence[Target], size: int, where: _Where
+) -> np.ndarray:
+    """Returns float32[n_heatmaps, size, size]."""
+    rows = [row for row in rows if row.kind is Kind.HEATMAP]
+    maps = np.zeros((len(rows), size, size), np.float32)
+    for index, row in enumerate(rows):
+        given = np.asarray(record[row.field])
+        if given.ndim != 2 or given.dtype.kind != "f":
+            raise where.error(
+                f"field {row.field!r} must be float32[H, W] in [0, 1], got "
+                f"{given.dtype}{list(given.shape)}"
+            )
+        if not (given.min() >= 0 and given.max() <= 1):
+            raise where.error(
+                f"field {row.field!r} must lie in [0, 1], got "
+                f"[{given.min()}, {given.max()}]"
+            )
+        maps[index] = images.resize(given, (size, size))
+    return maps
+
+
+def _scores(
+    record: Mapping[str, Any], rows: Sequence[Target], where: _Where
+) -> np.ndarray:
+    """Returns float32[n_scores]."""
+    scores = [float(record[row.field]) for row in rows if row.kind is Kind.SCORE]
+    if not all(0 <= score <= 1 for score in scores):
+        fields = [row.field for row in rows if row.kind is Kind.SCORE]
+        raise where.error(
+            f"scores must lie in [0, 1], got {dict(zip(fields, scores, strict=True))}"
+        )
+    return np.array(scores, np.float32)
+
+
+def _ints(values: Sequence[int]) -> np.ndarray:
+    return np.array(values, np.int32)

@@ -1,0 +1,327 @@
+"""Tasks and their loader on grain: no TensorFlow, every example made when asked.
+
+A task says which targets are asked of which records; a mixture takes turns between
+tasks. The tasks of scenes and rated images stand here; a module of yours may add its
+own (docs/tasks.md). The files of tasks/ register the same ones with seqio.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from rahf import targets as table
+from rahf.datasets import captions, rated_images
+from rahf.datasets.scenes import Scenes
+from rahf.input import features
+from rahf.input.augmentation import Augmentation
+from rahf.input.bad_records import Counter, Policy
+from rahf.input.batching import Batched, BatchedWithInfos
+from rahf.input.converter import Batch, Converter
+from rahf.input.record_cache import RecordCache, cached_records
+from rahf.input.registry import (
+    MIXTURES,  # noqa: F401  for those who register
+    TASKS,  # noqa: F401
+    Records,
+    Task,
+    find,
+    for_targets,
+    register,
+    register_dataset,
+    register_mixture,  # noqa: F401
+    weights_of,
+)
+from rahf.input.shard_stream import Shards, Streamed
+from rahf.input.vocabulary import Vocabulary
+
+Infos = list[dict[str, Any]]
+
+# Batches made ahead of the step that takes them.
+_AHEAD = 4
+# Records that may be tried in place of a bad one.
+_ATTEMPTS = 100
+
+
+def scenes_records(split: str, options: Mapping[str, Any]) -> Scenes:
+    """Returns the scenes of a split, as `config.input` wants them.
+
+    Args:
+      split: "train", "dev" or "test".
+      options: `image_size`, and in `scenes` optionally `difficulty` and
+        `train_examples`.
+    """
+    scenes = options.get("scenes") or {}
+    number = scenes.get("train_examples") if split == "train" else None
+    return Scenes(
+        split,
+        options["image_size"],
+        difficulty=scenes.get("difficulty", "full"),
+        num_examples=number,
+    )
+
+
+def faithful_records(split: str, options: Mapping[str, Any]) -> Scenes:
+    """Returns scenes that show their prompts, for captions; as `scenes_records`."""
+    scenes = scenes_records(split, options)
+    return Scenes(
+        split,
+        scenes.size,
+        difficulty=scenes.difficulty,
+        faithful=True,
+        num_examples=scenes.num_examples,
+    )
+
+
+class TrainInput:
+    """An endless iterator of batches that resumes exactly."""
+
+    def __init__(self, batches: grain.IterDataset, workers: int, policy: Policy):
+        self._batches, self._workers = iter(batches), workers
+        self._counter = Counter(policy)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch, number, reasons = next(self._batches)
+        self._counter.add(number, reasons)
+        return batch
+
+    def metrics(self) -> dict[str, float]:
+        """Returns how many records were bad until now."""
+        return self._counter.metrics()
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns where the next batch stands, as JSON can hold it."""
+        return {
+            "workers": self._workers,
+            "iterator": self._batches.get_state(),
+            "records": self._counter.get_state(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continues where `get_state` was called.
+
+        Raises:
+          ValueError: another loader, or one of other workers, made the state.
+        """
+        if not isinstance(state, dict) or "workers" not in state:
+            raise ValueError(
+                "config.input.loader='procedural' cannot continue a run of another "
+                "loader; set config.input.loader as it was"
+            )
+        if state["workers"] != self._workers:
+            raise ValueError(
+                f"config.input.workers={self._workers}, but the run to continue had "
+                f"{state['workers']}; batches stand in another order among them"
+            )
+        self._batches.set_state(state["iterator"])
+        if "records" in state:  # else a run from before they were counted
+            self._counter.set_state(state["records"])
+
+    def close(self) -> None:
+        """Ends the worker processes, if there are any."""
+        self._batches.close()
+
+
+class EvalBatches:
+    """A sized, repeatable iterable of `(batch, infos)`.
+
+    Attributes:
+      bad_records: how many the last iteration has met.
+    """
+
+    def __init__(
+        self,
+        batches: grain.MapDataset | grain.IterDataset,
+        options: grain.ReadOptions,
+        policy: Policy,
+    ):
+        self._batches, self._options, self._policy = batches, options, policy
+        self.bad_records = 0
+
+    def __len__(self) -> int:
+        if isinstance(self._batches, grain.IterDataset):
+            raise TypeError("shards do not say how many examples they have")
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[tuple[Batch, Infos]]:
+        counter, self.bad_records = Counter(self._policy), 0
+        batches = self._batches
+        if isinstance(batches, grain.MapDataset):
+            batches = batches.to_iter_dataset(self._options)
+        for batch, infos, reasons in batches:
+            counter.add(len(infos), reasons)
+            self.bad_records = counter.bad
+            yield batch, infos
+
+
+def make_train_input(
+    config,
+    converter: Converter,
+    vocabulary: Vocabulary,
+    *,
+    batch_size: int,
+    shard_index: int,
+    shard_count: int,
+) -> TrainInput:
+    """Makes the input of one shard; see `rahf.input.loader.make_train_input`."""
+    policy, tasks = Policy.of(config), find(config.task.name)
+    weights = weights_of(tasks, config)
+    records = cached_records(tasks, config.input)
+    workers = config.input.workers
+    streams = []
+    for task in tasks:
+        # Folding in the name gives every stream of a mixture its own order.
+        seed = zlib.crc32(f"{config.seed}/{task.name}".encode())
+        asked = _Asked.of(
+            task, "train", records[task.records], config, vocabulary, seed=seed
+        )
+        if isinstance(asked.records, Shards):
+            samples = asked.records.shuffled(
+                seed, shard_index=shard_index, shard_count=shard_count, workers=workers
+            )
+            streams.append(Streamed(samples, asked.make, policy.skip, _ATTEMPTS))
+        else:
+            indices = grain.MapDataset.range(len(asked.records)).shuffle(seed).repeat()
+            make = policy.guard(asked.at, len(asked.records))
+            streams.append(indices.map_with_index(make))
+    batched = {"drop_remainder": True, "batch_fn": Batched(converter, batch_size)}
+    if any(isinstance(stream, grain.IterDataset) for stream in streams):
+        # Each process has its own part of every task.
+        shares = [
+            stream[shard_index::shard_count].to_iter_dataset(_read_options())
+            if isinstance(stream, grain.MapDataset)
+            else stream
+            for stream in streams
+        ]
+        dataset = grain.IterDataset.mix(shares, weights).batch(batch_size, **batched)
+        if not workers:
+            dataset = grain.experimental.ThreadPrefetchIterDataset(
+                dataset, prefetch_buffer_size=_AHEAD
+            )
+    else:
+        examples = grain.MapDataset.mix(streams, weights)
+        # Processes take turns by batches, so that together they make the batches
+        # that one alone would make.
+        batches = examples.batch(batch_size, **batched)[shard_index::shard_count]
+        dataset = batches.to_iter_dataset(_read_options())
+    if workers:
+        if not flags.FLAGS.is_parsed():  # grain reads its flags, also in a library
+            flags.FLAGS.mark_as_parsed()
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return TrainInput(dataset, workers, policy)
+
+
+def make_eval_batches(
+    config,
+    converter: Converter,
+    vocabulary: Vocabulary,
+    *,
+    split: str,
+    targets: Sequence[str],
+    batch_size: int,
+    examples: int,
+) -> EvalBatches:
+    """Makes the batches of a split; see `rahf.input.loader.make_eval_batches`."""
+    streams, policy = [], Policy.of(config)
+    for task in for_targets(find(config.task.name), targets):
+        records = task.records(split, config.input)
+        asked = _Asked.of(task, split, records, config, vocabulary)
+        if isinstance(asked.records, Shards):
+            samples = asked.records.in_order()
+            if examples:
+                samples = grain.experimental.LimitIterDataset(samples, count=examples)
+            streams.append(Streamed(samples, asked.make, policy.skip, attempts=1))
+        else:
+            number = min(examples or len(asked.records), len(asked.records))
+            streams.append(grain.MapDataset.range(number).map(policy.guard(asked)))
+    batched = BatchedWithInfos(converter, batch_size)
+    if any(isinstance(stream, grain.IterDataset) for stream in streams):
+        chain = grain.experimental.InterleaveIterDataset(streams, cycle_length=1)
+        batches = chain.batch(batch_size, batch_fn=batched)
+    else:
+        chain = grain.MapDataset.concatenate(streams)
+        batches = chain.batch(batch_size, batch_fn=batched)
+    return EvalBatches(batches, _read_options(), policy)
+
+
+def _read_options() -> grain.ReadOptions:
+    # Making an example is mostly Python: more threads would wait for each other.
+    return grain.ReadOptions(num_threads=2, prefetch_buffer_size=_AHEAD)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """Index of a record -> task features."""
+
+    rows: tuple[table.Target, ...]
+    records: Records | Shards
+    options: dict[str, Any]
+    augmentation: Augmentation
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        split: str,
+        records: Records | Shards,
+        config,
+        vocabulary: Vocabulary,
+        *,
+        seed: int = 0,
+    ) -> "_Asked":
+        if not isinstance(records, Shards) and not len(records):
+            raise ValueError(f"task {task.name!r} has no records in split {split!r}")
+        options = {
+            "vocabulary": vocabulary,
+            "augment": task.augment,
+            "image_size": config.input.image_size,
+            "text_length": config.input.text_length,
+            "target_length": config.input.target_length,
+            "prompts": config.input.get("prompts", "whole"),
+            "task": task.name,
+        }
+        rows = tuple(table.select(task.targets))
+        augmentation = Augmentation.of(config.input)
+        source = records.records if isinstance(records, RecordCache) else records
+        if isinstance(source, captions.CaptionTable):
+            augmentation = Augmentation()  # captions of colours and places stay true
+        return cls(rows, records, options, augmentation, seed)
+
+    def make(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Returns the task features of a record."""
+        # A worker process has not run the module that registered a user's target.
+        names = [table.register(row).name for row in self.rows]
+        return features.ask(record, names, **self.options)
+
+    def __call__(self, index: int) -> dict[str, np.ndarray]:
+        assert not isinstance(self.records, Shards)  # they have no indices
+        return self.make(self.records[int(index)])
+
+    def at(self, position: int, index: int) -> dict[str, np.ndarray]:
+        """Asks the record at a position of the endless stream of this task."""
+        assert not isinstance(self.records, Shards)
+        epoch, record = position // len(self.records), self.records[int(index)]
+        return self.make(self.augmentation(record, self.seed, int(index), epoch))
+
+
+register_dataset("scenes", scenes_records, faithful_records)
+register(Task("captions", ("caption",), captions.captions_records))
+for _name in rated_images.TARGETS:
+    _records = functools.partial(rated_images.make_records, wanted=(_name,))
+    register(Task(f"rated_images_{_name}", (_name,), _records))
+register(
+    Task(
+        "rated_images_multihead",
+        rated_images.TARGETS,
+        rated_images.make_records,
+        augment=False,
+    )
+)

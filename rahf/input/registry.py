@@ -1,0 +1,155 @@
+"""The tasks and mixtures that the loader without TensorFlow knows."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from rahf import targets as table
+from rahf.input.shard_stream import Shards
+
+Records = Sequence[Mapping[str, Any]]
+MakeRecords = Callable[[str, Mapping[str, Any]], Records | Shards]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is asked of which records.
+
+    Attributes:
+      name: `<dataset>_<target>`.
+      targets: names of the targets that each example answers.
+      records: `(split, config.input) -> sequence of records`, or shards.
+      augment: whether the target is written into the prompt (one target only).
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    records: MakeRecords
+    augment: bool = True
+
+
+TASKS: dict[str, Task] = {}
+MIXTURES: dict[str, tuple[str, ...]] = {}
+
+
+def register(task: Task) -> Task:
+    """Adds a task; raises ValueError if another one has this name."""
+    table.select(task.targets)
+    if task.name in MIXTURES or TASKS.setdefault(task.name, task) != task:
+        raise ValueError(f"task {task.name!r} is already registered")
+    return task
+
+
+def register_mixture(name: str, tasks: Sequence[str]) -> None:
+    """Adds a mixture of equal parts of registered tasks."""
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown or not tasks:
+        raise ValueError(
+            f"mixture {name!r} needs registered tasks, got {list(tasks)}; "
+            f"known: {', '.join(TASKS)}"
+        )
+    if name in TASKS or MIXTURES.setdefault(name, tuple(tasks)) != tuple(tasks):
+        raise ValueError(f"mixture {name!r} is already registered")
+
+
+def register_dataset(
+    dataset: str, records: MakeRecords, captions: MakeRecords | None = None
+) -> None:
+    """Adds the tasks and mixtures of a dataset that has all seven kinds of feedback.
+
+    Args:
+      dataset: what their names begin with.
+      records: as a `Task` has them.
+      captions: the same, of images that show their prompts, for captioning; default
+        `records`, whose images need not.
+    """
+    for name in table.FEEDBACK:
+        register(Task(f"{dataset}_{name}", (name,), records))
+    register(Task(f"{dataset}_captioning", ("caption",), captions or records))
+    register(Task(f"{dataset}_shown_words", ("shown_words",), records))
+    seven = tuple(f"{dataset}_{name}" for name in table.FEEDBACK)
+    multihead, captioning = f"{dataset}_multihead", f"{dataset}_captioning"
+    register(Task(multihead, table.FEEDBACK, records, augment=False))
+    everything = (*table.FEEDBACK, "shown_words")
+    register(Task(f"{multihead}_shown_words", everything, records, augment=False))
+    register_mixture(f"{dataset}_seven", seven)
+    register_mixture(f"{dataset}_seven_captioning", (*seven, captioning))
+    register_mixture(f"{dataset}_multihead_captioning", (multihead, captioning))
+
+
+def find(name: str) -> list[Task]:
+    """Returns the task called `name`, or those of the mixture called so.
+
+    `a+b` is a mixture of what `a` and `b` name.
+    """
+    names: list[str] = []
+    for part in parts_of(name, (*TASKS, *MIXTURES), "procedural"):
+        names += MIXTURES.get(part, (part,))
+    return [TASKS[task] for task in dict.fromkeys(names)]
+
+
+def parts_of(name: str, known: Collection[str], loader: str) -> list[str]:
+    """Returns what `config.task.name` names: `a+b` is a and b.
+
+    Raises:
+      ValueError: one of them is not known to the loader.
+    """
+    parts = name.split("+")
+    for part in parts:
+        if part not in known:
+            raise ValueError(
+                f"config.task.name={name!r}: {part!r} is not known to config.input."
+                f"loader={loader!r}; known: {', '.join(known) or 'none'} "
+                "(config.task.modules may register more)"
+            )
+    return parts
+
+
+def weights_of(tasks: Sequence[Any], config) -> list[float]:
+    """Returns how often each task comes up, by `config.task.weights`; 1 by default.
+
+    A weight of a known task that is not among these says nothing: a config whose
+    `task.name` is overridden keeps its weights.
+
+    Args:
+      tasks: anything with `name`.
+      config: with `task.weights`, task name -> weight, or without.
+
+    Raises:
+      ValueError: a weight is not above 0, or of no task.
+    """
+    weights = dict(config.task.get("weights") or {})
+    names = [task.name for task in tasks]
+    for name, weight in weights.items():
+        known = name in names or name in TASKS
+        if not known or not 0 < weight < float("inf"):
+            raise ValueError(
+                f"config.task.weights.{name}={weight} must be above 0, and of a task "
+                f"of config.task.name={config.task.name!r}: {', '.join(names)}"
+            )
+    return [float(weights.get(name, 1)) for name in names]
+
+
+def for_targets(tasks: Sequence[Any], wanted: Sequence[str]) -> list[Any]:
+    """Returns the tasks that ask for a wanted target, in the order of `wanted`.
+
+    Args:
+      tasks: anything with `name` and `targets`; no targets means unknown ones.
+      wanted: names of targets.
+
+    Raises:
+      ValueError: no task asks for one of `wanted`.
+    """
+    places = {name: place for place, name in enumerate(wanted)}
+    asking = []
+    for task in tasks:
+        found = [places[name] for name in task.targets if name in places]
+        if found or not task.targets:
+            asking.append((min(found, default=len(places)), task.name, task))
+    missing = set(wanted).difference(*(task.targets for *_, task in asking))
+    if missing and all(task.targets for task in tasks):
+        raise ValueError(
+            f"nothing in config.task.name asks for {', '.join(sorted(missing))}; its "
+            "tasks: " + ", ".join(f"{task.name} {task.targets}" for task in tasks)
+        )
+    return [task for *_, task in sorted(asking, key=lambda entry: entry[:2])]

@@ -1,0 +1,302 @@
+"""The loader for any task or mixture that is registered with seqio."""
+
+import dataclasses
+import io
+import itertools
+import json
+import math
+import pathlib
+import tarfile
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from rahf.input.bad_records import Counter, Policy
+from rahf.input.converter import Batch, Converter
+from rahf.input.grain_loader import Infos
+from rahf.input.registry import for_targets, parts_of, weights_of
+from rahf.input.seqio.tasks import AskFor, building, wait_until_idle
+from rahf.input.vocabulary import Vocabulary
+
+# Beside the iterator in a saved state.
+_COUNTS = "records.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundTask:
+    """A registered task.
+
+    Attributes:
+      name: as registered.
+      targets: what its `AskFor` asks; empty where it has none.
+      task: the task.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    task: seqio.Task
+
+
+def find(name: str) -> list[FoundTask]:
+    """Returns the task called `name`, or those of the mixture called so.
+
+    `a+b` is a mixture of what `a` and `b` name.
+    """
+    return [found for found, _ in _find_with_rates(name)]
+
+
+def _find_with_rates(name: str) -> list[tuple[FoundTask, float]]:
+    known = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
+    found: dict[str, tuple[FoundTask, float]] = {}
+    for part in parts_of(name, known, "seqio"):
+        provider = seqio.get_mixture_or_task(part)
+        for task in seqio.get_subtasks(provider):
+            asks = [p for p in task.preprocessors if isinstance(p, AskFor)]
+            targets = asks[-1].targets if asks else ()
+            mixed = isinstance(provider, seqio.Mixture)
+            rate = float(provider.get_rate(task)) if mixed else 1.0
+            found[task.name] = FoundTask(task.name, targets, task), rate
+    return list(found.values())
+
+
+def _provider(config) -> seqio.Task | seqio.Mixture:
+    """Returns the task or mixture of the config, with its weights."""
+    found = _find_with_rates(config.task.name)
+    given = dict(config.task.get("weights") or {})
+    weights = weights_of([task for task, _ in found], config)  # checks them
+    if not given and "+" not in config.task.name:
+        return seqio.get_mixture_or_task(config.task.name)
+    if len(found) == 1:
+        return found[0][0].task
+    return seqio.Mixture(
+        "of_config_task",
+        [
+            (task.name, weight if task.name in given else rate)
+            for (task, rate), weight in zip(found, weights, strict=True)
+        ],
+    )
+
+
+class TrainInput:
+    """An endless iterator of batches that resumes exactly."""
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        converter: Converter,
+        batch_size: int,
+        policy: Policy,
+    ):
+        """Starts a dataset of task features."""
+        options = tf.data.Options()
+        # Rendering and asking keep no state between elements, so nothing is lost.
+        options.experimental_external_state_policy = (
+            tf.data.experimental.ExternalStatePolicy.IGNORE
+        )
+        self._dataset = dataset.with_options(options)
+        self._converter, self._batch_size = converter, batch_size
+        self._iterator = iter(self._dataset)
+        self._counter = Counter(policy)
+        self._examples = _Reader(self._iterator, converter.task, self._counter)
+        weakref.finalize(self, wait_until_idle)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        examples = list(itertools.islice(self._examples, self._batch_size))
+        if len(examples) < self._batch_size:
+            raise StopIteration  # an endless dataset without examples
+        return self._converter(examples)
+
+    def metrics(self) -> dict[str, float]:
+        """Returns how many records were bad until now."""
+        return self._counter.metrics()
+
+    def get_state(self) -> bytes:
+        """Returns where the next batch stands: a TensorFlow checkpoint, tarred."""
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = str(pathlib.Path(folder) / "iterator")
+            tf.train.Checkpoint(iterator=self._iterator).write(prefix)
+            counts = json.dumps(self._counter.get_state())
+            (pathlib.Path(folder) / _COUNTS).write_text(counts)
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+                archive.add(folder, arcname=".")
+        return buffer.getvalue()
+
+    def set_state(self, state: bytes) -> None:
+        """Continues where `get_state` was called.
+
+        Raises:
+          ValueError: another loader made the state.
+        """
+        if not (isinstance(state, bytes) and state.startswith(b"\x1f\x8b")):
+            raise ValueError(
+                "config.input.loader='seqio' cannot continue a run of another loader; "
+                "set config.input.loader as it was"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            with tarfile.open(fileobj=io.BytesIO(state)) as archive:
+                archive.extractall(folder, filter="data")
+            prefix = str(pathlib.Path(folder) / "iterator")
+            checkpoint = tf.train.Checkpoint(iterator=self._iterator)
+            checkpoint.read(prefix).assert_consumed()
+            counts = pathlib.Path(folder) / _COUNTS
+            if counts.exists():  # else a run from before records were counted
+                self._counter.set_state(json.loads(counts.read_text()))
+
+    def close(self) -> None:
+        """Waits for what is being made ahead."""
+        wait_until_idle()
+
+
+class EvalBatches:
+    """A repeatable iterable of `(batch, infos)`, sized where the source is.
+
+    Attributes:
+      bad_records: how many the last iteration has met.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[tf.data.Dataset],
+        numbers: Sequence[int | None],
+        converter: Converter,
+        batch_size: int,
+        policy: Policy,
+    ):
+        self._datasets, self._numbers = datasets, numbers
+        self._converter, self._batch_size = converter, batch_size
+        self._policy, self.bad_records = policy, 0
+
+    def __len__(self) -> int:
+        known = [number for number in self._numbers if number is not None]
+        if len(known) < len(self._numbers):
+            raise TypeError("the source does not say how many examples it has")
+        return math.ceil(sum(known) / self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Batch, Infos]]:
+        elements = itertools.chain.from_iterable(self._datasets)
+        counter, self.bad_records = Counter(self._policy), 0
+        examples = _Reader(elements, self._converter.task, counter)
+        try:
+            while taken := list(itertools.islice(examples, self._batch_size)):
+                self.bad_records = counter.bad
+                batch = self._converter(taken, self._batch_size)
+                yield batch, self._converter.infos(taken)
+            self.bad_records = counter.bad  # those behind the last good one
+        except GeneratorExit:  # dropped before the end
+            wait_until_idle()
+            raise
+
+
+def make_train_input(
+    config,
+    converter: Converter,
+    vocabulary: Vocabulary,
+    *,
+    batch_size: int,
+    shard_index: int,
+    shard_count: int,
+) -> TrainInput:
+    """Makes the input of one shard; see `rahf.input.loader.make_train_input`."""
+    del vocabulary  # the preprocessors load it
+    with building(config):
+        dataset = _provider(config).get_dataset(
+            sequence_length=_lengths(converter),
+            split="train",
+            shuffle=True,
+            seed=config.seed,
+            shard_info=seqio.ShardInfo(shard_index, shard_count),
+            num_epochs=None,
+            # It would keep the first epoch's order for all epochs.
+            try_in_mem_cache=False,
+        )
+    return TrainInput(dataset, converter, batch_size, Policy.of(config))
+
+
+def make_eval_batches(
+    config,
+    converter: Converter,
+    vocabulary: Vocabulary,
+    *,
+    split: str,
+    targets: Sequence[str],
+    batch_size: int,
+    examples: int,
+) -> EvalBatches:
+    """Makes the batches of a split; see `rahf.input.loader.make_eval_batches`."""
+    del vocabulary  # the preprocessors load it
+    datasets, numbers = [], []
+    for found in for_targets(find(config.task.name), targets):
+        if split not in found.task.splits:
+            raise ValueError(
+                f"task {found.name!r} has no split {split!r}; "
+                f"it has {', '.join(found.task.splits)}"
+            )
+        with building(config):
+            dataset = found.task.get_dataset(
+                sequence_length=_lengths(converter),
+                split=split,
+                shuffle=False,
+                try_in_mem_cache=False,
+            )
+            number = found.task.num_input_examples(split)
+        if examples:
+            dataset = dataset.take(examples)
+            number = min(number, examples) if number is not None else None
+        datasets.append(dataset)
+        numbers.append(number)
+    return EvalBatches(datasets, numbers, converter, batch_size, Policy.of(config))
+
+
+def _lengths(converter: Converter) -> dict[str, int]:
+    """Returns seqio's `sequence_length`."""
+    decoded = ("targets", "prompt", "word_ends", "word_labels")
+    return {
+        "image": converter.image_size,
+        "inputs": converter.text_length,
+    } | dict.fromkeys(decoded, converter.target_length)
+
+
+class _Reader:
+    """Yields examples as numpy arrays; errors inside TensorFlow become ValueErrors.
+
+    A dataset goes on behind an element that failed, so a bad record can be skipped.
+    """
+
+    def __init__(self, elements: Iterator[Any], name: str, counter: Counter):
+        self._elements, self._name, self._counter = elements, name, counter
+
+    def __iter__(self) -> "_Reader":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        while True:
+            try:
+                example = next(self._elements)
+            except UnicodeDecodeError as error:
+                # TensorFlow failed to tell of an error; behind it, it may crash.
+                raise ValueError(
+                    f"config.task.name={self._name!r} holds a damaged record; read it "
+                    "with rahf.input.seqio.tasks.TFExampleSource to learn more"
+                ) from error
+            except tf.errors.OpError as error:
+                why = f"config.task.name={self._name!r} failed to make an example: "
+                why += error.message
+                # What a ValueError of ours becomes, and what TensorFlow says of fields
+                # that do not fit. Others, such as a file that breaks off, would come
+                # again and again.
+                record = isinstance(error, tf.errors.InvalidArgumentError)
+                if not (record and self._counter.policy.skip):
+                    raise ValueError(why) from error
+                self._counter.add(0, [why.split("\nTraceback")[0]])
+            else:
+                self._counter.add(1)
+                return {name: value.numpy() for name, value in example.items()}

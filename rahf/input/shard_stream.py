@@ -1,0 +1,254 @@
+"""Shards as an endless shuffled stream, divided among readers, that resumes exactly."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from rahf import images
+from rahf.datasets.files.tar_shards import Sample, read_shard
+from rahf.input.bad_records import Made
+
+# Shards, or parts of them, that a reader has at least where some have one more than
+# others: their samples then come up at most an eighth more often.
+_EVEN = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """The shards of a split and how they are read.
+
+    Attributes:
+      urls: of the tars.
+      window: how many samples are shuffled at a time; encoded, so that a thousand
+        are some tens of megabytes.
+      open_shards: how many shards a reader takes samples from in turns.
+    """
+
+    urls: tuple[str, ...]
+    window: int = 1000
+    open_shards: int = 4
+
+    def __post_init__(self):
+        if self.window < 1 or self.open_shards < 1:
+            raise ValueError(
+                f"captions need a window={self.window} and open_shards="
+                f"{self.open_shards} of at least 1"
+            )
+
+    def shuffled(
+        self, seed: int, *, shard_index: int = 0, shard_count: int = 1, workers: int = 0
+    ) -> grain.IterDataset[Sample]:
+        """Returns the endless samples of one process.
+
+        Each reader (a process, or a worker of it) has shards of its own, which no
+        other ever reads, and takes them in another order every epoch. Where there
+        are too few to share out evenly, shards are cut into parts by their samples'
+        numbers: all of its readers then pass over the whole of a shard.
+
+        Args:
+          seed: of the orders.
+          shard_index: of this process.
+          shard_count: how many processes there are.
+          workers: among how many grain will cut what is returned.
+        """
+        order, cycle = self.order(
+            seed, shard_index=shard_index, shard_count=shard_count, workers=workers
+        )
+        samples = grain.experimental.InterleaveIterDataset(
+            _Datasets(order), cycle_length=cycle
+        )
+        if self.window == 1:
+            return samples
+        return grain.experimental.WindowShuffleIterDataset(
+            samples, window_size=self.window, seed=seed
+        )
+
+    def order(
+        self, seed: int, *, shard_index: int = 0, shard_count: int = 1, workers: int = 0
+    ) -> "tuple[Order, int]":
+        """Returns the pieces of one process and how many to read in turns."""
+        readers = shard_count * max(1, workers)
+        parts = 1
+        while (len(self.urls) * parts) % readers and (
+            len(self.urls) * parts < _EVEN * readers
+        ):
+            parts += 1
+        pieces = range(len(self.urls) * parts)[shard_index::shard_count]
+        # A reader that opened more would begin an epoch before it ended another.
+        cycle = max(1, min(self.open_shards, len(pieces) // max(1, workers)))
+        return Order(self.urls, parts, pieces, seed), cycle
+
+    def in_order(self) -> grain.IterDataset[Sample]:
+        """Returns the samples of all shards, once, as they stand there."""
+        pieces = [_Piece(url, 0, 1) for url in self.urls]
+        return grain.experimental.InterleaveIterDataset(pieces, cycle_length=1)
+
+
+def read_sample(sample: Sample) -> Mapping[str, Any]:
+    """Returns a sample as a record: `uid`, `image` uint8[H, W, 3], `prompt`.
+
+    Raises:
+      ValueError: the sample has a fault, or its image does not decode.
+    """
+    if sample.fault:
+        raise ValueError(f"record {sample.uid!r}: {sample.fault}")
+    try:
+        image = images.read_image(sample.image)
+    except images.ImageError as error:
+        raise ValueError(f"record {sample.uid!r}, field 'image': {error}") from error
+    return {"uid": sample.uid, "image": image, "prompt": sample.caption}
+
+
+class Streamed(grain.IterDataset[Made]):
+    """Samples -> examples; bad ones are skipped, with their reasons, or raise."""
+
+    def __init__(
+        self,
+        samples: grain.IterDataset[Sample],
+        make: Callable[[Mapping[str, Any]], dict[str, np.ndarray]],
+        skip: bool,
+        attempts: int,
+    ):
+        """Wraps samples.
+
+        Args:
+          samples: to read.
+          make: from a record to task features; raises ValueError of a bad one.
+          skip: whether to go on then.
+          attempts: samples in a row that may be bad; then none is made.
+        """
+        super().__init__(samples)
+        self._make, self._skip, self._attempts = make, skip, attempts
+
+    def __iter__(self) -> grain.DatasetIterator[Made]:
+        return _StreamedIterator(
+            iter(self._parent), self._make, self._skip, self._attempts
+        )
+
+
+class _StreamedIterator(grain.DatasetIterator[Made]):
+    def __init__(self, parent, make, skip, attempts):
+        super().__init__(parent)
+        self._make, self._skip, self._attempts = make, skip, attempts
+
+    def __next__(self) -> Made:
+        reasons: list[str] = []
+        while len(reasons) < self._attempts:
+            sample = next(self._parent)
+            try:
+                return Made(self._make(read_sample(sample)), reasons)
+            except ValueError as error:
+                if not self._skip:
+                    raise
+                reasons.append(str(error))
+        return Made(None, reasons)
+
+    def get_state(self) -> dict[str, Any]:
+        return self._parent.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._parent.set_state(state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Order(Sequence[tuple[str, int, int]]):
+    """The pieces of one process again and again, each epoch in another order.
+
+    A piece is (URL, part, parts): every `parts`-th sample of a shard. Grain gives
+    worker i of n the slice `[i::n]`: that cuts the pieces, so that a worker has the
+    same ones in each epoch.
+    """
+
+    urls: tuple[str, ...]
+    parts: int
+    pieces: range
+    seed: int
+
+    def __len__(self) -> int:
+        return 1 << 40
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return dataclasses.replace(self, pieces=self.pieces[index])
+        epoch, place = divmod(index, len(self.pieces))
+        piece = _permuted(self.pieces, f"{self.seed}/{epoch}")[place]
+        shard, part = divmod(piece, self.parts)
+        return self.urls[shard], part, self.parts
+
+
+@dataclasses.dataclass(frozen=True)
+class _Datasets(Sequence[grain.IterDataset[Sample]]):
+    """The same pieces, as grain reads them."""
+
+    order: Order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Datasets(self.order[index])
+        return _Piece(*self.order[index])
+
+
+@functools.lru_cache(maxsize=4)
+def _permuted(pieces: range, seed: str) -> list[int]:
+    # Not grain's index_shuffle, which takes up to a second for a handful.
+    def key(piece: int) -> bytes:
+        return hashlib.blake2b(f"{seed}/{piece}".encode(), digest_size=8).digest()
+
+    return sorted(pieces, key=key)
+
+
+class _Piece(grain.IterDataset[Sample]):
+    """Every `parts`-th sample of a shard."""
+
+    def __init__(self, url: str, part: int, parts: int):
+        super().__init__()
+        self._url, self._part, self._parts = url, part, parts
+
+    def __iter__(self) -> grain.DatasetIterator[Sample]:
+        return _PieceIterator(self._url, self._part, self._parts)
+
+
+class _PieceIterator(grain.DatasetIterator[Sample]):
+    def __init__(self, url: str, part: int, parts: int):
+        super().__init__()
+        self._url, self._part, self._parts = url, part, parts
+        self._offset = self._number = 0
+        self._samples = None
+
+    def __next__(self) -> Sample:
+        if self._samples is None:
+            self._samples = read_shard(
+                self._url,
+                offset=self._offset,
+                number=self._number,
+                wanted=lambda number: number % self._parts == self._part,
+            )
+        sample = next(self._samples, None)
+        if sample is None:
+            if self._offset or self._number:
+                raise StopIteration
+            # A reader of nothing else would look for samples forever.
+            sample = Sample(
+                uid=f"{self._url}, part {self._part} of {self._parts}",
+                number=0,
+                end=-1,
+                fault="holds no samples: the shards are too small for so many "
+                "processes and workers",
+            )
+        self._offset, self._number = sample.end, sample.number + 1
+        return sample
+
+    def get_state(self) -> dict[str, Any]:
+        return {"offset": self._offset, "number": self._number}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._offset, self._number = state["offset"], state["number"]
+        self._samples = None

@@ -1,0 +1,283 @@
+"""One self-contained HTML page of a run: curves, tables and pictures.
+
+It makes no request: styles, charts and images are in the file, which can be
+mailed, archived or opened from disk. It needs no script.
+"""
+
+import math
+import pathlib
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from typing import Any
+
+from rahf import targets
+from rahf.evaluation import text_tables
+from rahf.evaluation.evaluate import Results
+from rahf.evaluation.metrics.table import HEADLINES, meaning
+from rahf.reports import cards, charts
+from rahf.reports.cards import Example
+
+__all__ = ["Example", "read_curves", "write_report"]
+
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+_COLORS = 8  # `.c0` to `.c7` in report.css
+
+
+def write_report(
+    path: str | pathlib.Path,
+    *,
+    title: str,
+    facts: Mapping[str, Any] | None = None,
+    curves: Curves | None = None,
+    results: Results | None = None,
+    ceiling: Mapping[str, Mapping[str, float]] | None = None,
+    examples: Iterable[Example] = (),
+) -> pathlib.Path:
+    """Writes the page.
+
+    Args:
+      path: of the HTML file; folders are made.
+      title: of the page.
+      facts: what to know of the run, label -> value, shown in this order.
+      curves: `{name: [(step, value), ...]}` named as in metrics.jsonl, from
+        `read_curves`.
+      results: of an evaluation.
+      ceiling: what is possible on the same examples, `{"<who> <target>": {metric:
+        value}}`, as rahf.bin.scenes_ceiling writes it.
+      examples: the cards.
+
+    Returns:
+      The path.
+    """
+    sections = [
+        section("Training", _curves(curves or {}), "charts"),
+        section("Results", _results(results, ceiling or {}), "tables"),
+        section("Examples", _examples(list(examples)), "examples"),
+    ]
+    return write_page(path, title=title, facts=facts or {}, sections=sections)
+
+
+def write_page(
+    path: str | pathlib.Path,
+    *,
+    title: str,
+    facts: Mapping[str, Any],
+    sections: Iterable[str],
+) -> pathlib.Path:
+    """Writes a page of sections (`section`) in the report's style; see `write_report`.
+
+    Args:
+      path: of the HTML file; folders are made.
+      title: of the page.
+      facts: label -> value, shown under it.
+      sections: HTML.
+    """
+    folder = resources.files("rahf.evaluation")
+    style = string.Template((folder / "report.css").read_text("utf-8"))
+    page = string.Template((folder / "report.html").read_text("utf-8"))
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = page.substitute(
+        title=escape(title),
+        facts=_facts(facts),
+        style=style.substitute(scale=cards.color_scale()),
+        sections="".join(sections),
+    )
+    path.write_text(text, encoding="utf-8", errors="replace")
+    return path
+
+
+def read_curves(rows: Iterable[Mapping[str, float]]) -> dict[str, list]:
+    """Turns lines of metrics.jsonl into curves.
+
+    `[{"step": 1, "train/loss": 2.0}]` -> `{"train/loss": [(1, 2.0)]}`.
+
+    Args:
+      rows: one mapping per logged step. A step that is there twice (a run that was
+        taken up again) counts as last written; NaN and infinity are left out.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != "step" and math.isfinite(value):
+                curves.setdefault(name, {})[int(row["step"])] = float(value)
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def section(title: str, body: str, name: str) -> str:
+    """Returns a section of the page, or nothing where there is nothing to show."""
+    return f'<section class="{name}"><h2>{title}</h2>{body}</section>' if body else ""
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    return "".join(
+        f"<div><dt>{escape(str(label))}</dt><dd>{escape(str(value))}</dd></div>"
+        for label, value in facts.items()
+    )
+
+
+def _curves(curves: Curves) -> str:
+    """One panel for the loss, one for its parts, one for each headline metric."""
+    losses = {
+        name.removeprefix("train/loss").removeprefix("/") or "total": points
+        for name, points in curves.items()
+        if name == "train/loss" or name.startswith("train/loss/")
+    }
+    measured: dict[str, dict[str, Any]] = {}
+    for name, points in curves.items():
+        if name.startswith("eval/") and name.count("/") >= 2:
+            *_, target, metric = name.split("/")
+            measured.setdefault(metric, {})[target] = points
+    parts = {name: points for name, points in losses.items() if name != "total"}
+    labels = {*parts, *(label for panel in measured.values() for label in panel)}
+    order = [name for name in targets.FEEDBACK if name in labels]
+    order += sorted(labels - set(order))
+    colors = {label: index % _COLORS for index, label in enumerate(order)}
+    parts = {name: parts[name] for name in order if name in parts}
+    panels = []
+    if "total" in losses:
+        panels.append(
+            charts.line_chart(
+                {"total": losses["total"]},
+                title="Training loss",
+                note="the weighted sum that is minimised",
+                colors={"total": _COLORS - 1},
+                log=True,
+            )
+        )
+    if parts:
+        panels.append(
+            charts.line_chart(
+                parts,
+                title="Loss by target",
+                note="per example, before weighting",
+                colors=colors,
+                log=True,
+            )
+        )
+    for metric in (name for names in HEADLINES.values() for name in names):
+        if metric in measured:
+            known = meaning(metric)
+            panels.append(
+                charts.line_chart(
+                    {x: measured[metric][x] for x in order if x in measured[metric]},
+                    title=known.title,
+                    note=known.text,
+                    colors=colors,
+                )
+            )
+    return f'<div class="panels">{"".join(panels)}</div>' if panels else ""
+
+
+def _results(
+    results: Results | None,
+    ceiling: Mapping[str, Mapping[str, float]],
+) -> str:
+    if results is None or not results.metrics:
+        return ""
+    return f'<p class="lead">{_protocol(results)}</p>' + metric_tables(
+        results.metrics, ceiling
+    )
+
+
+def metric_tables(
+    metrics: Mapping[str, Mapping[str, float]],
+    ceiling: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    rows: str = "target",
+) -> str:
+    """Returns tables of metrics and what their columns mean, as HTML.
+
+    Args:
+      metrics: `{row name: {metric: value}}`.
+      ceiling: see `write_report`.
+      rows: what a row is.
+    """
+    blocks, used = [], {}
+    for names, columns in text_tables.group(metrics):
+        used |= dict.fromkeys(columns)
+        head = "".join(
+            f'<th scope="col" title="{escape(meaning(c).text)}">'
+            f"{escape(meaning(c).title)}{_arrow(meaning(c).better)}</th>"
+            for c in columns
+        )
+        body = []
+        for name in names:
+            body.append(_row(name, columns, metrics[name], "run"))
+            body += [
+                _row(label.removesuffix(f" {name}"), columns, values, "possible")
+                for label, values in (ceiling or {}).items()
+                if label.endswith(f" {name}")
+            ]
+        blocks.append(
+            '<div class="scroll" tabindex="0" role="region" aria-label="results">'
+            f'<table><thead><tr><th scope="col">{rows}</th>{head}</tr></thead>'
+            f"<tbody>{''.join(body)}</tbody></table></div>"
+        )
+    explained = "".join(
+        f"<div><dt>{escape(meaning(c).title)}</dt><dd>{escape(meaning(c).text)}</dd></div>"
+        for c in used
+        if meaning(c).text
+    )
+    return (
+        f"{''.join(blocks)}"
+        f"<details><summary>What the columns mean</summary><dl>{explained}</dl></details>"
+    )
+
+
+def _protocol(results: Results) -> str:
+    facts = results.facts
+    said = [f"{results.convention} convention"]
+    if "split" in facts:
+        said.insert(0, f"{facts['split']} split")
+    if facts.get("step") is not None:
+        said.append(f"checkpoint of step {facts['step']:,}")
+    text = ", ".join(said)
+    return escape(text[0].upper() + text[1:]) + ". Arrows point to better values."
+
+
+def _row(
+    label: str, columns: Sequence[str], values: Mapping[str, float], kind: str
+) -> str:
+    missing = "–" if kind == "run" else ""
+    cells = "".join(
+        f"<td>{text_tables.format_value(c, values[c]) if c in values else missing}</td>"
+        for c in columns
+    )
+    return (
+        f'<tr class="{kind}"><th scope="row">{escape(label.replace("_", " "))}</th>'
+        f"{cells}</tr>"
+    )
+
+
+def _arrow(better: str) -> str:
+    symbol = {"higher": "↑", "lower": "↓"}.get(better)
+    if symbol is None:
+        return ""
+    return f' <span aria-label="{better} is better">{symbol}</span>'
+
+
+def _examples(examples: Sequence[Example]) -> str:
+    if not examples:
+        return ""
+    compared = any(
+        truth is not None
+        for each in examples
+        for truth in (each.true_scores, each.true_heatmaps, each.true_words)
+    )
+    keys = (
+        '<li><span class="ramp" aria-hidden="true"></span> heatmap, 0 to 1: '
+        "higher is worse</li>"
+        '<li><mark class="word" style="--p:.8">word<small>.80</small></mark> '
+        "predicted misaligned, with its probability</li>"
+    )
+    if compared:
+        keys += (
+            "<li><u>word</u> misaligned, say the raters</li>"
+            '<li><span class="track key" aria-hidden="true"><i class="fill" '
+            'style="width:60%"></i><i class="tick" style="left:75%"></i></span> '
+            "score, 0 to 1, with the raters' mean as a tick: higher is better</li>"
+        )
+    return f'<ul class="key">{keys}</ul>' + "".join(map(cards.card, examples))

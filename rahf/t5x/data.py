@@ -1,0 +1,222 @@
+"""What T5X reads our tasks through: feature converter, datasets, curves.
+
+T5X wants flat batches, so {"targets": {"plausibility": ...}} is called
+"targets/plausibility" on the way; `nest` undoes it inside the model.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+from flax import traverse_util
+
+from rahf.input.converter import Converter
+from rahf.input.features import FEATURES
+from rahf.input.loader import import_modules
+from rahf.input.seqio import tasks as seqio_tasks
+
+
+def flatten(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """{"targets": {"plausibility": x}} -> {"targets/plausibility": x}."""
+    return traverse_util.flatten_dict(batch, sep="/")
+
+
+def nest(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    return traverse_util.unflatten_dict(dict(batch), sep="/")
+
+
+def make_feature_converter(config) -> type[seqio.FeatureConverter]:
+    """Makes the class that turns task features into the model's, one by one.
+
+    Args:
+      config: the training config.
+
+    Returns:
+      A class, as T5X constructs converters itself. Its arguments ask for packing,
+      which examples with images cannot have.
+    """
+    converter = Converter(
+        targets=tuple(config.task.targets),
+        image_size=config.input.image_size,
+        text_length=config.input.text_length,
+        target_length=config.input.target_length,
+        task=config.task.name,
+    )
+    specs = {
+        name: (array.dtype.name, list(array.shape[1:]))
+        for name, array in flatten(converter([], 1)).items()
+    }
+
+    class RAHFFeatureConverter(seqio.FeatureConverter):
+        """One example in, one row of `rahf.input.converter.Converter`'s batch out."""
+
+        TASK_FEATURES: Mapping[str, Any] = {
+            name: seqio.FeatureConverter.FeatureSpec(
+                dtype=tf.string if dtype == "str" else tf.as_dtype(dtype), rank=rank
+            )
+            for name, (dtype, rank) in FEATURES.items()
+        }
+        MODEL_FEATURES: Mapping[str, Any] = {
+            name: seqio.FeatureConverter.FeatureSpec(
+                dtype=tf.as_dtype(dtype), rank=len(shape)
+            )
+            for name, (dtype, shape) in specs.items()
+        }
+
+        def __init__(self, pack: bool = False, **unused: Any):
+            del unused
+            if pack:
+                raise ValueError(
+                    "DatasetConfig.pack=True: examples with images cannot be packed; "
+                    "set it to False"
+                )
+            super().__init__(pack=False)
+
+        def __call__(self, ds, task_feature_lengths):
+            """Converts a dataset; the converter checks dtypes, ranks and lengths."""
+            self._check_lengths(task_feature_lengths)
+            return self._convert_features(ds, task_feature_lengths)
+
+        def _convert_features(self, ds, task_feature_lengths):
+            def convert(*values):
+                example = dict(zip(FEATURES, map(np.asarray, values), strict=True))
+                return [array[0] for array in flatten(converter([example])).values()]
+
+            return seqio_tasks.map_python(
+                ds,
+                convert,
+                list(FEATURES),
+                {
+                    name: (tf.as_dtype(dtype), shape)
+                    for name, (dtype, shape) in specs.items()
+                },
+            )
+
+        def shapes(self) -> dict[str, tuple[int, ...]]:
+            """Of one example's model features, by name."""
+            return {name: tuple(shape) for name, (_, shape) in specs.items()}
+
+        def get_model_feature_lengths(self, task_feature_lengths):
+            self._check_lengths(task_feature_lengths)
+            return {
+                name: shape[0] if shape else 1 for name, (_, shape) in specs.items()
+            }
+
+        def _check_lengths(self, given):
+            wanted = task_feature_lengths(config)
+            wrong = {
+                name: length
+                for name, length in dict(given).items()
+                if wanted.get(name, length) != length
+            }
+            if wrong:
+                raise ValueError(
+                    f"TASK_FEATURE_LENGTHS has {wrong}, but the model's config wants "
+                    f"{ {name: wanted[name] for name in wrong} }"
+                )
+
+    return RAHFFeatureConverter
+
+
+def task_feature_lengths(config) -> dict[str, int]:
+    """T5X's TASK_FEATURE_LENGTHS, from `config.input`."""
+    i = config.input
+    decoded = ("targets", "prompt", "word_ends", "word_labels")
+    lengths = {"image": i.image_size, "inputs": i.text_length}
+    return lengths | {name: i.target_length for name in decoded}
+
+
+def vocabularies(config) -> tuple[seqio.Vocabulary, seqio.Vocabulary]:
+    """The task's vocabularies of inputs and targets, which T5X compares with a model's.
+
+    Our tasks make ids themselves, so to seqio these pass ids through.
+    """
+    features = seqio.get_mixture_or_task(config.task.name).output_features
+    return features["inputs"].vocabulary, features["targets"].vocabulary
+
+
+def subtasks(name: str) -> list[seqio.Task]:
+    """The tasks behind the name of a task or a mixture."""
+    return list(seqio.get_subtasks(seqio.get_mixture_or_task(name)))
+
+
+def enumerate_rows(batch: Mapping[str, Any]) -> tf.data.Dataset:
+    """The rows of a nested batch as T5X's predict functions take them, numbered."""
+    rows: Any = flatten(batch)
+    return tf.data.Dataset.from_tensor_slices(rows).enumerate()
+
+
+def write_scalars(folder: str, name: str, step: int, values: Mapping[str, float]):
+    """Adds a point to each curve in TensorBoard's files, as T5X's evaluations do."""
+    scalars = {key: seqio.metrics.Scalar(value) for key, value in values.items()}
+    seqio.TensorBoardLogger(folder)(name, step, scalars, None, None, None)
+
+
+def serve(config) -> None:
+    """Registers the config's tasks, and lets them see `config.input` from now on.
+
+    T5X builds datasets in several places of its own, so the process as a whole is
+    given to one config.
+    """
+    import_modules(config)
+    seqio_tasks._OPTIONS.set(config.input.to_dict())
+
+
+def get_dataset(
+    cfg,
+    shard_id: int,
+    num_shards: int,
+    feature_converter_cls,
+    num_epochs: int | None = None,
+    continue_from_last_checkpoint: bool = False,
+) -> tf.data.Dataset:
+    """Does what `t5x.utils.get_dataset` does, for tasks that never end.
+
+    The order of the data is that of `rahf.input.seqio.loader`: with `config.seed` as
+    T5X's seed, both trainers see the same batches. T5X's own would keep small
+    datasets in memory, which these outgrow: each epoch has an order of its own.
+    """
+    del continue_from_last_checkpoint  # an iterator that is saved does so by itself
+    if cfg.batch_size % num_shards:
+        raise ValueError(
+            f"DatasetConfig.batch_size={cfg.batch_size} must divide by {num_shards} "
+            f"shards"
+        )
+    dataset = seqio.get_mixture_or_task(cfg.mixture_or_task_name).get_dataset(
+        sequence_length=dict(cfg.task_feature_lengths),
+        split=cfg.split,
+        shuffle=cfg.shuffle,
+        seed=cfg.seed,
+        shard_info=seqio.ShardInfo(shard_id, num_shards),
+        num_epochs=num_epochs,
+        try_in_mem_cache=False,
+    )
+    dataset = feature_converter_cls(pack=cfg.pack)(dataset, cfg.task_feature_lengths)
+    options = tf.data.Options()
+    # Mapping through Python keeps no state, so T5X may save where the iterator is.
+    options.experimental_external_state_policy = (
+        tf.data.experimental.ExternalStatePolicy.IGNORE
+    )
+    rows = cfg.batch_size // num_shards
+    return dataset.batch(rows, drop_remainder=True).with_options(options)
+
+
+def get_training_eval_datasets(
+    cfg, shard_id: int, num_shards: int, eval_steps: int, feature_converter_cls
+) -> dict[str, tf.data.Dataset]:
+    """The same for T5X's evaluation by the training loss, by name of the task."""
+    provider = seqio.get_mixture_or_task(cfg.mixture_or_task_name)
+    return {
+        task.name: get_dataset(
+            dataclasses.replace(cfg, mixture_or_task_name=task.name, shuffle=False),
+            shard_id,
+            num_shards,
+            feature_converter_cls,
+            num_epochs=1,
+        ).take(eval_steps)
+        for task in seqio.get_subtasks(provider)
+    }

@@ -1,0 +1,116 @@
+"""Checkpoints that were cut short, or are of another model: one clear error each."""
+
+import contextlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import rated_images
+from rahf.checkpoints import checkpoint
+from rahf.models import sharding
+from rahf.training import loop, steps
+from tests.support import tiny
+
+
+@pytest.fixture(scope="module", name="workdir")
+def _workdir(tmp_path_factory):
+    """A run of three steps, as its checkpoint holds it."""
+    folder = tmp_path_factory.mktemp("workdir")
+    config = tiny.config()
+    mesh = sharding.make_mesh(config)
+    with sharding.use(mesh, config):
+        shapes, _ = steps.make_state(config, mesh, abstract=True)
+    state = jax.tree.map(
+        lambda x: jax.device_put(np.ones(x.shape, x.dtype), x.sharding), shapes
+    )
+    checkpoint.write_config(folder, config)
+    with contextlib.closing(checkpoint.Checkpointer(folder, config)) as checkpointer:
+        checkpointer.save(3, state, {"position": 3}, {})
+    return folder
+
+
+def _resume(folder, **fields):
+    config = tiny.config()
+    config.update_from_flattened_dict(fields)
+    loop.train(config, folder, tiny.NoiseInput(config))
+
+
+def _arrays(folder):
+    return folder / "checkpoints" / "3" / "state" / "d"
+
+
+def _truncate(folder):
+    for path in _arrays(folder).iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: shutil.rmtree(_arrays(folder)),
+        _truncate,
+        lambda folder: shutil.rmtree(_arrays(folder).parent),
+        lambda folder: (_arrays(folder).parent / "_METADATA").write_text("{"),
+    ],
+    ids=["no arrays", "short arrays", "no state", "no metadata"],
+)
+def test_a_checkpoint_that_was_cut_short(workdir, tmp_path, damage):
+    folder = shutil.copytree(workdir, tmp_path / "copy")
+    damage(folder)
+    message = r"copy/checkpoints/3 is not whole.*\(no earlier step is beside it\)"
+    with pytest.raises(ValueError, match=message):
+        checkpoint.restore_for_inference(folder)
+    with pytest.raises(ValueError, match=message):
+        checkpoint.read_params(folder)
+    with pytest.raises(ValueError, match=message):
+        _resume(folder)
+
+
+def test_a_place_in_the_data_that_was_not_copied(workdir, tmp_path):
+    folder = shutil.copytree(workdir, tmp_path / "copy")
+    shutil.rmtree(folder / "input_state")
+    shutil.copytree(folder / "checkpoints" / "3", folder / "checkpoints" / "1")
+    with pytest.raises(ValueError, match=r"3 is not whole.*step 1 is.*input_state/3"):
+        _resume(folder)
+    assert checkpoint.restore_for_inference(folder)[2] == 3  # it needs no data
+
+
+def test_a_url_is_no_workdir():
+    for use in (checkpoint.restore_for_inference, checkpoint.read_params, _resume):
+        with pytest.raises(ValueError, match="gs://bucket/run: a workdir is a folder"):
+            use("gs://bucket/run")
+
+
+def test_another_size_of_image_is_another_model(workdir):
+    with pytest.raises(ValueError, match="input.image_size: 32 there, 64 here"):
+        _resume(workdir, **{"input.image_size": 64})
+
+
+def test_other_images_held_out_are_refused(tmp_path):
+    """Those that are tested on from now on were trained on before."""
+    config = rated_images.get_config("mos:1-5->overall")
+    config.input.rated_images.update(path="a.csv", folds=3, fold=0)
+    checkpoint.write_config(tmp_path, config)
+    config.input.rated_images.update(path="moved/a.csv", folder="images")
+    checkpoint.check_same_model(tmp_path, config)
+    for key, value in (("folds", 2), ("fold", 1), ("seed", 1), ("split", "part")):
+        other = config.copy_and_resolve_references()
+        other.input.rated_images[key] = value
+        with pytest.raises(ValueError, match=f"rated_images.{key}: .* here"):
+            checkpoint.check_same_model(tmp_path, other)
+
+
+def test_a_run_goes_on_with_another_clipping(workdir):
+    """Its place in the optimizer's state is the same, so nothing is refused."""
+    config = tiny.config()
+    mesh = sharding.make_mesh(config)
+    config.optimizer.clip_norm = 0.0
+    with (
+        sharding.use(mesh, config),
+        contextlib.closing(checkpoint.Checkpointer(workdir, config)) as checkpointer,
+    ):
+        shapes, _ = steps.make_state(config, mesh, abstract=True)
+        state, input_state = checkpointer.restore(shapes)
+    assert int(state.step) == 1 and input_state == {"position": 3}

@@ -1,0 +1,284 @@
+"""Human choices between two images: the source, the rules, and the binary."""
+
+import io
+import json
+import sys
+import types
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from rahf.bin import eval_preferences
+from rahf.datasets import preference_pairs as source
+from rahf.evaluation import preference_scores as scoring
+from rahf.evaluation import preferences as rules
+from rahf.evaluation.preferences import bootstrap, choose_threshold, measure, points
+
+# Of Pick-a-Pic's published schema; what else it has is never read.
+SCHEMA = pa.schema(
+    [
+        ("are_different", pa.bool_()),
+        ("best_image_uid", pa.string()),
+        ("caption", pa.string()),
+        ("has_label", pa.bool_()),
+        ("image_0_uid", pa.string()),
+        ("image_1_uid", pa.string()),
+        ("jpg_0", pa.binary()),
+        ("jpg_1", pa.binary()),
+        ("label_0", pa.float64()),
+        ("label_1", pa.float64()),
+        ("ranking_id", pa.int64()),
+    ]
+)
+
+
+def _jpeg(value):
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 10), (value,) * 3).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def _row(number, first, second, label, **changes):
+    """A pair of grey images, `first` and `second` bright, named after it."""
+    return {
+        "caption": f"prompt {number // 2}",
+        "has_label": label is not None,
+        "image_0_uid": f"{number}-0",
+        "image_1_uid": f"{number}-1",
+        "jpg_0": _jpeg(first),
+        "jpg_1": _jpeg(second),
+        "label_0": label,
+        "label_1": None if label is None else 1 - label,
+        "ranking_id": number,
+    } | changes
+
+
+def _write(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path, row_group_size=3)
+
+
+TEST = [
+    _row(0, 200, 100, 1.0),  # right
+    _row(1, 100, 200, 1.0),  # wrong
+    _row(2, 100, 200, 0.0),  # right
+    _row(3, 150, 152, 0.5),  # a tie, called one if the threshold is 2 / 255 or more
+    _row(4, 10, 240, None),
+    _row(5, 150, 149, 1.0),  # right, and half where a tie is called
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pickapic")
+    _write(folder / "test_unique-00000-of-00002-a1.parquet", TEST[:4])
+    _write(folder / "test_unique-00001-of-00002-b2.parquet", TEST[4:])
+    tuning = [_row(i, 100, 104, 0.5) for i in range(8)]
+    tuning += [_row(i, 90, 200, 0.0) for i in range(8, 12)]
+    _write(folder / "validation_unique-00000-of-00001-c3.parquet", tuning)
+    return folder
+
+
+def test_the_source_yields_labelled_pairs_in_order(folder):
+    pairs = source.Preferences(folder, "test_unique")
+    assert len(pairs) == 6
+    for _ in range(2):  # again from the start
+        found = list(pairs)
+        assert [pair.uids[0] for pair in found] == ["0-0", "1-0", "2-0", "3-0", "5-0"]
+        assert [pair.label for pair in found] == [1, 1, 0, 0.5, 1]
+        assert found[0].images == (TEST[0]["jpg_0"], TEST[0]["jpg_1"])
+        assert found[4].where.endswith("00001-of-00002-b2.parquet, row 1")
+        assert pairs.unlabelled == 1
+    assert len(source.Preferences(folder)) == 18
+    [first, *_] = source.Preferences(folder, "test_unique", images=False)
+    assert first.images is None and first.prompt == "prompt 0"
+
+
+def test_a_source_that_is_not_there(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"files test-\*.parquet, it holds test_uniq"):
+        source.Preferences(folder, "test")
+    one = folder / "validation_unique-00000-of-00001-c3.parquet"
+    with pytest.raises(ValueError, match="expected a folder"):
+        source.Preferences(one, "validation_unique")
+    pq.write_table(pa.table({"caption": ["a"]}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="no column 'image_0_uid', .*it has caption"):
+        source.Preferences(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_1": 1.0}, "row 1: expected label_0 and label_1 .* got 1.0 and 1.0"),
+        ({"label_0": None}, "row 1: expected label_0 and label_1 .* got None and 0.0"),
+        ({"caption": None}, "row 1: field 'caption' must be text, got None"),
+        ({"jpg_1": None}, "row 1: fields jpg_0 and jpg_1 must be bytes"),
+    ],
+)
+def test_a_malformed_row_is_named(tmp_path, changes, message):
+    path = tmp_path / "pairs.parquet"
+    _write(path, [TEST[0], TEST[1] | changes])
+    with pytest.raises(ValueError, match=message):
+        list(source.Preferences(path))
+
+
+def _pickapic(s0, s1, label, threshold):
+    """The published script's rule, for one pair of logits."""
+    p0 = 1 / (1 + np.exp(s1 - s0))
+    p1 = 1 - p0
+    said = "tie" if abs(p1 - p0) <= threshold else "0" if p0 > p1 else "1"
+    true = {0.5: "tie", 1.0: "0", 0.0: "1"}[label]
+    return 1 if said == true else 0.5 if "tie" in (said, true) else 0
+
+
+def test_points_and_thresholds_are_those_of_pickapic():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(300, 2)) * 2
+    labels = rng.choice([0.0, 0.5, 1.0], 300, p=[0.4, 0.25, 0.35])
+    differences = scores[:, 0] - scores[:, 1]
+    accuracies = [
+        np.mean([_pickapic(*s, y, t) for s, y in zip(scores, labels, strict=True)])
+        for t in rules.PICKAPIC_DIFFERENCES
+    ]
+    for share, expected in zip(rules.PICKAPIC_DIFFERENCES, accuracies, strict=True):
+        if share < 1:
+            found = points(differences, labels, 2 * np.arctanh(share)).mean()
+            assert found == pytest.approx(expected, abs=1e-12)
+    chosen = choose_threshold(differences, labels, candidates="pickapic")
+    best = rules.PICKAPIC_DIFFERENCES[int(np.argmax(accuracies))]
+    assert np.tanh(chosen / 2) == pytest.approx(best)
+
+
+def test_the_threshold_is_the_best_there_is():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        differences = rng.integers(-4, 5, 40) / 4  # with equal ones, and zeros
+        labels = rng.choice([0.0, 0.5, 1.0], 40)
+        tried = np.unique([0, *np.abs(differences)])
+        means = [points(differences, labels, t).mean() for t in tried]
+        assert choose_threshold(differences, labels) == tried[int(np.argmax(means))]
+
+
+def test_the_interval_covers_and_keeps_prompts_together():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for seed in range(40):
+        values = (rng.random(200) < 0.7).astype(float)
+        low, high = bootstrap(values, np.arange(200), resamples=200, seed=seed)
+        covered += low <= 0.7 <= high
+        assert 0.08 < high - low < 0.17  # by the normal formula .127
+    assert covered >= 34
+    # Twenty copies of each pair say nothing new, if they are of one prompt.
+    values = (rng.random(50) < 0.7).astype(float)
+    alone = bootstrap(values, np.arange(50))
+    copies = bootstrap(np.repeat(values, 20), np.repeat(np.arange(50), 20))
+    assert copies == pytest.approx(alone, abs=1e-12)
+    with pytest.raises(ValueError, match="no labelled pairs"):
+        measure(np.zeros(0), np.zeros(0), np.zeros(0, str))
+    with pytest.raises(ValueError, match="1 of 2 differences"):
+        measure(np.array([1, np.nan]), np.ones(2), np.array(["a", "b"]))
+
+
+class _Predictor:
+    """Calls the mean brightness plausible; the model is not what is tested here."""
+
+    step = 7
+
+    def predict(self, pictures, prompts, batch_size):
+        assert len(pictures) == len(prompts)
+        return [
+            types.SimpleNamespace(scores={"plausibility": p.mean() / 255, "overall": 0})
+            for p in pictures
+        ]
+
+
+@pytest.fixture
+def predictor(monkeypatch):
+    module = types.SimpleNamespace(load=lambda workdir, step: _Predictor())
+    monkeypatch.setitem(sys.modules, "rahf.inference.predictor", module)
+
+
+@pytest.mark.usefixtures("predictor")
+def test_the_binary_measures_a_checkpoint(folder, tmp_path, capsys):
+    flags = [f"--checkpoint={tmp_path}", f"--pairs={folder}", "--split=test_unique"]
+    eval_preferences.main([*flags, "--batch_size=4"])
+    printed = capsys.readouterr().out
+    assert "plausibility" in printed and "1 rows without a label, 0 pairs" in printed
+    written = tmp_path / "eval" / "preferences"
+    found = json.loads((written / "preferences.json").read_text())
+    metrics = found["metrics"]["plausibility"]
+    assert metrics["accuracy"] == pytest.approx((1 + 0 + 1 + 0.5 + 1) / 5)
+    assert metrics["low"] <= metrics["accuracy"] <= metrics["high"]
+    assert metrics["accuracy_without_ties"] == 0.75
+    assert (metrics["n_compared"], metrics["n_ties"], metrics["n_prompts"]) == (5, 1, 3)
+    constant = found["metrics"]["overall"]  # all ties: right about one pair of five
+    assert (constant["accuracy"], constant["ties_called"]) == (0.6, 1.0)
+    lines = (written / "preferences.examples.jsonl").read_text().splitlines()
+    assert json.loads(lines[3])["uids"] == ["3-0", "3-1"]
+
+    eval_preferences.main([*flags, "--tune_split=validation_unique"])
+    found = json.loads((written / "preferences.json").read_text())
+    metrics = found["metrics"]["plausibility"]
+    assert metrics["threshold"] == pytest.approx(4 / 255, abs=0.002)
+    assert metrics["accuracy"] == pytest.approx((1 + 0 + 1 + 1 + 0.5) / 5)
+
+
+@pytest.mark.usefixtures("predictor")
+def test_images_that_cannot_be_read(tmp_path, capsys):
+    _write(tmp_path / "p.parquet", [TEST[0], TEST[1] | {"jpg_1": b"nothing"}])
+    flags = [f"--checkpoint={tmp_path}", f"--pairs={tmp_path / 'p.parquet'}"]
+    with pytest.raises(SystemExit, match=r"p.parquet, row 1, field 'jpg_1': expected"):
+        eval_preferences.main(flags)
+    eval_preferences.main([*flags, "--on_error=skip"])
+    assert "1 pairs skipped" in capsys.readouterr().out
+
+
+def test_the_binary_measures_scores_from_a_file(folder, tmp_path, capsys):
+    path = tmp_path / "scores.jsonl"
+    rows = [
+        {
+            "id": f"{i}-{side}",
+            "scores": {"mine": 10 * side + i},
+            "prompt": "a\u2028b\x85c",
+        }
+        for i in range(6)
+        for side in range(2)
+    ]
+    rows.append({"id": "9-9", "error": "an image that could not be read"})
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]  # as predict writes
+    path.write_text("\n".join(lines), "utf-8")
+    flags = [f"--scores={path}", f"--pairs={folder}", "--split=test_unique"]
+    eval_preferences.main([*flags, f"--output={tmp_path}"])
+    found = json.loads((tmp_path / "preferences.json").read_text())
+    assert found["metrics"]["mine"]["accuracy"] == pytest.approx((1 + 0.5) / 5)
+    assert "mine" in capsys.readouterr().out
+    path.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(SystemExit, match="no line with id '0-1'"):
+        eval_preferences.main(flags)
+    with pytest.raises(SystemExit, match="no pair to measure: 1 have no label, 5 were"):
+        eval_preferences.main([*flags, "--on_error=skip"])
+    path.write_text('{"id": "0-0", "score": 1}\n')
+    with pytest.raises(SystemExit, match='line 1: expected {"id": uid, "scores"'):
+        eval_preferences.main(flags)
+
+
+def test_tuning_on_what_cannot_be_compared_is_no_tuning():
+    def rows(*scores):
+        pair = {"uids": ["a", "b"], "prompt": "p", "label": 1.0}
+        return [pair | {"scores": list(scores)}]
+
+    scored = scoring.Scored(rows({"x": 1.0, "y": 2.0}, {"x": 0.0, "y": 0.0}))
+    some = scoring.Scored(rows({"x": 1.0, "y": 2.0}, {"y": 0.0}))
+    assert list(scoring.compare(scored, some, resamples=10)) == ["y"]
+    nan = scoring.Scored(rows({"x": np.nan, "y": 2.0}, {"x": 0.0, "y": 0.0}))
+    with pytest.raises(ValueError, match="pairs to tune on holds 1 NaN"):
+        scoring.compare(scored, nan, resamples=10)
+
+
+def test_scores_that_only_some_images_have_are_not_compared():
+    rows = [
+        {"scores": [{"a": 1.0, "b": 2.0}, {"b": 0.0, "a": 0.0}]},
+        {"scores": [{"b": 1.0}, {"b": 0.0, "c": 1.0}]},
+    ]
+    assert scoring.Scored(rows=rows).names() == ["b"]

@@ -1,0 +1,123 @@
+"""`rahf.load(W).predict(...)`: a real, tiny, untrained model behind it."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rahf
+from rahf import images, targets
+from rahf.datasets.scenes import Scenes
+from rahf.training import loop
+from tests.support import tiny
+
+PROMPTS = ["a red cat, left of a blue house.", "a cat", "", "cat! " * 10_000]
+
+
+@pytest.fixture(scope="module", params=["multihead", "augmented"])
+def workdir(request, tmp_path_factory):
+    config = tiny.config(request.param)
+    config.training_steps = 1
+    folder = tmp_path_factory.mktemp(request.param)
+    loop.train(config, folder, tiny.NoiseInput(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(workdir):
+    return rahf.load(workdir)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    scenes = Scenes("test", 64)
+    return [scenes[i]["image"] for i in range(4)]
+
+
+def _assert_same(a, b, atol=1e-5):
+    for name, score in a.scores.items():
+        assert abs(score - b.scores[name]) < atol, name
+    for name, heatmap in a.heatmaps.items():
+        np.testing.assert_allclose(heatmap, b.heatmaps[name], atol=atol)
+    for one, other in zip(a.words, b.words, strict=True):
+        assert one.text == other.text
+        assert abs(one.probability - other.probability) < atol
+
+
+def test_what_a_prediction_holds(predictor, pictures):
+    [prediction] = predictor.predict([pictures[0]], [PROMPTS[0]])
+    assert set(prediction.scores) == {
+        row.name for row in targets.select(targets.FEEDBACK, targets.Kind.SCORE)
+    }
+    assert all(0 <= score <= 1 for score in prediction.scores.values())
+    assert set(prediction.heatmaps) == {"implausibility", "misalignment"}
+    assert prediction.heatmaps["implausibility"].shape == (32, 32)
+    assert [word.text for word in prediction.words] == [
+        "a",
+        "red",
+        "cat",
+        "left",
+        "of",
+        "a",
+        "blue",
+        "house",
+    ]
+    threshold = targets.get("misaligned_words").threshold
+    for word in prediction.words:
+        assert word.misaligned == (word.probability > threshold)
+    assert prediction.image_size == (64, 64)
+    assert not prediction.prompt_truncated
+
+
+def test_neighbours_batch_size_and_padding_change_nothing(predictor, pictures):
+    together = predictor.predict(pictures, PROMPTS)
+    for i, (picture, prompt) in enumerate(zip(pictures, PROMPTS, strict=True)):
+        [alone] = predictor.predict([picture], [prompt], batch_size=1)
+        _assert_same(alone, together[i])
+    by_three = predictor.predict(pictures, PROMPTS, batch_size=3)
+    for one, other in zip(by_three, together, strict=True):
+        _assert_same(one, other)
+
+
+def test_empty_and_endless_prompts(predictor, pictures):
+    empty, endless = predictor.predict(pictures[2:], PROMPTS[2:])
+    assert empty.words == [] and not empty.prompt_truncated
+    assert endless.prompt_truncated
+    assert 0 < len(endless.words) < 40
+
+
+def test_a_second_call_compiles_nothing(predictor, pictures):
+    predictor.predict(pictures, PROMPTS)
+    functions = [predictor._encode_image, *(predict for _, predict in predictor._asks)]
+    before = [function._cache_size() for function in functions]
+    predictor.predict(pictures[:3], PROMPTS[:3])
+    assert [function._cache_size() for function in functions] == before
+
+
+def test_every_way_to_give_an_image(predictor, pictures, tmp_path):
+    path = tmp_path / "scene.png"
+    picture = Image.fromarray(pictures[0])
+    picture.save(path)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    given = [pictures[0], path, str(path), buffer.getvalue(), picture]
+    expected, *others = predictor.predict(given, ["a cat"] * len(given))
+    for other in others:
+        _assert_same(expected, other, atol=1e-6)
+
+
+def test_mistakes(predictor, pictures):
+    with pytest.raises(ValueError, match="got 2 images and 1 prompts"):
+        predictor.predict(pictures[:2], ["a cat"])
+    with pytest.raises(images.ImageError, match=r"got float64\[4, 4\]"):
+        predictor.predict([np.zeros((4, 4))], ["a cat"])
+    with pytest.raises(ValueError, match="batch_size of at least 1"):
+        predictor.predict(pictures, PROMPTS, batch_size=0)
+    assert predictor.predict([], []) == []
+
+
+def test_step_of_the_checkpoint(workdir):
+    assert rahf.load(workdir, "best").step == 1
+    with pytest.raises(ValueError, match="no step 7"):
+        rahf.load(workdir, 7)

@@ -1,0 +1,255 @@
+"""The loaders' common promises, and the procedural one."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from configs import scenes
+from rahf.datasets.scenes import Scenes
+from rahf.input import grain_loader
+from rahf.input import loader as data_input
+from rahf.targets import FEEDBACK
+
+
+def make_config(task="scenes_seven", **options):
+    config = scenes.get_config()
+    config.task.name = task
+    config.task.weights = {}
+    config.input.scenes.difficulty = "full"
+    config.input.update({"batch_size": 14, "image_size": 64, **options})
+    config.input.text_length = config.input.target_length = 48
+    config.input.scenes.train_examples = 40
+    several = task.startswith("scenes_multihead")
+    config.model.variant = "multihead" if several else "augmented"
+    if task.endswith("shown_words"):
+        config.task.targets = (*(FEEDBACK if several else ()), "shown_words")
+    if task.endswith("captioning"):
+        config.task.targets = (*FEEDBACK, "caption")
+    return config
+
+
+def assert_resumes(config, before, after):
+    """Checks that an input goes on where another stood; returns what an unbroken one
+    gives."""
+    whole, first, second = (data_input.make_train_input(config) for _ in range(3))
+    batches = take(whole, before + after)
+    take(first, before)
+    second.set_state(first.get_state())
+    for batch, expected in zip(take(second, after), batches[before:], strict=True):
+        assert_equal(batch, expected)
+    for each in (whole, first, second):
+        each.close()
+    return batches
+
+
+def take(iterator, number):
+    return list(itertools.islice(iterator, number))
+
+
+def assert_equal(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def weights(batch):
+    return {name: int(value.sum()) for name, value in batch["weights"].items()}
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("scenes_seven", dict.fromkeys(FEEDBACK, 2)),
+        ("scenes_multihead", dict.fromkeys(FEEDBACK, 14)),
+        ("scenes_overall", dict.fromkeys(FEEDBACK, 0) | {"overall": 14}),
+        ("scenes_captioning", dict.fromkeys(FEEDBACK, 0) | {"caption": 14}),
+    ],
+)
+def test_what_a_batch_holds(task, expected):
+    batch = next(data_input.make_train_input(make_config(task)))
+    assert weights(batch) == expected
+    assert batch["image"].shape == (14, 64, 64, 3)
+    assert batch["inputs"].shape == batch["prompt"].shape == (14, 48)
+
+
+def test_a_mixture_gives_each_task_its_share():
+    config = make_config("scenes_seven_captioning", batch_size=8)
+    for batch in take(data_input.make_train_input(config), 3):
+        assert weights(batch) == dict.fromkeys((*FEEDBACK, "caption"), 1)
+
+
+def test_every_task_sees_each_record_once_an_epoch_in_its_own_order():
+    config = make_config(batch_size=7)
+    seen = {name: [] for name in FEEDBACK}
+    for batch in take(data_input.make_train_input(config), 80):
+        for name in FEEDBACK:
+            [row] = np.flatnonzero(batch["weights"][name])
+            seen[name].append(batch["image"][row].tobytes())
+    records = grain_loader.scenes_records("train", config.input)
+    everything = sorted(records[i]["image"].tobytes() for i in range(40))
+    orders = [list(images) for images in seen.values()]
+    for images in orders:
+        assert sorted(images[:40]) == sorted(images[40:]) == everything
+        assert images[:40] != images[40:]
+    assert len({tuple(images) for images in orders}) == 7
+
+
+def test_the_seed_decides():
+    config = make_config()
+    first, again = (next(data_input.make_train_input(config)) for _ in range(2))
+    assert_equal(first, again)
+    config.seed = 1
+    assert (next(data_input.make_train_input(config))["image"] != first["image"]).any()
+
+
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_it_resumes_exactly(before):
+    config = make_config()
+    whole = take(data_input.make_train_input(config), before + 4)
+    first = data_input.make_train_input(config)
+    take(first, before)
+    state = json.loads(json.dumps(first.get_state()))
+    second = data_input.make_train_input(config)
+    take(second, 2)  # where it stood does not matter
+    second.set_state(state)
+    for batch, expected in zip(take(second, 4), whole[before:], strict=True):
+        assert_equal(batch, expected)
+
+
+def test_shards_together_make_the_batch_of_one():
+    config = make_config()
+    whole = take(data_input.make_train_input(config), 3)
+    shards = [
+        take(data_input.make_train_input(config, shard_index=i, shard_count=2), 3)
+        for i in range(2)
+    ]
+    for one, *parts in zip(whole, *shards, strict=True):
+        assert_equal(jax.tree.map(lambda *x: np.concatenate(x), *parts), one)
+
+
+def test_worker_processes_change_nothing():
+    config = make_config("scenes_warm_and_plausible", workers=1)
+    config.task.modules = ("tests.support.example_task.warmth",)
+    config.task.targets = ("plausibility", "warmth")
+    worker = data_input.make_train_input(config)
+    try:
+        take(worker, 1)
+        state = worker.get_state()
+        batches = take(worker, 2)
+        worker.set_state(state)
+        assert_equal(next(worker), batches[0])
+    finally:
+        worker.close()
+    config.input.workers = 0
+    thread = data_input.make_train_input(config)
+    assert_equal(take(thread, 3)[1:], batches)
+    with pytest.raises(ValueError, match=r"config.input.workers=0, but .* had 1"):
+        thread.set_state(state)
+    with pytest.raises(ValueError, match="a run of another loader"):
+        thread.set_state(b"seqio")
+
+
+@pytest.mark.parametrize("task", ["scenes_seven", "scenes_multihead"])
+def test_evaluation_asks_for_each_record_and_target(task):
+    config = make_config(task)
+    wanted = ("overall", "implausibility")
+    batches = data_input.make_eval_batches(
+        config, split="test", targets=wanted, batch_size=4, examples=5
+    )
+    found = list(batches)
+    assert len(batches) == len(found)
+    infos = [info for _, infos in found for info in infos]
+    records = [Scenes("test", 64)[i] for i in range(5)]
+    expected = (
+        [(r["uid"], r["prompt"], list(FEEDBACK)) for r in records]
+        if task == "scenes_multihead"
+        else [(r["uid"], r["prompt"], [name]) for name in wanted for r in records]
+    )
+    assert [(i["uid"], i["prompt"], i["targets"]) for i in infos] == expected
+    total = sum(batch["weights"]["overall"].sum() for batch, _ in found)
+    assert total == 5
+    assert [batch["image"].shape[0] for batch, _ in found] == [4] * len(found)
+    last, last_infos = found[-1]
+    assert not last["image"][len(last_infos) :].any()
+    assert all(not w[len(last_infos) :].any() for w in last["weights"].values())
+    for batch, expected in zip(batches, found, strict=True):  # it can be repeated
+        assert_equal(batch, expected)
+
+
+def test_all_of_a_split():
+    batches = data_input.make_eval_batches(
+        make_config("scenes_multihead"), split="dev", targets=("overall",)
+    )
+    assert len(batches) == -(-1000 // 14)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 30}, "config.input.batch_size=30 must divide by 8 shards"),
+        ({"batch_size": 0}, "config.input.batch_size=0 must divide by 8 shards"),
+        (
+            {"loader": "tfds"},
+            "config.input.loader='tfds' .* options: procedural, seqio",
+        ),
+        ({"vocabulary": "/none"}, "config.input.vocabulary='/none' cannot be read"),
+        ({"image_size": 32}, "64 to 512 pixels, got size=32"),
+    ],
+)
+def test_config_errors(change, message):
+    config = make_config(**{"batch_size": 8} | change)
+    with pytest.raises(ValueError, match=message):
+        data_input.make_train_input(config, shard_count=8)
+
+
+def test_task_errors():
+    config = make_config("scenes_senven")
+    config.task.modules = ("no.such.module",)
+    with pytest.raises(
+        ValueError, match="'scenes_senven' is not known .* scenes_seven"
+    ):
+        data_input.make_train_input(config)
+    config = make_config("scenes_multihead")
+    config.model.variant = "augmented"
+    with pytest.raises(ValueError, match="'scenes_multihead' .* has 7; take scenes_se"):
+        data_input.make_train_input(config)
+    config = make_config()
+    config.task.targets = ("overall",)
+    with pytest.raises(ValueError, match="not in config.task.targets=.'overall',."):
+        next(data_input.make_train_input(config))
+    with pytest.raises(ValueError, match="must be among config.task.targets"):
+        data_input.make_eval_batches(config, split="dev", targets=("alignment",))
+    with pytest.raises(ValueError, match="unknown split 'valid'"):
+        data_input.make_eval_batches(config, split="valid", targets=("overall",))
+    config = make_config("scenes_overall")
+    with pytest.raises(ValueError, match=r"asks for alignment; .* \('overall',\)"):
+        data_input.make_eval_batches(config, split="dev", targets=("alignment",))
+
+
+def test_registering():
+    with pytest.raises(ValueError, match="'scenes_seven' is already registered"):
+        grain_loader.register(
+            grain_loader.Task("scenes_seven", ("overall",), grain_loader.scenes_records)
+        )
+    with pytest.raises(ValueError, match=r"got \['nothing'\]; known: scenes_implau"):
+        grain_loader.register_mixture("mine", ["nothing"])
+    with pytest.raises(ValueError, match="unknown target 'nothing'"):
+        grain_loader.register(
+            grain_loader.Task("mine", ("nothing",), grain_loader.scenes_records)
+        )
+
+
+def test_no_tensorflow():
+    script = (
+        "from tests.input.loader_test import *; config = make_config()\n"
+        "next(data_input.make_train_input(config))\n"
+        "import sys; print([m for m in ('tensorflow', 'seqio') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,115 @@
+"""The whole model: variants, masks, what a prediction may depend on."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import scenes
+from rahf.models.rahf import RAHF, make_model
+from rahf.training import steps
+from tests.support import tiny
+
+
+def _params(config):
+    model = make_model(config)
+    example = steps.example_batch(config)
+    init = jax.jit(lambda: nn.unbox(model.init(jax.random.key(0), example)))
+    return init()["params"]
+
+
+@pytest.mark.parametrize("variant", ["multihead", "augmented"])
+def test_outputs_by_target_name(variant):
+    config = tiny.config(variant)
+    batch = tiny.batch(config)
+    params = _params(config)
+    outputs = make_model(config).apply({"params": params}, batch)
+    assert set(outputs) == set(scenes.TARGETS)
+    assert outputs["implausibility"].shape == (8, 32, 32)
+    assert outputs["overall"].shape == (8,)
+    assert outputs["misaligned_words"].shape == (8, 36, 512)
+    heads = [name for name in params if name.startswith("score_predictor")]
+    assert len(heads) == (4 if variant == "multihead" else 1)
+    shared = outputs["overall"] is outputs["plausibility"]
+    assert shared == (variant == "augmented")
+
+
+@pytest.mark.parametrize("variant", ["multihead", "augmented"])
+def test_a_prediction_depends_on_its_own_example_alone(variant):
+    """Not on batch neighbours, and not on how much padding follows its text."""
+    config = tiny.config(variant)
+    batch, params = tiny.batch(config), _params(config)
+    whole = steps.make_predict_step(config, (5,))(params, batch)
+    alone = tiny.take(batch, slice(2, 3))
+    short = tiny.config(variant)
+    short.input.text_length = 16
+    short.input.target_length = 16
+    trim = {key: alone[key][:, :16] for key in ("inputs", "prompt", "word_ends")}
+    for c, part in ((config, alone), (short, alone | trim)):
+        outputs = steps.make_predict_step(c, (5,))(params, part)
+        for name, value in outputs.items():
+            expected = whole[name][2:3]
+            if name == "misaligned_words":
+                expected = expected[:, : value.shape[1]]
+            np.testing.assert_allclose(value, expected, atol=1e-5, err_msg=name)
+
+
+def test_prompt_and_image_reach_every_output():
+    config = tiny.config()
+    batch, params = tiny.batch(config), _params(config)
+    model = make_model(config)
+    run = lambda batch: model.apply({"params": params}, batch)
+    first = run(batch)
+    image = run(batch | {"image": 255 - batch["image"]})
+    words = run(batch | {"inputs": np.where(batch["inputs"] > 1, 7, batch["inputs"])})
+    for name in first:
+        assert not np.allclose(first[name], image[name]), name
+        assert not np.allclose(first[name], words[name]), name
+
+
+def test_image_tokens_can_be_computed_once():
+    config = tiny.config("augmented")
+    batch, params = tiny.batch(config), _params(config)
+    tokens = steps.make_encode_image(config)(params, batch["image"])
+    predict = steps.make_predict_step(config, (5,), ["plausibility"])
+    whole = predict(params, batch)
+    again = predict(params, {"image_tokens": tokens, "inputs": batch["inputs"]})
+    assert list(again) == ["plausibility"]
+    np.testing.assert_allclose(again["plausibility"], whole["plausibility"], atol=1e-6)
+
+
+def test_decoder_may_attend_to_the_prompt_alone():
+    config = tiny.config()
+    config.model.decoder_attends = "prompt"
+    model, params, batch = make_model(config), _params(config), tiny.batch(config)
+    tokens = model.apply({"params": params}, batch["image"], method=RAHF.encode_image)
+    encoding = model.apply(
+        {"params": params}, tokens, batch["inputs"], method=RAHF.encode
+    )
+    assert encoding.memory.shape[1] == config.input.text_length
+    np.testing.assert_array_equal(encoding.memory_mask, batch["inputs"] != 0)
+    assert encoding.feature_map.shape == (8, 2, 2, 64)
+
+
+def test_options_are_named_in_errors():
+    config = tiny.config()
+    config.model.variant = "both"
+    with pytest.raises(ValueError, match="config.model.variant='both'.*'augmented'"):
+        make_model(config)
+    config = make_model(tiny.config()).config
+    with pytest.raises(ValueError, match="unknown target 'mood'.*plausibility"):
+        dataclasses.replace(config, targets=("mood",))
+
+
+def test_bfloat16_outputs_are_float32_and_close():
+    config = tiny.config()
+    batch, params = tiny.batch(config), _params(config)
+    exact = make_model(config).apply({"params": params}, batch)
+    config.model.dtype = "bfloat16"
+    rough = make_model(config).apply({"params": params}, batch)
+    for name in exact:
+        assert rough[name].dtype == jnp.float32, name
+    np.testing.assert_allclose(rough["overall"], exact["overall"], atol=0.05)

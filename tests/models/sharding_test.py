@@ -1,0 +1,104 @@
+"""Sharding: eight devices give one device's losses, however they are laid out."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from rahf.models import sharding
+from rahf.training import steps
+from tests.support import tiny
+
+
+def _config():
+    """With every part that a model may have."""
+    config = tiny.config()
+    config.task.targets = (*config.task.targets, "shown_words")
+    config.model.word_evidence = True
+    return config
+
+
+def _losses(config, devices):
+    mesh = sharding.make_mesh(config, devices)
+    with sharding.use(mesh, config):
+        state, shardings = steps.make_state(config, mesh)
+        step = steps.make_train_step(config, mesh, shardings)
+        values = []
+        for seed in range(3):
+            batch = sharding.put_batch(tiny.batch(config, seed), mesh)
+            state, metrics = step(state, batch)
+            values.append(float(metrics["loss"]))
+            values.append(float(metrics["gradient_norm"]))
+    return values, state
+
+
+def _assert_same_run(values, expected):
+    """Loss and gradient norm of three steps, in turn.
+
+    The first step is the same sum in another order. After it Adam has divided
+    gradients by themselves, and what is all but zero may have changed its sign.
+    """
+    np.testing.assert_allclose(values[:2], expected[:2], rtol=1e-5)
+    np.testing.assert_allclose(values[2:], expected[2:], rtol=2e-2)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    config = _config()
+    return _losses(config, jax.devices()[:1])[0]
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
+def test_eight_devices_equal_one(one_device, shape):
+    config = _config()
+    config.sharding.mesh.update(dict(zip(sharding.MESH_AXES, shape, strict=True)))
+    values, state = _losses(config, jax.devices())
+    _assert_same_run(values, one_device)
+    kernel = state.params["t5"]["encoder"]["layers_0"]["mlp"]["wi"]["kernel"]
+    expected = [size // n for size, n in zip(kernel.shape, shape[1:], strict=True)]
+    assert list(kernel.addressable_shards[0].data.shape) == expected
+    moment = state.opt_state[1][0].mu["t5"]["encoder"]["layers_0"]["mlp"]["wi"]
+    assert moment["kernel"].sharding == kernel.sharding
+
+
+def test_accumulation_equals_the_whole_batch(one_device):
+    """Also where a target's examples all fall into one of the parts."""
+    config = _config()
+    config.optimizer.accumulation = 4
+    _assert_same_run(_losses(config, jax.devices()[:1])[0], one_device)
+    whole = _losses(tiny.config("augmented"), jax.devices()[:1])[0]
+    config = tiny.config("augmented")
+    config.optimizer.accumulation = 4
+    _assert_same_run(_losses(config, jax.devices()[:1])[0], whole)
+
+
+def test_mesh_errors_say_both_numbers():
+    config = tiny.config()
+    config.sharding.mesh.fsdp = 3
+    with pytest.raises(ValueError, match="makes 6 devices of the 8"):
+        sharding.make_mesh(config)
+    config = tiny.config()
+    config.input.batch_size = 30
+    mesh = sharding.make_mesh(config)
+    with pytest.raises(ValueError, match="config.input.batch_size=30 must divide by 8"):
+        sharding.check_batch(config, mesh)
+
+
+def test_a_mesh_axis_that_does_not_divide_leaves_the_array_whole():
+    config = tiny.config()
+    config.sharding.mesh.update(data=1, fsdp=1, model=8)
+    mesh = sharding.make_mesh(config)
+    with sharding.use(mesh, config):
+        _, shardings = steps.make_state(config, mesh, abstract=True)
+    encoder = shardings.params["t5"]["encoder"]  # four heads, eight devices
+    assert encoder["relpos_bias"]["rel_embedding"].spec == PartitionSpec(None, None)
+    kernel = encoder["layers_0"]["mlp"]["wi"]["kernel"]
+    assert kernel.spec == PartitionSpec("fsdp", "model")
+
+
+def test_adafactor_states_have_places():
+    config = tiny.config()
+    config.optimizer.name = "adafactor"
+    config.sharding.mesh.update(data=2, fsdp=2, model=2)
+    values, _ = _losses(config, jax.devices())
+    assert np.isfinite(values).all()

@@ -1,0 +1,138 @@
+"""The loop: exact resumption, what it writes, how it stops."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rahf.checkpoints import checkpoint
+from rahf.checkpoints.checkpoint import restore_for_inference
+from rahf.training import loop
+from rahf.training.logs import read_metrics
+from tests.support import tiny
+
+
+def _train(config, workdir, **kwargs):
+    source = tiny.NoiseInput(config)
+    loop.train(config, workdir, source, **kwargs)
+    return restore_for_inference(workdir)[1]
+
+
+def _equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_two_and_two_steps_equal_four(tmp_path):
+    config = tiny.config()
+    whole = _train(config, tmp_path / "whole")
+    config.training_steps = 2
+    half = _train(config, tmp_path / "parts")
+    config.training_steps = 4
+    resumed = _train(config, tmp_path / "parts")
+    _equal(resumed, whole)
+    moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), half, whole)
+    assert max(jax.tree.leaves(moved)) > 0
+    curves = [read_metrics(tmp_path / name) for name in ("whole", "parts")]
+    assert [x["step"] for x in curves[1]] == [1, 2, 3, 4]
+    for a, b in zip(*curves, strict=True):
+        assert a["train/loss"] == b["train/loss"]
+
+
+def test_what_a_workdir_holds(tmp_path):
+    config = tiny.config()
+    seen = []
+
+    def evaluate(params):
+        seen.append(params)
+        return {"plausibility/plcc": 0.25}
+
+    _train(config, tmp_path, evaluate=evaluate)
+    assert len(seen) == 1
+    rows = read_metrics(tmp_path)
+    assert rows[-1]["eval/plausibility/plcc"] == 0.25
+    assert {"train/loss", "train/gradient_norm", "train/loss/overall"} <= set(rows[0])
+    assert json.loads((tmp_path / "config.json").read_text())["training_steps"] == 4
+    assert list(tmp_path.glob("events.*"))
+    assert checkpoint.complete_steps(tmp_path) == [4]
+    assert [x.name for x in (tmp_path / "input_state").iterdir()] == ["4"]
+
+
+def test_latest_and_best_are_kept(tmp_path):
+    config = tiny.config()
+    config.training_steps = 6
+    config.eval.every_steps = 2
+    values = iter([0.9, 0.1, 0.2])
+    _train(config, tmp_path, evaluate=lambda _: {"plausibility/plcc": next(values)})
+    assert checkpoint.complete_steps(tmp_path) == [2, 6]
+    assert restore_for_inference(tmp_path, "best")[2] == 2
+    assert restore_for_inference(tmp_path, "latest")[2] == 6
+    with pytest.raises(ValueError, match=r"no step 4; it has \[2, 6\]"):
+        restore_for_inference(tmp_path, 4)
+    config.training_steps = 8  # the best is known after a restart, too
+    _train(config, tmp_path, evaluate=lambda _: {"plausibility/plcc": 0.3})
+    assert checkpoint.complete_steps(tmp_path) == [2, 8]
+    assert restore_for_inference(tmp_path, "best")[2] == 2
+
+
+def test_an_evaluation_that_fails_loses_no_step(tmp_path):
+    config = tiny.config()
+    config.training_steps = 1
+
+    def evaluate(params):
+        raise FileNotFoundError("the images of the dev split")
+
+    with pytest.raises(FileNotFoundError, match="dev split"):
+        _train(config, tmp_path, evaluate=evaluate)
+    assert checkpoint.complete_steps(tmp_path) == [1]
+
+
+def test_a_non_finite_loss_stops_with_its_name(tmp_path):
+    config = tiny.config()
+    source = tiny.NoiseInput(config)
+    original = type(source).__next__
+
+    class Poisoned(tiny.NoiseInput):
+        def __next__(self):
+            batch = original(self)
+            if self._position == 3:
+                batch["targets"]["aesthetics"][0] = np.nan
+            return batch
+
+    with pytest.raises(loop.NonFiniteLossError, match=r"step 3.*\['aesthetics'\]"):
+        loop.train(config, tmp_path, Poisoned(config))
+    assert checkpoint.complete_steps(tmp_path) == [2]
+    _train(config, tmp_path)  # goes on from before it
+    assert checkpoint.complete_steps(tmp_path) == [4]
+
+
+def test_another_models_workdir_is_refused(tmp_path):
+    config = tiny.config()
+    _train(config, tmp_path)
+    config.model.t5.encoder_layers = 2
+    with pytest.raises(ValueError, match="t5.encoder_layers: 1 there, 2 here"):
+        _train(config, tmp_path)
+
+
+def test_a_half_written_checkpoint_does_not_count(tmp_path):
+    config = tiny.config()
+    _train(config, tmp_path)
+    half = tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp"
+    half.mkdir()
+    (half / "state").mkdir()
+    assert checkpoint.complete_steps(tmp_path) == [4]
+    assert restore_for_inference(tmp_path)[2] == 4
+    config.training_steps = 5
+    _train(config, tmp_path)
+    assert checkpoint.complete_steps(tmp_path) == [5]
+
+
+def test_folders_that_are_no_workdir(tmp_path):
+    with pytest.raises(ValueError, match="is not a workdir"):
+        restore_for_inference(tmp_path)
+    checkpoint.write_config(tmp_path, tiny.config())
+    with pytest.raises(ValueError, match="no complete checkpoint"):
+        restore_for_inference(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        restore_for_inference(tmp_path)

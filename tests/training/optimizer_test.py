@@ -1,0 +1,72 @@
+"""Schedules at the steps that matter, and what is decayed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rahf.training import optimizer
+from tests.support import tiny
+
+
+def _schedule(**fields):
+    config = tiny.config()
+    config.training_steps = 1000
+    config.schedule.update(peak=0.01, warmup_steps=100, **fields)
+    return optimizer.make_schedule(config)
+
+
+def test_reciprocal_square_root():
+    schedule = _schedule(name="rsqrt")
+    steps = [0, 49, 99, 100, 300]
+    expected = [0.0001, 0.005, 0.01, 0.01, 0.01 * (100 / 300) ** 0.5]
+    np.testing.assert_allclose([schedule(s) for s in steps], expected, rtol=1e-5)
+
+
+def test_cosine_ends_at_its_fraction():
+    schedule = _schedule(name="cosine", final_fraction=0.1)
+    np.testing.assert_allclose(
+        [schedule(s) for s in (100, 550, 1000)], [0.01, 0.0055, 0.001], rtol=1e-5
+    )
+
+
+def test_constant():
+    np.testing.assert_allclose(_schedule(name="constant")(999), 0.01)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="config.schedule.name='linear'.*'rsqrt'"):
+        _schedule(name="linear")
+    config = tiny.config()
+    config.optimizer.name = "sgd"
+    with pytest.raises(ValueError, match="config.optimizer.name='sgd'.*'adafactor'"):
+        optimizer.make_optimizer(config)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_weight_decay_is_scaled_by_the_rate_and_spares_norms(name, relative):
+    config = tiny.config()
+    config.optimizer.update(name=name, weight_decay=0.5, relative=relative)
+    config.schedule.update(name="constant", peak=0.01, warmup_steps=1)
+    params = {"kernel": jnp.full((256, 128), 2.0), "scale": jnp.ones(2)}
+    update = optimizer.make_optimizer(config)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = update.update(zeros, update.init(params), params)
+    size = 2.0 if relative else 1.0
+    np.testing.assert_allclose(updates["kernel"], -0.01 * 0.5 * 2.0 * size, rtol=1e-5)
+    assert (updates["scale"] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_a_step_descends_by_the_rate(name):
+    """Every gradient alike: the step is its sign, times rate and relative size."""
+    config = tiny.config()
+    config.optimizer.update(name=name, weight_decay=0.0, relative=True)
+    config.schedule.update(name="constant", peak=0.01, warmup_steps=1)
+    params = {"kernel": jnp.full((256, 128), 2.0), "scale": jnp.ones(2)}
+    update = optimizer.make_optimizer(config)
+    gradients = jax.tree.map(lambda x: 3.0 * jnp.ones_like(x), params)
+    updates, _ = update.update(gradients, update.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.01 * 2.0, rtol=1e-3)
+    np.testing.assert_allclose(updates["scale"], -0.01 * 0.1, rtol=1e-3)
