@@ -46,9 +46,9 @@ def get_config(arg: str = ""):
     task.modules = ("tasks.scenes",)
 
     c.input = i = ml_collections.ConfigDict()
-    # "procedural" needs no TensorFlow and serves scenes_* tasks; "seqio" serves
+    # "grain" needs no TensorFlow and serves scenes_* tasks; "seqio" serves
     # whatever is registered.
-    i.loader = "procedural"
+    i.loader = "grain"
     i.batch_size = 32
     i.image_size = 64
     i.text_length = 32  # pieces, with the augmented prefix and end of sequence

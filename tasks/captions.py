@@ -1,8 +1,8 @@
-"""Registers captioning with seqio: the same task as `rahf.input.grain_loader` has.
+"""Registers captioning with seqio.
 
 `captions` reads what `config.input.captions` names: tar shards, a table or TFDS.
 """
 
-from rahf.input.seqio import captions as seqio_captions
+from rahf.input.seqio import captions
 
-seqio_captions.add_task("captions")
+captions.add_task("captions")

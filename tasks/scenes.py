@@ -1,24 +1,8 @@
-"""Registers the scenes tasks with seqio: the same as `rahf.input.grain_loader` has.
+"""Registers the tasks of scenes with seqio; `rahf.input.catalog` lists them.
 
-Tasks: scenes_<target> for each of the seven targets (augmented prompt),
-scenes_multihead (all seven in every example), scenes_shown_words (which pieces of the
-prompt the image shows) and scenes_multihead_shown_words (all of it); scenes_captioning
-(image -> prompt), of scenes that show their prompts. Mixtures in equal parts:
-scenes_seven, scenes_seven_captioning, scenes_multihead_captioning.
+scenes_captioning is of scenes that show their prompts.
 """
 
-import seqio
+from rahf.input.seqio.catalog import register_dataset
 
-from rahf.datasets.scenes import SPLITS
-from rahf.input import grain_loader
-from rahf.input.seqio import tasks as seqio_tasks
-
-for _task in grain_loader.TASKS.values():
-    if _task.records in (grain_loader.scenes_records, grain_loader.faithful_records):
-        seqio_tasks.add_task(
-            _task.name, _task.targets, _task.records, SPLITS, augment=_task.augment
-        )
-for _mixture, _names in grain_loader.MIXTURES.items():
-    _ours = _mixture.startswith("scenes_")  # other datasets have modules of their own
-    if _ours and set(_names) <= set(seqio.TaskRegistry.names()):
-        seqio.MixtureRegistry.add(_mixture, list(_names), default_rate=1.0)
+register_dataset("scenes")

@@ -11,6 +11,7 @@ from rahf.checkpoints import checkpoint
 from rahf.input import vocabulary
 from rahf.input.loader import asked_targets
 from rahf.models import sharding
+from rahf.models.batch import example_batch
 from rahf.training import losses, steps
 
 CONFIGS = sorted(
@@ -43,9 +44,7 @@ def test_builds(name, argument):
     with sharding.use(mesh, config):
         state, shardings = steps.make_state(config, mesh, abstract=True)
         step = steps.make_train_step(config, mesh, shardings)
-        batch = jax.eval_shape(
-            lambda: steps.example_batch(config, config.input.batch_size)
-        )
+        batch = jax.eval_shape(lambda: example_batch(config, config.input.batch_size))
         after, metrics = jax.eval_shape(step, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert set(metrics["loss_sum"]) == set(config.task.targets)

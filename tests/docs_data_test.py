@@ -5,7 +5,7 @@ import pathlib
 import re
 
 from configs import scenes
-from rahf.input import grain_loader
+from rahf.input.registry import MIXTURES, TASKS
 from tests.support.example_task import warmth
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
@@ -37,12 +37,12 @@ def test_tasks():
     assert theirs["warmth_score"] == ours["warmth_score"]
     config = scenes.get_config()
     exec(config_lines, {"config": config})  # noqa: S102
-    assert config.task.name in grain_loader.MIXTURES
+    assert config.task.name in MIXTURES
     compile(seqio_task, "tasks.md", "exec")
 
 
 def test_every_scenes_task_is_listed():
     text = (DOCS / "tasks.md").read_text()
-    for name in (*grain_loader.TASKS, *grain_loader.MIXTURES):
+    for name in (*TASKS, *MIXTURES):
         if name.startswith("scenes_"):
             assert f"`{name}`" in text or "warm" in name

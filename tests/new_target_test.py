@@ -9,13 +9,14 @@ from rahf.bin import eval_scores
 from rahf.datasets.scenes import Scenes
 from rahf.evaluation.split import SplitEvaluator
 from rahf.input import loader as data_input
+from rahf.input.registry import import_modules
 from rahf.training import loop
 from rahf.training.logs import read_metrics
 from tests.input.loader_test import make_config, take, weights
 from tests.support import tiny
 
 MODULES = {
-    "procedural": ("tests.support.example_task.warmth",),
+    "grain": ("tests.support.example_task.warmth",),
     "seqio": ("tests.support.example_task.warmth_seqio",),
 }
 
@@ -56,7 +57,7 @@ def test_evaluation_batches_hold_the_new_target(loader):
 
 
 def test_the_table_has_the_new_row():
-    data_input.import_modules(warm_config("procedural"))
+    import_modules(warm_config("grain"))
     row = targets.get("warmth")
     assert row.kind is targets.Kind.SCORE
     assert "warmth" not in targets.FEEDBACK

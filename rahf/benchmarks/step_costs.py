@@ -16,6 +16,7 @@ import jax
 from jax.experimental import topologies
 
 from rahf.models import sharding
+from rahf.models.batch import example_batch
 from rahf.training import steps
 
 COLLECTIVES = (
@@ -85,9 +86,7 @@ def lower_step(config, devices: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
         placed = sharding.batch_sharding(mesh)
         batch = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),
-            jax.eval_shape(
-                lambda: steps.example_batch(config, config.input.batch_size)
-            ),
+            jax.eval_shape(lambda: example_batch(config, config.input.batch_size)),
         )
         step = steps.make_train_step(config, mesh, shardings)
         return step.lower(state, batch), mesh, state, batch

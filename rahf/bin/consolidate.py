@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             test_share=args.test_share,
             seed=args.seed,
             map_size=args.map_size,
-            bad_images=args.bad_images,
+            skip_bad_images=args.bad_images == "skip",
         )
     print(f"{args.output}: {report.summary()}")
 

@@ -209,8 +209,8 @@ def _write(args, results, step: int, folder: str | None, name: str) -> None:
 def _predict(args):
     """Predicts the user's images, as examples without truth."""
     import rahf
+    from rahf.evaluation.examples import JudgedExample
     from rahf.inference.jobs import read_jobs
-    from rahf.reports.cards import Example
 
     named = read_jobs(args.images, args.prompt)
     jobs = named[: args.examples]
@@ -220,7 +220,7 @@ def _predict(args):
     predictor = rahf.load(args.checkpoint)
     predictions = predictor.predict(pictures, [job.prompt for job in jobs])
     return [
-        Example(
+        JudgedExample(
             image=picture,
             prompt=job.prompt,
             name=job.id,

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 
 from rahf import targets as table
+from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
-from rahf.training import steps
 from rahf.weights import matching
 
 
@@ -40,7 +40,7 @@ def check_modules(config, folder: str | os.PathLike) -> None:
 def parameter_shapes(config) -> dict[str, tuple[int, ...]]:
     """The flat shapes of a config's model; nothing is computed."""
     model = make_model(config)
-    init = lambda: nn.unbox(model.init(jax.random.key(0), steps.example_batch(config)))
+    init = lambda: nn.unbox(model.init(jax.random.key(0), example_batch(config)))
     shapes = jax.eval_shape(init)["params"]
     return {name: tuple(x.shape) for name, x in matching.flatten(shapes).items()}
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from rahf import images
 from rahf.datasets.files.csv_table import StrictReader
-from rahf.datasets.files.tar_shards import Sample, list_shards
-from rahf.input.shard_stream import Shards
+from rahf.datasets.files.tar_shards import Sample, Shards, list_shards
 
 #: The tables looked for in a folder; the second is the `datasets` library's name.
 TABLES = ("captions.csv", "metadata.csv")

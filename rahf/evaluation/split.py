@@ -10,12 +10,13 @@ from absl import logging
 
 from rahf import targets as table
 from rahf.evaluation.evaluate import Batch, Infos, Results, evaluate
+from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.metrics.table import MEANINGS, METRICS
+from rahf.inference.predict_step import make_predict_step
 from rahf.input import vocabulary
-from rahf.input.loader import asked_targets, import_modules, make_eval_batches
-from rahf.reports.cards import Example
+from rahf.input.loader import asked_targets, make_eval_batches
+from rahf.input.registry import import_modules
 from rahf.targets import Kind
-from rahf.training.steps import make_predict_step
 
 
 class SplitEvaluator:
@@ -138,7 +139,7 @@ class SplitEvaluator:
             results.facts["bad_records"] += batches.bad_records
         return results
 
-    def predict_examples(self, params, count: int) -> list[Example]:
+    def predict_examples(self, params, count: int) -> list[JudgedExample]:
         """Predicts the first records of the split, for a report.
 
         Args:
@@ -160,7 +161,7 @@ class SplitEvaluator:
                     uid = str(infos[index]["uid"])
                     example = fields.setdefault(uid, _blank(batch, infos, index, uid))
                     _ADD[table.get(name).kind](example, name, index, outputs, batch)
-        return [Example(**example) for example in fields.values()]
+        return [JudgedExample(**example) for example in fields.values()]
 
     def _batches(self, names: Sequence[str], examples: int):
         return make_eval_batches(

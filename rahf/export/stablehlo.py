@@ -15,10 +15,10 @@ from flax import traverse_util
 from jax import export
 
 from rahf import targets as table
+from rahf.inference.predict_step import make_encode_image, make_predict_step
 from rahf.inference.predictor import Predictor
 from rahf.input import vocabulary
 from rahf.input.vocabulary import EOS_ID, PAD_ID
-from rahf.training.steps import make_encode_image, make_predict_step
 from rahf.weights import exported
 
 PROGRAM_FILE = "program.stablehlo"

@@ -18,11 +18,11 @@ from rahf import images as images_lib
 from rahf import targets as table
 from rahf import words as words_lib
 from rahf.checkpoints.checkpoint import restore_for_inference
+from rahf.inference.predict_step import make_encode_image, make_predict_step
 from rahf.input import features, vocabulary
 from rahf.input.converter import Converter
-from rahf.input.loader import import_modules
+from rahf.input.registry import import_modules
 from rahf.targets import Kind
-from rahf.training.steps import make_encode_image, make_predict_step
 
 ImageLike = np.ndarray | Image.Image | bytes | str | os.PathLike
 
@@ -87,12 +87,7 @@ class Predictor:
         rows = [row for row in rows if row.kind not in (Kind.CAPTION, Kind.PIECES)]
         self.targets = tuple(row.name for row in rows)
         self._vocabulary = vocabulary.load(config.input.vocabulary)
-        self._converter = Converter(
-            targets=tuple(config.task.targets),
-            image_size=config.input.image_size,
-            text_length=config.input.text_length,
-            target_length=config.input.target_length,
-        )
+        self._converter = Converter.from_config(config)
         marks = self._vocabulary.mark_ids
         self._encode_image = make_encode_image(config)
         self._augmented = config.model.variant == "augmented"

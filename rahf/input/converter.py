@@ -7,13 +7,14 @@ there.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from rahf import targets as table
 from rahf.input.features import FEATURES
 from rahf.input.vocabulary import PAD_ID
+from rahf.models.batch import batch_spec, make_arrays
 from rahf.targets import Kind
 
 Example = Mapping[str, np.ndarray]
@@ -40,6 +41,17 @@ class Converter:
     target_length: int
     task: str = ""
 
+    @classmethod
+    def from_config(cls, config) -> Self:
+        """Makes the converter of a training config."""
+        return cls(
+            targets=tuple(config.task.targets),
+            image_size=config.input.image_size,
+            text_length=config.input.text_length,
+            target_length=config.input.target_length,
+            task=config.task.get("name", ""),
+        )
+
     def __post_init__(self):
         table.select(self.targets)  # unknown names fail here, before any data
 
@@ -53,11 +65,9 @@ class Converter:
             rows beyond them are zero and weigh nothing.
 
         Returns:
-          `image` uint8[B, S, S, 3]; `inputs` int32[B, L]; `prompt`, `word_ends`,
-          `word_labels` int32[B, T]; `targets`, by name: HEATMAP float32[B, S, S],
-          SCORE float32[B], WORDS, CAPTION and PIECES int32[B, T], of which PIECES are
-          those of the prompt, negative in misaligned words; `weights`, by name:
-          float32[B], 1 where the example answers that target.
+          The arrays of `rahf.models.batch.batch_spec`. Of a target of kind PIECES they
+          are the prompt's pieces, negative in misaligned words; a weight is 1 where the
+          example answers that target.
 
         Raises:
           ValueError: an example has a wrong dtype, rank, length or target.
@@ -94,24 +104,15 @@ class Converter:
         ]
 
     def _empty(self, size: int) -> Batch:
-        image, length = self.image_size, self.target_length
-        shapes = {
-            Kind.HEATMAP: ((size, image, image), np.float32),
-            Kind.SCORE: ((size,), np.float32),
-            Kind.WORDS: ((size, length), np.int32),
-            Kind.CAPTION: ((size, length), np.int32),
-            Kind.PIECES: ((size, length), np.int32),
-        }
-        rows = table.select(self.targets)
-        return {
-            "image": np.zeros((size, image, image, 3), np.uint8),
-            "inputs": np.full((size, self.text_length), PAD_ID, np.int32),
-            "prompt": np.full((size, length), PAD_ID, np.int32),
-            "word_ends": np.zeros((size, length), np.int32),
-            "word_labels": np.zeros((size, length), np.int32),
-            "targets": {row.name: np.zeros(*shapes[row.kind]) for row in rows},
-            "weights": {row.name: np.zeros(size, np.float32) for row in rows},
-        }
+        assert PAD_ID == 0  # what empty arrays hold
+        spec = batch_spec(
+            self.targets,
+            batch_size=size,
+            image_size=self.image_size,
+            text_length=self.text_length,
+            target_length=self.target_length,
+        )
+        return make_arrays(spec)
 
     def _answer(self, batch: Batch, row: int, example: Example) -> None:
         """Writes what one example answers into its row of the batch."""

@@ -1,12 +1,10 @@
-"""Tasks and their loader on grain: no TensorFlow, every example made when asked.
+"""The loader on grain: no TensorFlow, every example made when it is asked for.
 
-A task says which targets are asked of which records; a mixture takes turns between
-tasks. The tasks of scenes and rated images stand here; a module of yours may add its
-own (docs/tasks.md). The files of tasks/ register the same ones with seqio.
+A task says which targets are asked of which records (`rahf.input.registry`); a
+mixture takes turns between tasks.
 """
 
 import dataclasses
-import functools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,27 +14,16 @@ import numpy as np
 from absl import flags
 
 from rahf import targets as table
-from rahf.datasets import captions, rated_images
-from rahf.datasets.scenes import Scenes
-from rahf.input import features
+from rahf.datasets import captions
+from rahf.datasets.files.tar_shards import Shards
+from rahf.input import features, shard_stream
 from rahf.input.augmentation import Augmentation
 from rahf.input.bad_records import Counter, Policy
 from rahf.input.batching import Batched, BatchedWithInfos
 from rahf.input.converter import Batch, Converter
 from rahf.input.record_cache import RecordCache, cached_records
-from rahf.input.registry import (
-    MIXTURES,  # noqa: F401  for those who register
-    TASKS,  # noqa: F401
-    Records,
-    Task,
-    find,
-    for_targets,
-    register,
-    register_dataset,
-    register_mixture,  # noqa: F401
-    weights_of,
-)
-from rahf.input.shard_stream import Shards, Streamed
+from rahf.input.registry import Records, Task, find, for_targets, weights_of
+from rahf.input.shard_stream import Streamed
 from rahf.input.vocabulary import Vocabulary
 
 Infos = list[dict[str, Any]]
@@ -45,36 +32,6 @@ Infos = list[dict[str, Any]]
 _AHEAD = 4
 # Records that may be tried in place of a bad one.
 _ATTEMPTS = 100
-
-
-def scenes_records(split: str, options: Mapping[str, Any]) -> Scenes:
-    """Returns the scenes of a split, as `config.input` wants them.
-
-    Args:
-      split: "train", "dev" or "test".
-      options: `image_size`, and in `scenes` optionally `difficulty` and
-        `train_examples`.
-    """
-    scenes = options.get("scenes") or {}
-    number = scenes.get("train_examples") if split == "train" else None
-    return Scenes(
-        split,
-        options["image_size"],
-        difficulty=scenes.get("difficulty", "full"),
-        num_examples=number,
-    )
-
-
-def faithful_records(split: str, options: Mapping[str, Any]) -> Scenes:
-    """Returns scenes that show their prompts, for captions; as `scenes_records`."""
-    scenes = scenes_records(split, options)
-    return Scenes(
-        split,
-        scenes.size,
-        difficulty=scenes.difficulty,
-        faithful=True,
-        num_examples=scenes.num_examples,
-    )
 
 
 class TrainInput:
@@ -112,7 +69,7 @@ class TrainInput:
         """
         if not isinstance(state, dict) or "workers" not in state:
             raise ValueError(
-                "config.input.loader='procedural' cannot continue a run of another "
+                "config.input.loader='grain' cannot continue a run of another "
                 "loader; set config.input.loader as it was"
             )
         if state["workers"] != self._workers:
@@ -183,8 +140,12 @@ def make_train_input(
             task, "train", records[task.records], config, vocabulary, seed=seed
         )
         if isinstance(asked.records, Shards):
-            samples = asked.records.shuffled(
-                seed, shard_index=shard_index, shard_count=shard_count, workers=workers
+            samples = shard_stream.shuffled(
+                asked.records,
+                seed,
+                shard_index=shard_index,
+                shard_count=shard_count,
+                workers=workers,
             )
             streams.append(Streamed(samples, asked.make, policy.skip, _ATTEMPTS))
         else:
@@ -234,7 +195,7 @@ def make_eval_batches(
         records = task.records(split, config.input)
         asked = _Asked.of(task, split, records, config, vocabulary)
         if isinstance(asked.records, Shards):
-            samples = asked.records.in_order()
+            samples = shard_stream.in_order(asked.records)
             if examples:
                 samples = grain.experimental.LimitIterDataset(samples, count=examples)
             streams.append(Streamed(samples, asked.make, policy.skip, attempts=1))
@@ -310,18 +271,3 @@ class _Asked:
         assert not isinstance(self.records, Shards)
         epoch, record = position // len(self.records), self.records[int(index)]
         return self.make(self.augmentation(record, self.seed, int(index), epoch))
-
-
-register_dataset("scenes", scenes_records, faithful_records)
-register(Task("captions", ("caption",), captions.captions_records))
-for _name in rated_images.TARGETS:
-    _records = functools.partial(rated_images.make_records, wanted=(_name,))
-    register(Task(f"rated_images_{_name}", (_name,), _records))
-register(
-    Task(
-        "rated_images_multihead",
-        rated_images.TARGETS,
-        rated_images.make_records,
-        augment=False,
-    )
-)

@@ -1,19 +1,18 @@
 """Batches for training and evaluation, by config.
 
-Two loaders give the same batches: "procedural" (grain, no TensorFlow) serves the
-tasks of `rahf.input.grain_loader`, "seqio" serves whatever is registered with seqio.
+Two loaders give the same batches: "grain" (no TensorFlow) serves the tasks of
+`rahf.input.registry`, "seqio" serves whatever is registered with seqio.
 """
 
 import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from rahf.datasets.ratings import consolidated as _consolidated  # noqa: F401  registers its tasks
-from rahf.datasets.richhf import records as _richhf  # noqa: F401  registers its tasks
-from rahf.input import grain_loader, vocabulary
+from rahf.input import catalog as _catalog  # noqa: F401  registers the built-in tasks
+from rahf.input import registry, vocabulary
 from rahf.input.converter import Batch, Converter
 
-LOADERS = {"procedural": "rahf.input.grain_loader", "seqio": "rahf.input.seqio.loader"}
+LOADERS = {"grain": "rahf.input.grain_loader", "seqio": "rahf.input.seqio.loader"}
 
 
 class TrainInput(Protocol):
@@ -73,7 +72,7 @@ def make_train_input(
     loader = _loader(config)
     return loader.make_train_input(
         config,
-        _converter(config),
+        Converter.from_config(config),
         vocabulary.load(config.input.vocabulary),
         batch_size=size // shard_count,
         shard_index=shard_index,
@@ -117,7 +116,7 @@ def make_eval_batches(
     loader = _loader(config)
     return loader.make_eval_batches(
         config,
-        _converter(config),
+        Converter.from_config(config),
         vocabulary.load(config.input.vocabulary),
         split=split,
         targets=tuple(targets),
@@ -135,18 +134,6 @@ def asked_targets(config) -> tuple[str, ...]:
     return tuple(n for n in config.task.targets if everything or n in known)
 
 
-def import_modules(config) -> None:
-    """Imports `config.task.modules`: they register targets and tasks."""
-    for name in config.task.get("modules", ()):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise ValueError(
-                f"config.task.modules: {name!r} cannot be imported ({error}); it "
-                "must be on the Python path, and tasks for seqio need TensorFlow"
-            ) from error
-
-
 def _loader(config):
     """Returns the module of `config.input.loader`, once its tasks are known."""
     name = config.input.loader
@@ -154,14 +141,14 @@ def _loader(config):
         raise ValueError(
             f"config.input.loader={name!r} is unknown; options: {', '.join(LOADERS)}"
         )
-    if name != "procedural":
-        import_modules(config)
+    if name != "grain":
+        registry.import_modules(config)
     else:
         try:
-            grain_loader.find(config.task.name)
+            registry.find(config.task.name)
         except ValueError as unknown:
             try:
-                import_modules(config)  # perhaps a user's task
+                registry.import_modules(config)  # perhaps a user's task
             except ValueError as error:
                 raise ValueError(f"{unknown}. Moreover, {error}") from error
     loader = importlib.import_module(LOADERS[name])
@@ -181,13 +168,3 @@ def _check_variant(config, loader) -> None:
                 f"task {task.name!r} of config.task.name={config.task.name!r} has "
                 f"{len(task.targets)}; take scenes_seven, or the variant 'multihead'"
             )
-
-
-def _converter(config) -> Converter:
-    return Converter(
-        targets=tuple(config.task.targets),
-        image_size=config.input.image_size,
-        text_length=config.input.text_length,
-        target_length=config.input.target_length,
-        task=config.task.name,
-    )

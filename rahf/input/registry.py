@@ -1,14 +1,17 @@
 """The tasks and mixtures that the loader without TensorFlow knows."""
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rahf import targets as table
-from rahf.input.shard_stream import Shards
+
+if TYPE_CHECKING:  # prediction imports this file, and no dataset
+    from rahf.datasets.files.tar_shards import Shards
 
 Records = Sequence[Mapping[str, Any]]
-MakeRecords = Callable[[str, Mapping[str, Any]], Records | Shards]
+MakeRecords = Callable[[str, Mapping[str, Any]], "Records | Shards"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +57,7 @@ def register_mixture(name: str, tasks: Sequence[str]) -> None:
 
 def register_dataset(
     dataset: str, records: MakeRecords, captions: MakeRecords | None = None
-) -> None:
+) -> tuple[str, ...]:
     """Adds the tasks and mixtures of a dataset that has all seven kinds of feedback.
 
     Args:
@@ -62,6 +65,9 @@ def register_dataset(
       records: as a `Task` has them.
       captions: the same, of images that show their prompts, for captioning; default
         `records`, whose images need not.
+
+    Returns:
+      The names of the tasks, then of the mixtures.
     """
     for name in table.FEEDBACK:
         register(Task(f"{dataset}_{name}", (name,), records))
@@ -72,9 +78,31 @@ def register_dataset(
     register(Task(multihead, table.FEEDBACK, records, augment=False))
     everything = (*table.FEEDBACK, "shown_words")
     register(Task(f"{multihead}_shown_words", everything, records, augment=False))
-    register_mixture(f"{dataset}_seven", seven)
-    register_mixture(f"{dataset}_seven_captioning", (*seven, captioning))
-    register_mixture(f"{dataset}_multihead_captioning", (multihead, captioning))
+    mixtures = {
+        f"{dataset}_seven": seven,
+        f"{dataset}_seven_captioning": (*seven, captioning),
+        f"{multihead}_captioning": (multihead, captioning),
+    }
+    for name, tasks in mixtures.items():
+        register_mixture(name, tasks)
+    others = (captioning, f"{dataset}_shown_words", multihead)
+    return (*seven, *others, f"{multihead}_shown_words", *mixtures)
+
+
+def import_modules(config) -> None:
+    """Imports `config.task.modules`: they register targets and tasks.
+
+    Raises:
+      ValueError: one of them cannot be imported.
+    """
+    for name in config.task.get("modules", ()):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(
+                f"config.task.modules: {name!r} cannot be imported ({error}); it "
+                "must be on the Python path, and tasks for seqio need TensorFlow"
+            ) from error
 
 
 def find(name: str) -> list[Task]:
@@ -83,7 +111,7 @@ def find(name: str) -> list[Task]:
     `a+b` is a mixture of what `a` and `b` name.
     """
     names: list[str] = []
-    for part in parts_of(name, (*TASKS, *MIXTURES), "procedural"):
+    for part in parts_of(name, (*TASKS, *MIXTURES), "grain"):
         names += MIXTURES.get(part, (part,))
     return [TASKS[task] for task in dict.fromkeys(names)]
 

@@ -10,7 +10,7 @@ import grain
 import numpy as np
 
 from rahf import images
-from rahf.datasets.files.tar_shards import Sample, read_shard
+from rahf.datasets.files.tar_shards import Sample, Shards, read_shard
 from rahf.input.bad_records import Made
 
 # Shards, or parts of them, that a reader has at least where some have one more than
@@ -18,75 +18,66 @@ from rahf.input.bad_records import Made
 _EVEN = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class Shards:
-    """The shards of a split and how they are read.
+def shuffled(
+    shards: Shards,
+    seed: int,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    workers: int = 0,
+) -> grain.IterDataset[Sample]:
+    """Returns the endless samples of one process.
 
-    Attributes:
-      urls: of the tars.
-      window: how many samples are shuffled at a time; encoded, so that a thousand
-        are some tens of megabytes.
-      open_shards: how many shards a reader takes samples from in turns.
+    Each reader (a process, or a worker of it) has shards of its own, which no
+    other ever reads, and takes them in another order every epoch. Where there
+    are too few to share out evenly, shards are cut into parts by their samples'
+    numbers: all of its readers then pass over the whole of a shard.
+
+    Args:
+      shards: of a split.
+      seed: of the orders.
+      shard_index: of this process.
+      shard_count: how many processes there are.
+      workers: among how many grain will cut what is returned.
     """
+    order, cycle = order_of(
+        shards, seed, shard_index=shard_index, shard_count=shard_count, workers=workers
+    )
+    samples = grain.experimental.InterleaveIterDataset(
+        _Datasets(order), cycle_length=cycle
+    )
+    if shards.window == 1:
+        return samples
+    return grain.experimental.WindowShuffleIterDataset(
+        samples, window_size=shards.window, seed=seed
+    )
 
-    urls: tuple[str, ...]
-    window: int = 1000
-    open_shards: int = 4
 
-    def __post_init__(self):
-        if self.window < 1 or self.open_shards < 1:
-            raise ValueError(
-                f"captions need a window={self.window} and open_shards="
-                f"{self.open_shards} of at least 1"
-            )
+def order_of(
+    shards: Shards,
+    seed: int,
+    *,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    workers: int = 0,
+) -> "tuple[Order, int]":
+    """Returns the pieces of one process and how many to read in turns."""
+    readers = shard_count * max(1, workers)
+    parts = 1
+    while (len(shards.urls) * parts) % readers and (
+        len(shards.urls) * parts < _EVEN * readers
+    ):
+        parts += 1
+    pieces = range(len(shards.urls) * parts)[shard_index::shard_count]
+    # A reader that opened more would begin an epoch before it ended another.
+    cycle = max(1, min(shards.open_shards, len(pieces) // max(1, workers)))
+    return Order(shards.urls, parts, pieces, seed), cycle
 
-    def shuffled(
-        self, seed: int, *, shard_index: int = 0, shard_count: int = 1, workers: int = 0
-    ) -> grain.IterDataset[Sample]:
-        """Returns the endless samples of one process.
 
-        Each reader (a process, or a worker of it) has shards of its own, which no
-        other ever reads, and takes them in another order every epoch. Where there
-        are too few to share out evenly, shards are cut into parts by their samples'
-        numbers: all of its readers then pass over the whole of a shard.
-
-        Args:
-          seed: of the orders.
-          shard_index: of this process.
-          shard_count: how many processes there are.
-          workers: among how many grain will cut what is returned.
-        """
-        order, cycle = self.order(
-            seed, shard_index=shard_index, shard_count=shard_count, workers=workers
-        )
-        samples = grain.experimental.InterleaveIterDataset(
-            _Datasets(order), cycle_length=cycle
-        )
-        if self.window == 1:
-            return samples
-        return grain.experimental.WindowShuffleIterDataset(
-            samples, window_size=self.window, seed=seed
-        )
-
-    def order(
-        self, seed: int, *, shard_index: int = 0, shard_count: int = 1, workers: int = 0
-    ) -> "tuple[Order, int]":
-        """Returns the pieces of one process and how many to read in turns."""
-        readers = shard_count * max(1, workers)
-        parts = 1
-        while (len(self.urls) * parts) % readers and (
-            len(self.urls) * parts < _EVEN * readers
-        ):
-            parts += 1
-        pieces = range(len(self.urls) * parts)[shard_index::shard_count]
-        # A reader that opened more would begin an epoch before it ended another.
-        cycle = max(1, min(self.open_shards, len(pieces) // max(1, workers)))
-        return Order(self.urls, parts, pieces, seed), cycle
-
-    def in_order(self) -> grain.IterDataset[Sample]:
-        """Returns the samples of all shards, once, as they stand there."""
-        pieces = [_Piece(url, 0, 1) for url in self.urls]
-        return grain.experimental.InterleaveIterDataset(pieces, cycle_length=1)
+def in_order(shards: Shards) -> grain.IterDataset[Sample]:
+    """Returns the samples of all shards, once, as they stand there."""
+    pieces = [_Piece(url, 0, 1) for url in shards.urls]
+    return grain.experimental.InterleaveIterDataset(pieces, cycle_length=1)
 
 
 def read_sample(sample: Sample) -> Mapping[str, Any]:

@@ -1,15 +1,14 @@
 """One example of a report: the image, its heatmaps, words and scores, beside the truth."""
 
 import base64
-import dataclasses
 import io
-from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 from PIL import Image
 
 from rahf import images, targets, words
+from rahf.evaluation.examples import JudgedExample
 
 # Pictures are shown at most this large; small ones are enlarged so that a heatmap
 # drawn over them stays smooth.
@@ -19,35 +18,7 @@ _LONGEST, _SHORTEST = 512, 256
 _FADE = 0.8
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Example:
-    """What a card shows. Truth fields are None where nothing is known.
-
-    Attributes:
-      image: uint8[H, W, 3].
-      prompt: as the user wrote it.
-      name: what to call the example, such as its uid or file name.
-      scores: `{target: value in [0, 1]}`, higher is better.
-      heatmaps: `{target: float[h, w] in [0, 1]}`, of any size.
-      words: the probability that each word of `rahf.words.split(prompt)` is
-        misaligned; shorter where the prompt was truncated.
-      true_scores: as `scores`.
-      true_heatmaps: as `heatmaps`.
-      true_words: 1 for each misaligned word, 0 for the others.
-    """
-
-    image: np.ndarray
-    prompt: str
-    name: str = ""
-    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    heatmaps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    words: Sequence[float] = ()
-    true_scores: Mapping[str, float] | None = None
-    true_heatmaps: Mapping[str, np.ndarray] | None = None
-    true_words: Sequence[int] | None = None
-
-
-def card(example: Example) -> str:
+def card(example: JudgedExample) -> str:
     """Returns the HTML of one example; every text in it is escaped."""
     image = _fit(example.image)
     pictures = "".join(
@@ -119,7 +90,7 @@ def _picture(image: np.ndarray, alt: str) -> str:
     )
 
 
-def _prompt(example: Example) -> str:
+def _prompt(example: JudgedExample) -> str:
     """Returns the prompt, each word tinted by its probability of being misaligned."""
     prompt, pieces, done = example.prompt, [], 0
     for index, (start, end) in enumerate(words.spans(prompt)):

@@ -15,11 +15,11 @@ from typing import Any
 from rahf import targets
 from rahf.evaluation import text_tables
 from rahf.evaluation.evaluate import Results
+from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.metrics.table import HEADLINES, meaning
 from rahf.reports import cards, charts
-from rahf.reports.cards import Example
 
-__all__ = ["Example", "read_curves", "write_report"]
+__all__ = ["JudgedExample", "read_curves", "write_report"]
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _COLORS = 8  # `.c0` to `.c7` in report.css
@@ -33,7 +33,7 @@ def write_report(
     curves: Curves | None = None,
     results: Results | None = None,
     ceiling: Mapping[str, Mapping[str, float]] | None = None,
-    examples: Iterable[Example] = (),
+    examples: Iterable[JudgedExample] = (),
 ) -> pathlib.Path:
     """Writes the page.
 
@@ -259,7 +259,7 @@ def _arrow(better: str) -> str:
     return f' <span aria-label="{better} is better">{symbol}</span>'
 
 
-def _examples(examples: Sequence[Example]) -> str:
+def _examples(examples: Sequence[JudgedExample]) -> str:
     if not examples:
         return ""
     compared = any(

@@ -15,7 +15,7 @@ from flax import traverse_util
 
 from rahf.input.converter import Converter
 from rahf.input.features import FEATURES
-from rahf.input.loader import import_modules
+from rahf.input.registry import import_modules
 from rahf.input.seqio import tasks as seqio_tasks
 
 

@@ -21,11 +21,13 @@ from t5x import metrics as t5x_metrics  # pyright: ignore
 from t5x import models, optimizers, utils  # pyright: ignore
 
 from rahf import targets as table
+from rahf.inference.predict_step import make_predict_step
 from rahf.input import vocabulary
 from rahf.models import decoding
+from rahf.models.batch import example_batch
 from rahf.models.rahf import TEXT_KINDS, make_model
 from rahf.t5x import data as t5x_data
-from rahf.training import losses, steps
+from rahf.training import losses
 from rahf.training.optimizer import make_optimizer, make_schedule
 
 
@@ -92,7 +94,7 @@ class RAHFModel(models.BaseTransformerModel):
         predicted = config.copy_and_resolve_references()
         predicted.model.decoding = "constrained"
         marks = vocabulary.load(config.input.vocabulary).mark_ids
-        self._predict = steps.make_predict_step(predicted, marks)
+        self._predict = make_predict_step(predicted, marks)
         super().__init__(
             module=make_model(config),
             input_vocabulary=inputs,
@@ -104,7 +106,7 @@ class RAHFModel(models.BaseTransformerModel):
         """Parameters, and under "params_axes" the logical names of their axes."""
         del rng, input_shapes, input_types  # the config knows
         key = jax.random.key(self.config.seed)
-        boxed = self.module.init(key, steps.example_batch(self.config))["params"]
+        boxed = self.module.init(key, example_batch(self.config))["params"]
         names: dict[str, Any] = t5x_data.flatten(nn.get_partition_spec(boxed))
         axes = {
             f"{path}_axes": partitioning.AxisMetadata(tuple(spec))
@@ -158,7 +160,7 @@ class RAHFModel(models.BaseTransformerModel):
         """What the decoder says, and under their names all other targets.
 
         Returns:
-          int32[B, T] tokens, greedy; {target: array}, as `steps.make_predict_step`
+          int32[B, T] tokens, greedy; {target: array}, as `make_predict_step`
           has them.
         """
         del rng

@@ -1,4 +1,4 @@
-"""The jitted functions: initialise, train, predict."""
+"""The jitted functions of training: initialise the state, take a step."""
 
 from typing import Any
 
@@ -8,11 +8,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from rahf import targets as targets_lib
-from rahf.inference.free_decoding import FreeWords, is_free
-from rahf.models import decoding, sharding
-from rahf.models.rahf import RAHF, make_model
-from rahf.targets import Kind
+from rahf.models import sharding
+from rahf.models.batch import example_batch
+from rahf.models.rahf import make_model
 from rahf.training import losses
 from rahf.training.optimizer import make_optimizer, make_schedule
 
@@ -28,29 +26,6 @@ class TrainState:
     step: Any  # int32[]
     params: Any
     opt_state: Any
-
-
-def example_batch(config, batch_size: int = 1) -> dict:
-    """A batch of zeros with the shapes and dtypes that the model takes."""
-    i = config.input
-    text = jnp.zeros((batch_size, i.target_length), jnp.int32)
-    shapes = {
-        Kind.HEATMAP: jnp.zeros((batch_size, i.image_size, i.image_size)),
-        Kind.SCORE: jnp.zeros((batch_size,)),
-        Kind.WORDS: text,
-        Kind.CAPTION: text,
-        Kind.PIECES: text,
-    }
-    rows = targets_lib.select(config.task.targets)
-    return {
-        "image": jnp.zeros((batch_size, i.image_size, i.image_size, 3), jnp.uint8),
-        "inputs": jnp.ones((batch_size, i.text_length), jnp.int32),
-        "prompt": text,
-        "word_ends": text,
-        "word_labels": text,
-        "targets": {row.name: shapes[row.kind] for row in rows},
-        "weights": {row.name: jnp.ones((batch_size,)) for row in rows},
-    }
 
 
 def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any]:
@@ -159,85 +134,4 @@ def make_train_step(config, mesh, shardings):
         donate_argnums=0,
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, None),
-    )
-
-
-def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
-    """Builds predict(params, batch) -> {name: array}, jitted.
-
-    Every process is to call it with the same batch, and can read the result.
-
-    Args:
-      config: the training config.
-      mark_ids: the vocabulary's pieces of the suffix that marks a word.
-      targets: the names wanted; default all of the task's. What is not wanted is
-        not computed.
-
-    Returns:
-      The function. Heatmaps are float32[B, S, S], scores float32[B], words
-      float32[B, T] probabilities at word ends that the word is misaligned (0 or 1
-      where the decoder is free: then part of the work is the host's), and
-      captions float32[B, T] log-probabilities of the batch's own tokens. The batch
-      may bring "image_tokens" from `make_encode_image` in place of "image".
-    """
-    model = make_model(config)
-    rows = targets_lib.select(config.task.targets if targets is None else targets)
-    names = {kind: [row.name for row in rows if row.kind == kind] for kind in Kind}
-    size = config.input.image_size
-    free = is_free(config) and names[Kind.WORDS]
-
-    @jax.jit
-    def predict(params, batch):
-        bound = model.bind({"params": params})
-        tokens = batch.get("image_tokens")
-        if tokens is None:
-            tokens = bound.encode_image(batch["image"])
-        encoding = bound.encode(tokens, batch["inputs"])
-        outputs = {}
-        if names[Kind.PIECES]:
-            shown = bound.shown_pieces(tokens)
-            outputs |= {
-                name: jax.nn.sigmoid(shown[name]) for name in names[Kind.PIECES]
-            }
-        if names[Kind.HEATMAP]:
-            outputs |= bound.heatmaps(encoding, size)
-        if names[Kind.SCORE]:
-            outputs |= bound.scores(encoding)
-        if free:
-            said = decoding.greedy(
-                model, {"params": params}, encoding, config.input.target_length
-            )
-            outputs |= dict.fromkeys(names[Kind.WORDS], said)
-        elif names[Kind.WORDS]:
-            marks = decoding.constrained(
-                model,
-                {"params": params},
-                encoding,
-                batch["prompt"],
-                batch["word_ends"],
-                mark_ids,
-            )
-            outputs |= dict.fromkeys(names[Kind.WORDS], marks)
-        for name in names[Kind.CAPTION]:
-            said = batch["targets"][name]
-            logits = bound.say(encoding, said)
-            outputs[name] = -optax.softmax_cross_entropy_with_integer_labels(
-                logits, said
-            )
-        return {row.name: outputs[row.name] for row in rows}
-
-    def read(params, batch):
-        return sharding.gather(predict(params, batch), params)
-
-    run = predict if jax.process_count() == 1 else read
-    return FreeWords(config, run, names[Kind.WORDS]) if free else run
-
-
-def make_encode_image(config):
-    """Builds encode(params, uint8[B, S, S, 3]) -> image tokens, jitted."""
-    model = make_model(config)
-    return jax.jit(
-        lambda params, image: model.apply(
-            {"params": params}, image, method=RAHF.encode_image
-        )
     )

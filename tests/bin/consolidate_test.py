@@ -55,7 +55,7 @@ def rated(made):
     return {each.image: each for each in rating_files.read(made / "ratings.jsonl")}
 
 
-def config_of(made, loader="procedural"):
+def config_of(made, loader="grain"):
     config = config_file.get_config()
     config.input.loader = loader
     config.input.batch_size = 4
@@ -138,7 +138,7 @@ def test_both_loaders_read_it_alike(made):
     assert weights == known  # a label that nobody gave weighs nothing
 
 
-@pytest.mark.parametrize("loader", ["procedural", "seqio"])
+@pytest.mark.parametrize("loader", ["grain", "seqio"])
 def test_training_resumes_exactly(made, loader):
     assert_resumes(config_of(made, loader), 1, 3)
 

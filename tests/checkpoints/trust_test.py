@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 import rahf
 from rahf import images
 from rahf.checkpoints import checkpoint, trust
+from rahf.evaluation.examples import JudgedExample
 from rahf.export import standalone
-from rahf.reports import cards, run_page
+from rahf.reports import run_page
 from rahf.weights import augreg, exported, huggingface, state_dict
 from tests.support import tiny
 
@@ -160,7 +161,7 @@ def test_the_exported_script_reads_images_as_training_does(tmp_path, mode):
 
 
 def test_half_a_character_does_not_cost_the_page(tmp_path):
-    example = cards.Example(
+    example = JudgedExample(
         image=np.zeros((4, 4, 3), np.uint8),
         prompt="bad \ud83d word",
         name="caf\udce9.png",

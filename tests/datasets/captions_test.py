@@ -8,9 +8,10 @@ import pytest
 
 from configs import pretrain_captioning
 from rahf.datasets import captions
-from rahf.input import grain_loader, registry
+from rahf.datasets.files.tar_shards import Shards
 from rahf.input import loader as data_input
-from rahf.input.shard_stream import Shards
+from rahf.input import registry, shard_stream
+from rahf.input.registry import Task, find, register
 from tests.input.loader_test import assert_equal, take, weights
 from tests.support.captions_fixture import encoded, write_shard, write_shards
 
@@ -123,7 +124,7 @@ def test_one_shard_for_two_hosts(folder):
 
 def test_too_small_for_its_readers(folder):
     shards = Shards((f"{folder}/train/000002.tar",), window=1)
-    stream = iter(shards.shuffled(0, shard_index=6, shard_count=7))
+    stream = iter(shard_stream.shuffled(shards, 0, shard_index=6, shard_count=7))
     assert "too small for so many" in next(stream).fault
 
 
@@ -190,7 +191,7 @@ def test_weights_without_shards():
     with pytest.raises(ValueError, match=r"captioning=0.0 must be above 0"):
         inputs(config)
     with pytest.raises(ValueError, match=r"'captons' is not known .* captions"):
-        grain_loader.find("scenes_seven+captons")
+        find("scenes_seven+captons")
 
 
 def test_evaluation_reads_in_order(folder):
@@ -327,7 +328,7 @@ def test_another_dataset_of_captions(folder, monkeypatch):
     # Other tests list what is registered.
     monkeypatch.setattr(registry, "TASKS", dict(registry.TASKS))
     make = functools.partial(captions.captions_records, dataset="mine")
-    grain_loader.register(grain_loader.Task("mine_captions", ("caption",), make))
+    register(Task("mine_captions", ("caption",), make))
     config = make_config(folder, "captions+mine_captions", batch_size=4)
     config.input.mine = {"train": str(folder / "dev")}
     config.task.weights = {"mine_captions": 3.0}

@@ -278,7 +278,7 @@ def test_scales():
     assert all(np.isnan(rating.score(cell, "")) for cell in (None, " ", "N/A", np.nan))
 
 
-def _config(folder, loader="procedural", task="rated_images_multihead", **options):
+def _config(folder, loader="grain", task="rated_images_multihead", **options):
     config = config_file.get_config(MAPPING)
     config.input.rated_images.path = str(folder / "ratings.csv")
     config.input.rated_images.update(options)
@@ -296,7 +296,7 @@ def test_the_config_learns_what_the_mapping_names():
 
 def test_both_loaders_give_the_same_masked_batches(folder):
     found = []
-    for loader in ("procedural", "seqio"):
+    for loader in ("grain", "seqio"):
         config = _config(folder, loader)
         batches = data_input.make_eval_batches(
             config, split="train", targets=("overall",)
@@ -316,7 +316,7 @@ def test_both_loaders_give_the_same_masked_batches(folder):
             assert batch["weights"]["plausibility"][row] == 1
 
 
-@pytest.mark.parametrize("loader", ["procedural", "seqio"])
+@pytest.mark.parametrize("loader", ["grain", "seqio"])
 def test_training_resumes_exactly_on_one_target(folder, loader):
     config = _config(folder, loader, task="rated_images_overall")
     config.model.variant = "augmented"

@@ -20,6 +20,7 @@ from rahf.datasets.scenes import Scenes
 from rahf.export import folder as export_lib
 from rahf.export import stablehlo
 from rahf.inference.predictor import Predictor
+from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
 from rahf.training import steps
 from rahf.weights import export_layout, exported
@@ -36,7 +37,7 @@ def _workdir(folder, variant, heads="light"):
     if variant == "augmented":  # one of each kind: each is compiled by itself
         c.task.targets = ("misalignment", "overall", "misaligned_words")
     shapes = jax.eval_shape(
-        lambda key: make_model(c).init(key, steps.example_batch(c))["params"],
+        lambda key: make_model(c).init(key, example_batch(c))["params"],
         jax.random.key(0),
     )
     rng = np.random.default_rng(0)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from rahf.images import ImageError
-from rahf.input import bad_records, grain_loader
+from rahf.input import bad_records
 from rahf.input import loader as data_input
+from rahf.input.registry import Task, register
 from tests.input.loader_test import assert_equal, make_config, take
 
 #: Every seventh record cannot be decoded.
@@ -44,8 +45,8 @@ def make_torn(split, options):
 def setup_module():
     from rahf.input.seqio import tasks as seqio_tasks
 
-    task = grain_loader.Task("torn_overall", ("overall",), make_torn)
-    grain_loader.register(task)
+    task = Task("torn_overall", ("overall",), make_torn)
+    register(task)
     seqio_tasks.add_task(
         task.name, task.targets, make_torn, dict.fromkeys(("train", "dev"), 40)
     )
@@ -58,7 +59,7 @@ def config_of(loader, **options):
     return config
 
 
-LOADERS = pytest.mark.parametrize("loader", ["procedural", "seqio"])
+LOADERS = pytest.mark.parametrize("loader", ["grain", "seqio"])
 
 
 @LOADERS
@@ -95,7 +96,7 @@ def test_it_resumes_exactly_with_its_counts(loader, before):
     first = data_input.make_train_input(config)
     take(first, before)
     state = first.get_state()
-    if loader == "procedural":
+    if loader == "grain":
         state = json.loads(json.dumps(state))
     second = data_input.make_train_input(config)
     take(second, 2)
@@ -109,7 +110,7 @@ def test_it_resumes_exactly_with_its_counts(loader, before):
 
 
 def test_shards_and_workers_replace_alike():
-    config = config_of("procedural", bad_records="skip", bad_share=0.3)
+    config = config_of("grain", bad_records="skip", bad_share=0.3)
     whole = take(data_input.make_train_input(config), 4)
     shards = [
         take(data_input.make_train_input(config, shard_index=i, shard_count=2), 4)
@@ -196,11 +197,11 @@ def test_the_share_is_of_all_records_once_there_are_many():
 )
 def test_config_errors(options, message):
     with pytest.raises(ValueError, match=message):
-        data_input.make_train_input(config_of("procedural", **options))
+        data_input.make_train_input(config_of("grain", **options))
 
 
 def test_a_state_from_before_counts_still_loads():
-    config = config_of("procedural", bad_records="skip", bad_share=0.3)
+    config = config_of("grain", bad_records="skip", bad_share=0.3)
     source = data_input.make_train_input(config)
     take(source, 1)
     state = source.get_state()

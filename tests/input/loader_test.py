@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from configs import scenes
-from rahf.datasets.scenes import Scenes
-from rahf.input import grain_loader
+from rahf.datasets.scenes import Scenes, scenes_records
 from rahf.input import loader as data_input
+from rahf.input.registry import Task, register, register_mixture
 from rahf.targets import FEEDBACK
 
 
@@ -89,7 +89,7 @@ def test_every_task_sees_each_record_once_an_epoch_in_its_own_order():
         for name in FEEDBACK:
             [row] = np.flatnonzero(batch["weights"][name])
             seen[name].append(batch["image"][row].tobytes())
-    records = grain_loader.scenes_records("train", config.input)
+    records = scenes_records("train", config.input)
     everything = sorted(records[i]["image"].tobytes() for i in range(40))
     orders = [list(images) for images in seen.values()]
     for images in orders:
@@ -194,7 +194,7 @@ def test_all_of_a_split():
         ({"batch_size": 0}, "config.input.batch_size=0 must divide by 8 shards"),
         (
             {"loader": "tfds"},
-            "config.input.loader='tfds' .* options: procedural, seqio",
+            "config.input.loader='tfds' .* options: grain, seqio",
         ),
         ({"vocabulary": "/none"}, "config.input.vocabulary='/none' cannot be read"),
         ({"image_size": 32}, "64 to 512 pixels, got size=32"),
@@ -232,15 +232,11 @@ def test_task_errors():
 
 def test_registering():
     with pytest.raises(ValueError, match="'scenes_seven' is already registered"):
-        grain_loader.register(
-            grain_loader.Task("scenes_seven", ("overall",), grain_loader.scenes_records)
-        )
+        register(Task("scenes_seven", ("overall",), scenes_records))
     with pytest.raises(ValueError, match=r"got \['nothing'\]; known: scenes_implau"):
-        grain_loader.register_mixture("mine", ["nothing"])
+        register_mixture("mine", ["nothing"])
     with pytest.raises(ValueError, match="unknown target 'nothing'"):
-        grain_loader.register(
-            grain_loader.Task("mine", ("nothing",), grain_loader.scenes_records)
-        )
+        register(Task("mine", ("nothing",), scenes_records))
 
 
 def test_no_tensorflow():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rahf.datasets.scenes import Scenes
-from rahf.input import grain_loader
 from rahf.input import loader as data_input
 from rahf.input.record_cache import RecordCache, cached_records
+from rahf.input.registry import find
 from tests.input.loader_test import assert_equal, make_config, take
 
 FIELDS = ("uid", "image", "prompt", "artifact_map", "overall_score")
@@ -87,7 +87,7 @@ def test_batches_and_resume_are_as_without(monkeypatch):
 def test_each_source_has_its_share_of_the_memory():
     config = make_config()
     config.input.cache = 50
-    tasks = grain_loader.find("scenes_seven")
+    tasks = find("scenes_seven")
     [records] = cached_records(tasks, config.input).values()
     assert isinstance(records, RecordCache)
     assert {"artifact_map", "misalignment_map", "overall_score"} < set(records[0])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rahf.models import decoding
+from rahf.models.batch import example_batch
 from rahf.models.rahf import RAHF, make_model
-from rahf.training import steps
 from tests.support import tiny
 
 
@@ -17,7 +17,7 @@ def encoded():
     config = tiny.config()
     model, batch = make_model(config), tiny.batch(config)
     init = jax.jit(
-        lambda: nn.unbox(model.init(jax.random.key(0), steps.example_batch(config)))
+        lambda: nn.unbox(model.init(jax.random.key(0), example_batch(config)))
     )
     variables = init()
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from configs import scenes
+from rahf.inference.predict_step import make_encode_image, make_predict_step
+from rahf.models.batch import example_batch
 from rahf.models.rahf import RAHF, make_model
-from rahf.training import steps
 from tests.support import tiny
 
 
 def _params(config):
     model = make_model(config)
-    example = steps.example_batch(config)
+    example = example_batch(config)
     init = jax.jit(lambda: nn.unbox(model.init(jax.random.key(0), example)))
     return init()["params"]
 
@@ -42,14 +43,14 @@ def test_a_prediction_depends_on_its_own_example_alone(variant):
     """Not on batch neighbours, and not on how much padding follows its text."""
     config = tiny.config(variant)
     batch, params = tiny.batch(config), _params(config)
-    whole = steps.make_predict_step(config, (5,))(params, batch)
+    whole = make_predict_step(config, (5,))(params, batch)
     alone = tiny.take(batch, slice(2, 3))
     short = tiny.config(variant)
     short.input.text_length = 16
     short.input.target_length = 16
     trim = {key: alone[key][:, :16] for key in ("inputs", "prompt", "word_ends")}
     for c, part in ((config, alone), (short, alone | trim)):
-        outputs = steps.make_predict_step(c, (5,))(params, part)
+        outputs = make_predict_step(c, (5,))(params, part)
         for name, value in outputs.items():
             expected = whole[name][2:3]
             if name == "misaligned_words":
@@ -73,8 +74,8 @@ def test_prompt_and_image_reach_every_output():
 def test_image_tokens_can_be_computed_once():
     config = tiny.config("augmented")
     batch, params = tiny.batch(config), _params(config)
-    tokens = steps.make_encode_image(config)(params, batch["image"])
-    predict = steps.make_predict_step(config, (5,), ["plausibility"])
+    tokens = make_encode_image(config)(params, batch["image"])
+    predict = make_predict_step(config, (5,), ["plausibility"])
     whole = predict(params, batch)
     again = predict(params, {"image_tokens": tokens, "inputs": batch["inputs"]})
     assert list(again) == ["plausibility"]

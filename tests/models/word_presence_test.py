@@ -8,11 +8,12 @@ from flax import linen as nn
 
 from rahf import targets
 from rahf.evaluation.metrics.word_presence import PiecesMetrics
+from rahf.inference.predict_step import make_predict_step
 from rahf.input import features, vocabulary
 from rahf.input.converter import Converter
 from rahf.models.rahf import make_model
 from rahf.models.word_presence import evidence
-from rahf.training import losses, steps
+from rahf.training import losses
 from tests.support import tiny
 
 V = vocabulary.load("scenes")
@@ -125,7 +126,7 @@ def test_pieces_teach_what_prompts_are_told():
     assert {"vit/embedding", "t5/token_embedder", "word_evidence/bias"} <= reached
     assert not any(name.startswith("t5/encoder") for name in reached)
 
-    predict = steps.make_predict_step(config, (5,))
+    predict = make_predict_step(config, (5,))
     whole = predict(params, batch)
     assert whole["shown_words"].shape == (8, 512)
     params["word_evidence"]["direction"] *= 0

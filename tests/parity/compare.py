@@ -15,8 +15,8 @@ import numpy as np
 
 from configs import richhf_release
 from rahf.checkpoints import checkpoint, importing
+from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
-from rahf.training import steps
 from tests.parity import reference
 
 WORST = 1e-4
@@ -49,7 +49,7 @@ def main(folder: pathlib.Path) -> None:
 def _run(config, params, said) -> dict[str, jax.Array]:
     """What every layer says, by the names of `said`."""
     model = make_model(config)
-    batch = steps.example_batch(config, 1)
+    batch = example_batch(config, 1)
     batch |= {"image": said["in/image"], "inputs": said["in/inputs"]}
     batch["targets"] |= {"misaligned_words": said["in/said"]}
     run = jax.jit(

@@ -11,12 +11,13 @@ from safetensors.numpy import save_file
 
 from configs import richhf_release
 from rahf.checkpoints import checkpoint, importing
+from rahf.inference.predict_step import make_predict_step
 from rahf.input import vocabulary
 from rahf.models.heads import HeadConfig, PaperScoreHead
 from rahf.models.rahf import make_model
 from rahf.models.t5 import T5
 from rahf.models.t5_layers import T5Config, relative_position_bucket
-from rahf.training import losses, steps
+from rahf.training import losses
 from rahf.weights import export_layout, export_torch, huggingface, matching
 from tests.parity import reference
 
@@ -176,7 +177,7 @@ def test_free_speech(release, imported):
         "prompt": given["said"],
         "word_ends": (given["said"] > 1).astype(np.int32),
     }
-    predict = steps.make_predict_step(config, (5,), ["misaligned_words"])
+    predict = make_predict_step(config, (5,), ["misaligned_words"])
     said = np.asarray(predict._predict(params, batch)["misaligned_words"])
     spoken = release["spoken"]
     ended = np.cumsum(spoken == 1, axis=1) - (spoken == 1) > 0

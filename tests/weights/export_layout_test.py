@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rahf.models.batch import example_batch
 from rahf.models.heads import HeadConfig, _Deconv
 from rahf.models.rahf import make_model
-from rahf.training import steps
 from rahf.weights import export_layout, export_torch, exported
 from tests.support import tiny
 
@@ -24,7 +24,7 @@ def _shapes(**changes):
     for key, value in changes.items():
         setattr(c.model.t5, key, value)
     params = jax.eval_shape(
-        lambda key: make_model(c).init(key, steps.example_batch(c))["params"],
+        lambda key: make_model(c).init(key, example_batch(c))["params"],
         jax.random.key(0),
     )
     flat = exported.flatten(nn.unbox(params))

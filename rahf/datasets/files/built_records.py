@@ -12,7 +12,7 @@ from rahf import targets as table
 from rahf.targets import Kind
 
 
-class StoredRecords(Sequence[dict[str, Any]]):
+class BuiltRecords(Sequence[dict[str, Any]]):
     """One split of a dataset that `rahf.datasets.files.tfds_records` wrote.
 
     A record holds `uid`, `image` (uint8[H, W, 3]), `prompt` and the label fields
@@ -39,7 +39,7 @@ class StoredRecords(Sequence[dict[str, Any]]):
         self._length = len(self._source)
 
     @classmethod
-    def of(cls, split: str, options: Mapping[str, Any]) -> Self:
+    def from_options(cls, split: str, options: Mapping[str, Any]) -> Self:
         """Opens a split of the dataset that `config.input` names."""
         return cls(split, (options.get(cls.section) or {}).get("data_dir", ""))
 

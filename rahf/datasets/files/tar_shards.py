@@ -48,6 +48,29 @@ class Sample:
     fault: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """The shards of a split and how they are read.
+
+    Attributes:
+      urls: of the tars.
+      window: how many samples are shuffled at a time; encoded, so that a thousand
+        are some tens of megabytes.
+      open_shards: how many shards a reader takes samples from in turns.
+    """
+
+    urls: tuple[str, ...]
+    window: int = 1000
+    open_shards: int = 4
+
+    def __post_init__(self):
+        if self.window < 1 or self.open_shards < 1:
+            raise ValueError(
+                f"captions need a window={self.window} and open_shards="
+                f"{self.open_shards} of at least 1"
+            )
+
+
 def list_shards(patterns: str | Sequence[str]) -> list[str]:
     """Returns the URLs of the shards that patterns name, in a fixed order.
 

@@ -15,12 +15,10 @@ from tqdm import tqdm
 from rahf import images
 from rahf import targets as table
 from rahf.datasets import splits
-from rahf.datasets.files.built_records import StoredRecords
+from rahf.datasets.files.built_records import BuiltRecords
 from rahf.datasets.files.dataset_folder import DatasetFolder
 from rahf.datasets.ratings import consolidation
 from rahf.datasets.ratings.rating_files import RatedImage
-from rahf.input import grain_loader
-from rahf.input.bad_records import POLICIES
 from rahf.targets import Kind
 
 NAME, VERSION = "consolidated", "1.0.0"
@@ -72,7 +70,7 @@ def write_dataset(
     test_share: float = 0.1,
     seed: int = 0,
     map_size: int = 512,
-    bad_images: str = "fail",
+    skip_bad_images: bool = False,
     progress: bool = True,
 ) -> Report:
     """Consolidates ratings and writes the dataset, pictures streamed one by one.
@@ -88,18 +86,16 @@ def write_dataset(
         has no splits.
       seed: of those splits.
       map_size: of a heatmap's longer side, in pixels; its shape is the image's.
-      bad_images: "fail" at an image that cannot be read, or "skip" and report it.
+      skip_bad_images: report an image that cannot be read, in place of an error.
       progress: whether to draw a progress bar on stderr.
 
     Returns:
       The counts.
 
     Raises:
-      ImageError: an image cannot be read, and `bad_images` is "fail".
+      ImageError: an image cannot be read.
       ValueError: an image has no prompt, no image is left, the dataset exists.
     """
-    if bad_images not in POLICIES:
-        raise ValueError(f"bad_images={bad_images!r}; expected {' or '.join(POLICIES)}")
     if map_size < 1:
         raise ValueError(f"map_size={map_size} must be at least 1")
     without = [each.image for each in rated if each.prompt is None]
@@ -118,7 +114,7 @@ def write_dataset(
             try:
                 data, size = _read(pathlib.Path(folder), each.image, map_size)
             except images.ImageError as error:
-                if bad_images == "fail":
+                if not skip_bad_images:
                     raise
                 report.skipped[each.image] = str(error)
                 continue
@@ -231,12 +227,8 @@ def _encode_map(heatmap: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-class Consolidated(StoredRecords):
+class Consolidated(BuiltRecords):
     """One split of the dataset, as rahf.bin.consolidate wrote it."""
 
     name, section = NAME, "consolidated"
     remedy = "make it with python -m rahf.bin.consolidate (docs/annotate.md)"
-
-
-consolidated_records = Consolidated.of
-grain_loader.register_dataset(NAME, consolidated_records)

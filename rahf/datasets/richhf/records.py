@@ -1,16 +1,11 @@
-"""The built dataset as a sequence of records, and its tasks."""
+"""The built dataset as a sequence of records."""
 
-from rahf.datasets.files.built_records import StoredRecords
+from rahf.datasets.files.built_records import BuiltRecords
 from rahf.datasets.richhf import NAME
-from rahf.input import grain_loader
 
 
-class RichHF(StoredRecords):
+class RichHF(BuiltRecords):
     """One split of RichHF-18K, as rahf.bin.build_richhf wrote it."""
 
     name, section = NAME, "richhf"
     remedy = "docs/data.md says how to build it"
-
-
-richhf_records = RichHF.of
-grain_loader.register_dataset("richhf", richhf_records)

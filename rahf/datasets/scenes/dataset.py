@@ -1,6 +1,6 @@
 """`Scenes`: the procedural dataset as a sequence of records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rahf.datasets.ratings import consolidation
@@ -114,3 +114,33 @@ class Scenes(Sequence[dict[str, Any]]):
             "scene": scene,
             **consolidation.consolidate(ratings, prompt, size=self.size),
         }
+
+
+def scenes_records(split: str, options: Mapping[str, Any]) -> Scenes:
+    """Returns the scenes of a split, as `config.input` wants them.
+
+    Args:
+      split: "train", "dev" or "test".
+      options: `image_size`, and in `scenes` optionally `difficulty` and
+        `train_examples`.
+    """
+    scenes = options.get("scenes") or {}
+    number = scenes.get("train_examples") if split == "train" else None
+    return Scenes(
+        split,
+        options["image_size"],
+        difficulty=scenes.get("difficulty", "full"),
+        num_examples=number,
+    )
+
+
+def faithful_records(split: str, options: Mapping[str, Any]) -> Scenes:
+    """Returns scenes that show their prompts, for captions; as `scenes_records`."""
+    scenes = scenes_records(split, options)
+    return Scenes(
+        split,
+        scenes.size,
+        difficulty=scenes.difficulty,
+        faithful=True,
+        num_examples=scenes.num_examples,
+    )

@@ -14,11 +14,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from rahf.datasets import captions
-from rahf.datasets.files.tar_shards import Sample, read_shard
+from rahf.datasets.files.tar_shards import Sample, Shards, read_shard
 from rahf.datasets.splits import SPLITS
 from rahf.input.seqio import tasks as seqio_tasks
 from rahf.input.seqio.source import OwnOrderSource
-from rahf.input.shard_stream import Shards, read_sample
+from rahf.input.shard_stream import order_of, read_sample
 
 # An encoded sample, as tensors.
 _SAMPLE = {
@@ -112,8 +112,8 @@ def _read_shards(shards: Shards, shuffle: bool, seed: int, shard) -> tf.data.Dat
     A place in it is a few counters, which TensorFlow saves; `_Pieces` finds the
     sample they name.
     """
-    order, cycle = shards.order(
-        seed, shard_index=shard.index, shard_count=shard.num_shards
+    order, cycle = order_of(
+        shards, seed, shard_index=shard.index, shard_count=shard.num_shards
     )
     pieces = _Pieces(order if shuffle else [(url, 0, 1) for url in shards.urls])
     number = (1 << 62) if shuffle else len(shards.urls)

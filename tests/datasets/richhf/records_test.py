@@ -18,8 +18,8 @@ from configs import rahf_base, rahf_base_multihead
 from rahf import words
 from rahf.bin import build_richhf
 from rahf.datasets.richhf.records import RichHF
-from rahf.input import grain_loader
 from rahf.input import loader as data_input
+from rahf.input.registry import MIXTURES, TASKS, find
 from rahf.input.seqio import loader as seqio_loader
 from rahf.targets import FEEDBACK
 from tests.input.loader_test import (
@@ -106,17 +106,17 @@ print(json.dumps([scores, "tensorflow" in sys.modules]))
 
 def test_every_task_is_registered_with_seqio_too():
     assert tasks.richhf and tasks.scenes  # in one process
-    names = [n for n in (*grain_loader.TASKS, *grain_loader.MIXTURES) if "richhf" in n]
+    names = [n for n in (*TASKS, *MIXTURES) if "richhf" in n]
     assert len(names) == 14
     for name in names:
-        ours = {(task.name, task.targets) for task in grain_loader.find(name)}
+        ours = {(task.name, task.targets) for task in find(name)}
         assert {(t.name, t.targets) for t in seqio_loader.find(name)} == ours
 
 
 @pytest.mark.parametrize("task", ["richhf_seven", "richhf_multihead"])
 def test_both_loaders_give_the_same_eval_batches(data_dir, task):
     found = []
-    for loader in ("procedural", "seqio"):
+    for loader in ("grain", "seqio"):
         config = richhf_config(data_dir, task, loader=loader)
         config.input.augment.update(AUGMENT)  # for training alone
         batches = data_input.make_eval_batches(
@@ -129,7 +129,7 @@ def test_both_loaders_give_the_same_eval_batches(data_dir, task):
     assert found[0][0][1][0]["uid"] == files.uid("dev", 0)
 
 
-@pytest.mark.parametrize("loader", ["procedural", "seqio"])
+@pytest.mark.parametrize("loader", ["grain", "seqio"])
 def test_augmented_training_resumes_exactly(data_dir, loader):
     config = richhf_config(data_dir, "richhf_seven", loader=loader)
     config.input.augment.update(AUGMENT)
@@ -139,7 +139,7 @@ def test_augmented_training_resumes_exactly(data_dir, loader):
 
 def test_both_loaders_augment_alike_and_each_epoch_anew(data_dir):
     epochs = {}
-    for loader in ("procedural", "seqio"):
+    for loader in ("grain", "seqio"):
         config = richhf_config(
             data_dir, "richhf_implausibility", loader=loader, batch_size=6
         )
@@ -153,7 +153,7 @@ def test_both_loaders_augment_alike_and_each_epoch_anew(data_dir):
             }
             for batch in take(data_input.make_train_input(config), 2)
         ]
-    assert epochs["procedural"] == epochs["seqio"]
+    assert epochs["grain"] == epochs["seqio"]
     first, second = epochs["seqio"]
     assert len(first) == len(second) == 6
     assert not first & second

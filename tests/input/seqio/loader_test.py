@@ -11,9 +11,9 @@ import tensorflow as tf
 
 import tasks.scenes
 from rahf.datasets.scenes import SPLITS
-from rahf.input import grain_loader
 from rahf.input import loader as data_input
 from rahf.input.features import FEATURES
+from rahf.input.registry import MIXTURES, TASKS, find
 from rahf.input.seqio import loader as seqio_loader
 from rahf.input.seqio import tasks as seqio_tasks
 from rahf.targets import FEEDBACK
@@ -27,7 +27,7 @@ from tests.input.loader_test import (
 
 NAMES = {
     name
-    for name in (*grain_loader.TASKS, *grain_loader.MIXTURES)
+    for name in (*TASKS, *MIXTURES)
     if name.startswith("scenes_") and "warm" not in name
 }
 
@@ -41,7 +41,7 @@ def test_the_same_names_are_registered():
     found = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
     assert found >= NAMES
     for name in NAMES:
-        ours = {(task.name, task.targets) for task in grain_loader.find(name)}
+        ours = {(task.name, task.targets) for task in find(name)}
         assert {(t.name, t.targets) for t in seqio_loader.find(name)} == ours
         provider = seqio.get_mixture_or_task(name)
         assert set(provider.output_features) == set(FEATURES)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rahf import targets
-from rahf.input import grain_loader
+from rahf.datasets.scenes import scenes_records
+from rahf.input.registry import Task, register, register_mixture
 
 targets.register(
     targets.Target(
@@ -22,7 +23,7 @@ class Warm(Sequence[dict[str, Any]]):
     """Scenes, each with one more label."""
 
     def __init__(self, split: str, options: Mapping[str, Any]):
-        self._scenes = grain_loader.scenes_records(split, options)
+        self._scenes = scenes_records(split, options)
 
     def __len__(self) -> int:
         return len(self._scenes)
@@ -33,7 +34,5 @@ class Warm(Sequence[dict[str, Any]]):
         return record | {"warmth_score": (1 + red - blue) / 2}
 
 
-grain_loader.register(grain_loader.Task("scenes_warmth", ("warmth",), Warm))
-grain_loader.register_mixture(
-    "scenes_warm_and_plausible", ("scenes_warmth", "scenes_plausibility")
-)
+register(Task("scenes_warmth", ("warmth",), Warm))
+register_mixture("scenes_warm_and_plausible", ("scenes_warmth", "scenes_plausibility"))

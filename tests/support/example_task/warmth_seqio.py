@@ -4,8 +4,7 @@ import seqio
 import tensorflow as tf
 
 import tasks.scenes
-from rahf.datasets.scenes import SPLITS
-from rahf.input import grain_loader
+from rahf.datasets.scenes import SPLITS, scenes_records
 from rahf.input.seqio import tasks as seqio_tasks
 from tests.support.example_task import warmth
 
@@ -24,9 +23,9 @@ def add_warmth(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 seqio.TaskRegistry.add(
     "scenes_warmth",
-    source=seqio_tasks.RecordSource(grain_loader.scenes_records, SPLITS),
+    source=seqio_tasks.RecordSource(scenes_records, SPLITS),
     preprocessors=[
-        seqio_tasks.read_records(grain_loader.scenes_records, ()),
+        seqio_tasks.read_records(scenes_records, ()),
         add_warmth,
         seqio_tasks.AskFor(("warmth",)),
     ],

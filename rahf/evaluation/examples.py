@@ -1,0 +1,34 @@
+"""One example, judged: what evaluation hands to whoever shows it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JudgedExample:
+    """An image with what a model and people say about it. Truth fields are None where nothing is known.
+
+    Attributes:
+      image: uint8[H, W, 3].
+      prompt: as the user wrote it.
+      name: what to call the example, such as its uid or file name.
+      scores: `{target: value in [0, 1]}`, higher is better.
+      heatmaps: `{target: float[h, w] in [0, 1]}`, of any size.
+      words: the probability that each word of `rahf.words.split(prompt)` is
+        misaligned; shorter where the prompt was truncated.
+      true_scores: as `scores`.
+      true_heatmaps: as `heatmaps`.
+      true_words: 1 for each misaligned word, 0 for the others.
+    """
+
+    image: np.ndarray
+    prompt: str
+    name: str = ""
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    heatmaps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    words: Sequence[float] = ()
+    true_scores: Mapping[str, float] | None = None
+    true_heatmaps: Mapping[str, np.ndarray] | None = None
+    true_words: Sequence[int] | None = None

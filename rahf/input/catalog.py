@@ -1,0 +1,73 @@
+"""Every built-in task and mixture, by dataset.
+
+Importing this module registers them for the loader on grain; the files of `tasks/`
+register the same ones with seqio, one call each. Tasks of your own: docs/tasks.md.
+
+For a dataset that has all seven kinds of feedback the names are
+
+    <dataset>_<target>                  one target an example (augmented prompt)
+    <dataset>_captioning                image -> prompt
+    <dataset>_multihead                 all seven targets in every example
+    <dataset>_shown_words               which pieces of the prompt the image shows
+    <dataset>_multihead_shown_words     all of these
+
+and the mixtures, in equal parts, <dataset>_seven, <dataset>_seven_captioning and
+<dataset>_multihead_captioning.
+"""
+
+import functools
+from collections.abc import Mapping
+
+from rahf.datasets import captions, rated_images
+from rahf.datasets.ratings import consolidated
+from rahf.datasets.richhf import PUBLISHED
+from rahf.datasets.richhf.records import RichHF
+from rahf.datasets.scenes import SPLITS as SCENES
+from rahf.datasets.scenes import faithful_records, scenes_records
+from rahf.datasets.splits import SPLITS
+from rahf.input.registry import Task, register, register_dataset
+
+#: Dataset -> the names of its tasks, then of its mixtures.
+NAMES: dict[str, tuple[str, ...]] = {
+    "scenes": register_dataset("scenes", scenes_records, faithful_records),
+    "richhf": register_dataset("richhf", RichHF.from_options),
+    "consolidated": register_dataset(
+        "consolidated", consolidated.Consolidated.from_options
+    ),
+}
+
+#: Dataset -> split -> how many records it has, unless a config changes that; 0 where
+#: only the data itself knows.
+SIZES: dict[str, Mapping[str, int]] = {
+    "scenes": SCENES,
+    "richhf": PUBLISHED,
+    "consolidated": dict.fromkeys(SPLITS, 0),
+    "rated_images": dict.fromkeys(SPLITS, 0),
+}
+
+
+def _register_rated_images() -> tuple[str, ...]:
+    """A task for each score, and one for all that the config's table maps."""
+    tasks = [
+        Task(
+            f"rated_images_{name}",
+            (name,),
+            functools.partial(rated_images.make_records, wanted=(name,)),
+        )
+        for name in rated_images.TARGETS
+    ]
+    tasks.append(
+        Task(
+            "rated_images_multihead",
+            rated_images.TARGETS,
+            rated_images.make_records,
+            augment=False,
+        )
+    )
+    return tuple(register(task).name for task in tasks)
+
+
+NAMES["rated_images"] = _register_rated_images()
+NAMES["captions"] = (
+    register(Task("captions", ("caption",), captions.captions_records)).name,
+)

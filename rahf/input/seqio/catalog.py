@@ -1,0 +1,31 @@
+"""The catalog's tasks and mixtures, registered with seqio (tasks/ calls this)."""
+
+from typing import Any, cast
+
+import seqio
+
+from rahf.input import catalog, registry
+from rahf.input.seqio.tasks import add_task
+
+
+def register_dataset(dataset: str) -> None:
+    """Registers the tasks and mixtures of one of the catalog's datasets.
+
+    Args:
+      dataset: a key of `catalog.SIZES`. (Captions have a source of their own:
+        `rahf.input.seqio.captions.add_task`.)
+    """
+    for name in catalog.NAMES[dataset]:
+        if name in registry.MIXTURES:
+            seqio.MixtureRegistry.add(
+                name, list(registry.MIXTURES[name]), default_rate=1.0
+            )
+        else:
+            task = registry.TASKS[name]
+            add_task(
+                name,
+                task.targets,
+                cast(Any, task.records),  # none of these gives shards
+                catalog.SIZES[dataset],
+                augment=task.augment,
+            )
