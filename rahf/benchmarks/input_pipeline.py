@@ -21,7 +21,7 @@ from rahf.datasets.scenes import Scenes
 from rahf.input import grain_loader, registry, vocabulary
 from rahf.input.augmentation import Augmentation
 from rahf.input.converter import Converter
-from rahf.input.features import ask
+from rahf.input.features import FeatureMaker
 
 #: What is measured as augmented: everything, mildly.
 AUGMENT = {"crop": 0.9, "flip": True, "colour": 0.2}
@@ -206,16 +206,13 @@ def stages(*, size: int, image_size: int, repeats: int = 20) -> dict[str, float]
         images.resize(x, (image_size, image_size)) for x in (image, heatmap)
     )
     record = {"uid": "0", "image": small, "prompt": prompt, "artifact_map": small_map}
-    make = functools.partial(
-        ask,
-        record,
-        ["implausibility"],
+    maker = FeatureMaker(
         vocabulary=words,
-        augment=True,
         image_size=image_size,
         text_length=_LENGTH,
         target_length=_LENGTH,
     )
+    make = functools.partial(maker.make, record, ["implausibility"], augment=True)
     converter, batch = _converter("heatmap", image_size), [make()] * _BATCH
     took = {
         "decode": _time(lambda: images.read_image(jpeg), repeats),

@@ -39,7 +39,7 @@ def example_inputs(config, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def add_prefix(prefix: Sequence[int], inputs):
-    """Writes ids before prompts, as `rahf.input.features.ask` does.
+    """Writes ids before prompts, as `rahf.input.features.FeatureMaker` does.
 
     Args:
       prefix: ids of the text that asks for a target.

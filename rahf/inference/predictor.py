@@ -7,7 +7,7 @@ prediction.scores["plausibility"]  # 0.91
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,8 +19,9 @@ from rahf import targets as table
 from rahf import words as words_lib
 from rahf.checkpoints.checkpoint import restore_for_inference
 from rahf.inference.predict_step import make_encode_image, make_predict_step
-from rahf.input import features, vocabulary
+from rahf.input import vocabulary
 from rahf.input.converter import Converter
+from rahf.input.features import FeatureMaker
 from rahf.input.registry import import_modules
 from rahf.targets import Kind
 
@@ -87,6 +88,7 @@ class Predictor:
         rows = [row for row in rows if row.kind not in (Kind.CAPTION, Kind.PIECES)]
         self.targets = tuple(row.name for row in rows)
         self._vocabulary = vocabulary.load(config.input.vocabulary)
+        self._maker = FeatureMaker.from_config(config, self._vocabulary)
         self._converter = Converter.from_config(config)
         marks = self._vocabulary.mark_ids
         self._encode_image = make_encode_image(config)
@@ -162,7 +164,10 @@ class Predictor:
         truncated = np.zeros(len(records), bool)
         image_tokens = None
         for names, predict in self._asks:
-            examples = [self._ask(record, names) for record in records]
+            examples = [
+                self._maker.make(record, names, augment=self._augmented)
+                for record in records
+            ]
             truncated |= [bool(example["truncated"][0]) for example in examples]
             batch = self._converter(examples, rows)
             if image_tokens is None:
@@ -188,18 +193,6 @@ class Predictor:
         rows = min(fitting, default=1 << (count - 1).bit_length())
         self._sizes.add(rows)
         return rows
-
-    def _ask(self, record: Mapping[str, Any], names: Sequence[str]):
-        return features.ask(
-            record,
-            names,
-            vocabulary=self._vocabulary,
-            augment=self._augmented,
-            image_size=self.config.input.image_size,
-            text_length=self.config.input.text_length,
-            target_length=self.config.input.target_length,
-            prompts=self.config.input.get("prompts", "whole"),
-        )
 
     def _prediction(self, outputs, word_ends, *, prompt, image_size, truncated):
         of_kind = {

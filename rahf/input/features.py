@@ -5,8 +5,9 @@ features have the same keys for every task, so tasks mix freely; which targets a
 example answers stands in `target_names`.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -32,55 +33,163 @@ FEATURES: dict[str, tuple[str, int]] = {
     "truncated": ("int32", 1),  # [1] 1 where the prompt did not fit
 }
 
-#: How a prompt is read, see `ask`.
+#: How a prompt is read, see `FeatureMaker`.
 PROMPTS = ("whole", "words")
 
 
-def ask(
-    record: Mapping[str, Any],
-    names: Sequence[str],
-    *,
-    vocabulary: Vocabulary,
-    augment: bool,
-    image_size: int,
-    text_length: int,
-    target_length: int,
-    prompts: str = "whole",
-    task: str = "",
-) -> dict[str, np.ndarray]:
-    """Makes the task features of one record.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureMaker:
+    """Makes task features of records: what is asked about an image, and the answer.
 
-    A target whose label the record lacks is left out of `target_names`, so its
-    weight will be 0. A label is also missing if its score is NaN, its map has no
-    pixels or its word labels are negative: tensors cannot be absent.
-
-    Args:
-      record: `uid`, `image` uint8[H, W, 3], `prompt`, and labels by field name:
-        maps float32[H, W] in [0, 1], scores in [0, 1], word labels int8[num_words].
-      names: the targets to ask for.
+    Attributes:
       vocabulary: of the texts.
-      augment: whether the target is written into the encoder's text; takes one
-        target. A caption is always asked for that way, without the prompt.
-      image_size: S. Images and maps are resized to S x S, bilinear, whatever
-        their aspect.
+      image_size: S. Images and maps are resized to S x S, bilinear, whatever their
+        aspect.
       text_length: L, the most encoder tokens, end of sequence included.
-      target_length: T, the most decoder tokens, end of sequence included.
+      target_length: T, the most decoder tokens, likewise.
       prompts: "whole", as they are written, or "words": their words joined by one
         space, punctuation dropped, as the first author's release does.
-      task: for error messages.
-
-    Returns:
-      `FEATURES`, by name.
-
-    Raises:
-      ValueError: a field is missing or malformed, naming task, uid and field.
     """
-    where = _Where(task, record.get("uid", "?"))
-    asked = table.select(names)
+
+    vocabulary: Vocabulary
+    image_size: int
+    text_length: int
+    target_length: int
+    prompts: str = "whole"
+
+    def __post_init__(self):
+        if self.prompts not in PROMPTS:
+            raise ValueError(
+                f"config.input.prompts={self.prompts!r}; known: "
+                f"{', '.join(map(repr, PROMPTS))}"
+            )
+
+    @classmethod
+    def from_config(cls, config, vocabulary: Vocabulary) -> Self:
+        """Makes the feature maker that `config.input` describes."""
+        i = config.input
+        return cls(
+            vocabulary=vocabulary,
+            image_size=i.image_size,
+            text_length=i.text_length,
+            target_length=i.target_length,
+            prompts=i.get("prompts", "whole"),
+        )
+
+    def make(
+        self,
+        record: Mapping[str, Any],
+        names: Sequence[str],
+        *,
+        augment: bool,
+        task: str = "",
+    ) -> dict[str, np.ndarray]:
+        """Makes the task features of one record.
+
+        A target whose label the record lacks is left out of `target_names`, so its
+        weight will be 0. A label is also missing if its score is NaN, its map has no
+        pixels or its word labels are negative: tensors cannot be absent.
+
+        Args:
+          record: `uid`, `image` uint8[H, W, 3], `prompt`, and labels by field name:
+            maps float32[H, W] in [0, 1], scores in [0, 1], word labels
+            int8[num_words].
+          names: the targets to ask for.
+          augment: whether the target is written into the encoder's text; takes one
+            target. A caption is always asked for that way, without the prompt.
+          task: for error messages.
+
+        Returns:
+          `FEATURES`, by name.
+
+        Raises:
+          ValueError: a field is missing or malformed, naming task, uid and field.
+        """
+        where = _Where(task, record.get("uid", "?"))
+        asked = table.select(names)
+        _check_asked(asked, augment, where)
+        prompt = str(where.field(record, "prompt"))
+        if self.prompts == "words":
+            prompt = " ".join(words.split(prompt))
+        answered = [row for row in asked if _has_label(record, row)]
+        labels = None
+        for row in answered:
+            if row.kind in (Kind.WORDS, Kind.PIECES):
+                labels = record[row.field]
+        try:
+            ids, ends, marks = self.vocabulary.encode_words(prompt, labels)
+        except ValueError as error:
+            raise where.error(str(error)) from None
+
+        inputs = self._inputs(ids, asked, augment, where)
+        said, longest = self._decoder_text(record, answered, ids, marks)
+        kept = self.target_length - 1
+        truncated = len(inputs) >= self.text_length or len(ids) > kept or longest > kept
+        if len(ids) > kept:  # the image shows pieces that cannot be said to be shown
+            answered = [row for row in answered if row.kind is not Kind.PIECES]
+        return {
+            "image": _image(where.field(record, "image"), self.image_size, where),
+            "inputs": _ints([*inputs[: self.text_length - 1], EOS_ID]),
+            "target_names": np.array([row.name for row in answered], np.str_),
+            "heatmaps": _heatmaps(record, answered, self.image_size, where),
+            "scores": _scores(record, answered, where),
+            "targets": _ints(said),
+            "prompt": _ints([*ids[:kept], EOS_ID]),
+            "word_ends": _ints([*ends[:kept], 0]),
+            "word_labels": _ints([*marks[:kept], 0]),
+            "uid": np.array([str(where.uid)], np.str_),
+            "text": np.array([record["prompt"]], np.str_),
+            "truncated": _ints([truncated]),
+        }
+
+    def _inputs(
+        self, ids: Sequence[int], asked: Sequence[Target], augment: bool, where
+    ) -> Sequence[int]:
+        """The encoder's text, not yet cut: the prompt, or what asks for the target."""
+        captions = [row for row in asked if row.kind is Kind.CAPTION]
+        if captions:
+            return self.vocabulary.encode(captions[0].prompt)
+        if not augment:
+            return ids
+        # The prefix ends in a space, so the two may be tokenised apart.
+        prefix = self.vocabulary.encode(asked[0].prompt)
+        if len(prefix) + 1 >= self.text_length:
+            raise where.error(
+                f"config.input.text_length={self.text_length} has no room for a prompt "
+                f"behind the {len(prefix)} tokens of {asked[0].prompt!r}"
+            )
+        return [*prefix, *ids]
+
+    def _decoder_text(
+        self,
+        record: Mapping[str, Any],
+        answered: Sequence[Target],
+        ids: Sequence[int],
+        marks: Sequence[int],
+    ) -> tuple[list[int], int]:
+        """What the decoder is taught to say, cut to T, and its length before the cut."""
+        said, longest = [PAD_ID], 0
+        for row in answered:
+            if row.kind is Kind.WORDS:
+                suffix = len(self.vocabulary.mark_ids)
+                sizes = np.cumsum([1 + suffix * mark for mark in marks])
+                longest = int(sizes[-1]) if len(marks) else 0
+                kept = int((sizes < self.target_length).sum())  # no half marks
+                marked = self.vocabulary.interleave(ids[:kept], marks[:kept])
+                said = [*marked, EOS_ID]
+            elif row.kind is Kind.CAPTION:
+                caption = self.vocabulary.encode(str(record[row.field]))
+                longest = len(caption)
+                said = [*caption[: self.target_length - 1], EOS_ID]
+        return said, longest
+
+
+def _check_asked(asked: Sequence[Target], augment: bool, where: "_Where") -> None:
+    """Refuses targets that one example cannot answer together."""
     if augment and len(asked) != 1:
         raise where.error(
             f"an augmented prompt asks for one target, got {len(asked)}: "
-            f"{', '.join(names)}"
+            f"{', '.join(row.name for row in asked)}"
         )
     texts = [row for row in asked if row.kind in (Kind.WORDS, Kind.CAPTION)]
     if len(texts) > 1:
@@ -88,67 +197,6 @@ def ask(
             "the decoder says one text per example, but two targets want one: "
             + " and ".join(row.name for row in texts)
         )
-    prompt = _prompt(str(where.field(record, "prompt")), prompts)
-    answered = [row for row in asked if _has_label(record, row)]
-    labels = None
-    for row in answered:
-        if row.kind in (Kind.WORDS, Kind.PIECES):
-            labels = record[row.field]
-    try:
-        ids, ends, marks = vocabulary.encode_words(prompt, labels)
-    except ValueError as error:
-        raise where.error(str(error)) from None
-
-    inputs = ids
-    if texts and texts[0].kind is Kind.CAPTION:
-        inputs = vocabulary.encode(texts[0].prompt)
-    elif augment:
-        # The prefix ends in a space, so the two may be tokenised apart.
-        prefix = vocabulary.encode(asked[0].prompt)
-        if len(prefix) + 1 >= text_length:
-            raise where.error(
-                f"config.input.text_length={text_length} has no room for a prompt "
-                f"behind the {len(prefix)} tokens of {asked[0].prompt!r}"
-            )
-        inputs = prefix + ids
-    said: list[int] = [PAD_ID]
-    longest = 0
-    for row in answered:
-        if row.kind is Kind.WORDS:
-            sizes = np.cumsum([1 + len(vocabulary.mark_ids) * mark for mark in marks])
-            longest = int(sizes[-1]) if len(marks) else 0
-            kept = int((sizes < target_length).sum())  # no half marks
-            said = [*vocabulary.interleave(ids[:kept], marks[:kept]), EOS_ID]
-        elif row.kind is Kind.CAPTION:
-            caption = vocabulary.encode(str(record[row.field]))
-            longest = len(caption)
-            said = [*caption[: target_length - 1], EOS_ID]
-    kept = target_length - 1
-    truncated = len(inputs) >= text_length or len(ids) > kept or longest > kept
-    if len(ids) > kept:  # the image shows pieces that cannot be said to be shown
-        answered = [row for row in answered if row.kind is not Kind.PIECES]
-    return {
-        "image": _image(where.field(record, "image"), image_size, where),
-        "inputs": _ints([*inputs[: text_length - 1], EOS_ID]),
-        "target_names": np.array([row.name for row in answered], np.str_),
-        "heatmaps": _heatmaps(record, answered, image_size, where),
-        "scores": _scores(record, answered, where),
-        "targets": _ints(said),
-        "prompt": _ints([*ids[:kept], EOS_ID]),
-        "word_ends": _ints([*ends[:kept], 0]),
-        "word_labels": _ints([*marks[:kept], 0]),
-        "uid": np.array([str(where.uid)], np.str_),
-        "text": np.array([record["prompt"]], np.str_),
-        "truncated": _ints([truncated]),
-    }
-
-
-def _prompt(prompt: str, prompts: str) -> str:
-    if prompts not in PROMPTS:
-        raise ValueError(
-            f"config.input.prompts={prompts!r}; known: {', '.join(map(repr, PROMPTS))}"
-        )
-    return prompt if prompts == "whole" else " ".join(words.split(prompt))
 
 
 class _Where:

@@ -16,11 +16,12 @@ from absl import flags
 from rahf import targets as table
 from rahf.datasets import captions
 from rahf.datasets.files.tar_shards import Shards
-from rahf.input import features, shard_stream
+from rahf.input import shard_stream
 from rahf.input.augmentation import Augmentation
 from rahf.input.bad_records import Counter, Policy
 from rahf.input.batching import Batched, BatchedWithInfos
 from rahf.input.converter import Batch, Converter
+from rahf.input.features import FeatureMaker
 from rahf.input.record_cache import RecordCache, cached_records
 from rahf.input.registry import Records, Task, find, for_targets, weights_of
 from rahf.input.shard_stream import Streamed
@@ -221,9 +222,10 @@ def _read_options() -> grain.ReadOptions:
 class _Asked:
     """Index of a record -> task features."""
 
+    task: Task
     rows: tuple[table.Target, ...]
     records: Records | Shards
-    options: dict[str, Any]
+    maker: FeatureMaker
     augmentation: Augmentation
     seed: int
 
@@ -240,27 +242,20 @@ class _Asked:
     ) -> "_Asked":
         if not isinstance(records, Shards) and not len(records):
             raise ValueError(f"task {task.name!r} has no records in split {split!r}")
-        options = {
-            "vocabulary": vocabulary,
-            "augment": task.augment,
-            "image_size": config.input.image_size,
-            "text_length": config.input.text_length,
-            "target_length": config.input.target_length,
-            "prompts": config.input.get("prompts", "whole"),
-            "task": task.name,
-        }
         rows = tuple(table.select(task.targets))
         augmentation = Augmentation.of(config.input)
         source = records.records if isinstance(records, RecordCache) else records
         if isinstance(source, captions.CaptionTable):
             augmentation = Augmentation()  # captions of colours and places stay true
-        return cls(rows, records, options, augmentation, seed)
+        maker = FeatureMaker.from_config(config, vocabulary)
+        return cls(task, rows, records, maker, augmentation, seed)
 
     def make(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Returns the task features of a record."""
         # A worker process has not run the module that registered a user's target.
         names = [table.register(row).name for row in self.rows]
-        return features.ask(record, names, **self.options)
+        task = self.task
+        return self.maker.make(record, names, augment=task.augment, task=task.name)
 
     def __call__(self, index: int) -> dict[str, np.ndarray]:
         assert not isinstance(self.records, Shards)  # they have no indices

@@ -29,97 +29,94 @@ def nest(batch: Mapping[str, Any]) -> dict[str, Any]:
     return traverse_util.unflatten_dict(dict(batch), sep="/")
 
 
-def make_feature_converter(config) -> type[seqio.FeatureConverter]:
-    """Makes the class that turns task features into the model's, one by one.
+class RAHFFeatureConverter(seqio.FeatureConverter):
+    """One example in, one row of `rahf.input.converter.Converter`'s batch out.
 
-    Args:
-      config: the training config.
-
-    Returns:
-      A class, as T5X constructs converters itself. Its arguments ask for packing,
-      which examples with images cannot have.
+    `make_feature_converter` fills in what depends on the config; T5X constructs
+    converters itself, and its arguments ask for packing, which examples with images
+    cannot have.
     """
-    converter = Converter(
-        targets=tuple(config.task.targets),
-        image_size=config.input.image_size,
-        text_length=config.input.text_length,
-        target_length=config.input.target_length,
-        task=config.task.name,
-    )
+
+    TASK_FEATURES: Mapping[str, Any] = {
+        name: seqio.FeatureConverter.FeatureSpec(
+            dtype=tf.string if dtype == "str" else tf.as_dtype(dtype), rank=rank
+        )
+        for name, (dtype, rank) in FEATURES.items()
+    }
+    MODEL_FEATURES: Mapping[str, Any]
+    converter: Converter
+    #: Of each model feature of one example: dtype, shape.
+    specs: Mapping[str, tuple[str, list[int]]]
+    lengths: Mapping[str, int]
+
+    def __init__(self, pack: bool = False, **unused: Any):
+        del unused
+        if pack:
+            raise ValueError(
+                "DatasetConfig.pack=True: examples with images cannot be packed; "
+                "set it to False"
+            )
+        super().__init__(pack=False)
+
+    def __call__(self, ds, task_feature_lengths):
+        """Converts a dataset; the converter checks dtypes, ranks and lengths."""
+        self._check_lengths(task_feature_lengths)
+        return self._convert_features(ds, task_feature_lengths)
+
+    def _convert_features(self, ds, task_feature_lengths):
+        def convert(*values):
+            example = dict(zip(FEATURES, map(np.asarray, values), strict=True))
+            return [array[0] for array in flatten(self.converter([example])).values()]
+
+        specs = {
+            name: (tf.as_dtype(dtype), shape)
+            for name, (dtype, shape) in self.specs.items()
+        }
+        return seqio_tasks.map_python(ds, convert, list(FEATURES), specs)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of one example's model features, by name."""
+        return {name: tuple(shape) for name, (_, shape) in self.specs.items()}
+
+    def get_model_feature_lengths(self, task_feature_lengths):
+        self._check_lengths(task_feature_lengths)
+        return {
+            name: shape[0] if shape else 1 for name, (_, shape) in self.specs.items()
+        }
+
+    def _check_lengths(self, given):
+        wrong = {
+            name: length
+            for name, length in dict(given).items()
+            if self.lengths.get(name, length) != length
+        }
+        if wrong:
+            raise ValueError(
+                f"TASK_FEATURE_LENGTHS has {wrong}, but the model's config wants "
+                f"{ {name: self.lengths[name] for name in wrong} }"
+            )
+
+
+def make_feature_converter(config) -> type[RAHFFeatureConverter]:
+    """Makes the class that turns task features into those of a config's model."""
+    converter = Converter.from_config(config)
     specs = {
         name: (array.dtype.name, list(array.shape[1:]))
         for name, array in flatten(converter([], 1)).items()
     }
-
-    class RAHFFeatureConverter(seqio.FeatureConverter):
-        """One example in, one row of `rahf.input.converter.Converter`'s batch out."""
-
-        TASK_FEATURES: Mapping[str, Any] = {
-            name: seqio.FeatureConverter.FeatureSpec(
-                dtype=tf.string if dtype == "str" else tf.as_dtype(dtype), rank=rank
-            )
-            for name, (dtype, rank) in FEATURES.items()
-        }
-        MODEL_FEATURES: Mapping[str, Any] = {
-            name: seqio.FeatureConverter.FeatureSpec(
-                dtype=tf.as_dtype(dtype), rank=len(shape)
-            )
-            for name, (dtype, shape) in specs.items()
-        }
-
-        def __init__(self, pack: bool = False, **unused: Any):
-            del unused
-            if pack:
-                raise ValueError(
-                    "DatasetConfig.pack=True: examples with images cannot be packed; "
-                    "set it to False"
-                )
-            super().__init__(pack=False)
-
-        def __call__(self, ds, task_feature_lengths):
-            """Converts a dataset; the converter checks dtypes, ranks and lengths."""
-            self._check_lengths(task_feature_lengths)
-            return self._convert_features(ds, task_feature_lengths)
-
-        def _convert_features(self, ds, task_feature_lengths):
-            def convert(*values):
-                example = dict(zip(FEATURES, map(np.asarray, values), strict=True))
-                return [array[0] for array in flatten(converter([example])).values()]
-
-            return seqio_tasks.map_python(
-                ds,
-                convert,
-                list(FEATURES),
-                {
-                    name: (tf.as_dtype(dtype), shape)
-                    for name, (dtype, shape) in specs.items()
-                },
-            )
-
-        def shapes(self) -> dict[str, tuple[int, ...]]:
-            """Of one example's model features, by name."""
-            return {name: tuple(shape) for name, (_, shape) in specs.items()}
-
-        def get_model_feature_lengths(self, task_feature_lengths):
-            self._check_lengths(task_feature_lengths)
-            return {
-                name: shape[0] if shape else 1 for name, (_, shape) in specs.items()
-            }
-
-        def _check_lengths(self, given):
-            wanted = task_feature_lengths(config)
-            wrong = {
-                name: length
-                for name, length in dict(given).items()
-                if wanted.get(name, length) != length
-            }
-            if wrong:
-                raise ValueError(
-                    f"TASK_FEATURE_LENGTHS has {wrong}, but the model's config wants "
-                    f"{ {name: wanted[name] for name in wrong} }"
-                )
-
-    return RAHFFeatureConverter
+    features = {
+        name: seqio.FeatureConverter.FeatureSpec(
+            dtype=tf.as_dtype(dtype), rank=len(shape)
+        )
+        for name, (dtype, shape) in specs.items()
+    }
+    fields = {
+        "MODEL_FEATURES": features,
+        "converter": converter,
+        "specs": specs,
+        "lengths": task_feature_lengths(config),
+    }
+    return type("ConfiguredFeatureConverter", (RAHFFeatureConverter,), fields)
 
 
 def task_feature_lengths(config) -> dict[str, int]:

@@ -53,16 +53,14 @@ def test_marks_behind_unknown_characters_are_found(prompt):
 def _ask(prompt, prompts):
     record = {"uid": "1", "image": np.zeros((8, 8, 3), np.uint8), "prompt": prompt}
     record["prompt_misalignment_label"] = np.array([1, 0, 1])
-    return features.ask(
-        record,
-        ["misaligned_words"],
+    maker = features.FeatureMaker(
         vocabulary=VOCABULARY,
-        augment=False,
         image_size=8,
         text_length=20,
         target_length=20,
         prompts=prompts,
     )
+    return maker.make(record, ["misaligned_words"], augment=False)
 
 
 def test_prompts_are_reduced_to_their_words():

@@ -1,4 +1,4 @@
-"""`ask`: what every kind of target becomes, missing labels, truncation, errors."""
+"""Task features: what every kind of target becomes, missing labels, truncation, errors."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from rahf import targets, words
 from rahf.datasets.scenes import Scenes
 from rahf.input import vocabulary
-from rahf.input.features import FEATURES, ask
+from rahf.input.features import FEATURES, FeatureMaker
 from rahf.targets import FEEDBACK
 
 V = vocabulary.load()
@@ -25,13 +25,17 @@ RECORD = {
 SIZES = {"image_size": 8, "text_length": 32, "target_length": 24}
 
 
+def ask(record, names, *, augment, task="", **options):
+    maker = FeatureMaker(**{"vocabulary": V} | SIZES | options)
+    return maker.make(record, names, augment=augment, task=task)
+
+
 def one(name, record=RECORD, **options):
-    return ask(record, (name,), **{"vocabulary": V, "augment": True} | SIZES | options)
+    return ask(record, (name,), **{"augment": True} | options)
 
 
 def seven(record=RECORD, **options):
-    options = {"vocabulary": V, "augment": False} | SIZES | options
-    return ask(record, FEEDBACK, **options)
+    return ask(record, FEEDBACK, **{"augment": False} | options)
 
 
 def test_every_task_has_the_same_features():

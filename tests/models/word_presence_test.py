@@ -64,9 +64,8 @@ RECORD = {
 
 def _batch(names, record):
     lengths = {"image_size": 32, "text_length": 48, "target_length": 48}
-    asked = features.ask(
-        record, names, vocabulary=V, augment=len(names) == 1, **lengths
-    )
+    maker = features.FeatureMaker(vocabulary=V, **lengths)
+    asked = maker.make(record, names, augment=len(names) == 1)
     return Converter(targets=tuple(names), **lengths)([asked])
 
 

@@ -42,9 +42,6 @@ def build(
         the policy refuses what was found.
     """
     try:
-        import apache_beam as beam
-        from apache_beam.io.parquetio import ReadAllFromParquetBatched
-        from apache_beam.io.textio import WriteToText
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise ValueError(
@@ -60,32 +57,8 @@ def build(
     problems = places.output.staging / "problems.jsonl"
 
     def make_splits(pipeline: Any) -> dict[str, Any]:
-        labels = (
-            pipeline
-            | "label files" >> beam.Create(sorted(places.labels.items()))
-            | "labels" >> beam.FlatMap(_labels_of_file)
-        )
-        pictures = (
-            pipeline
-            | "shards" >> beam.Create(shards)
-            | "row groups" >> ReadAllFromParquetBatched(columns=list(pickapic.COLUMNS))
-            | "pictures" >> beam.FlatMap(_pictures_of_table, wanted)
-        )
-        joined = (
-            {"labels": labels, "pictures": pictures}
-            | "by uid" >> beam.CoGroupByKey()
-            | "join" >> beam.FlatMap(_join_group)
-        )
-        _ = (
-            joined
-            | "found" >> beam.FlatMap(_problem_lines)
-            | "list" >> WriteToText(str(problems), shard_name_template="")
-        )
-        kept = joined | "policy" >> beam.Filter(joining.Joined.kept, policy)
-        return {
-            split: kept | split >> beam.FlatMap(_records_of_split, split)
-            for split in places.labels
-        }
+        joined = _join(pipeline, places, shards, wanted)
+        return _sort_out(joined, places, policy, str(problems))
 
     with places.output.writing():
         report.written |= tfds_records.write_with_beam(
@@ -101,6 +74,48 @@ def build(
         report.problems = sorted(found, key=lambda p: (order.index(p.split), p.index))
         report.settle(places.report)
     return report
+
+
+def _join(pipeline: Any, places: Places, shards: list[str], wanted: frozenset) -> Any:
+    """Labels and pictures, joined by uid: a collection of `joining.Joined`."""
+    import apache_beam as beam
+    from apache_beam.io.parquetio import ReadAllFromParquetBatched
+
+    labels = (
+        pipeline
+        | "label files" >> beam.Create(sorted(places.labels.items()))
+        | "labels" >> beam.FlatMap(_labels_of_file)
+    )
+    pictures = (
+        pipeline
+        | "shards" >> beam.Create(shards)
+        | "row groups" >> ReadAllFromParquetBatched(columns=list(pickapic.COLUMNS))
+        | "pictures" >> beam.FlatMap(_pictures_of_table, wanted)
+    )
+    return (
+        {"labels": labels, "pictures": pictures}
+        | "by uid" >> beam.CoGroupByKey()
+        | "join" >> beam.FlatMap(_join_group)
+    )
+
+
+def _sort_out(
+    joined: Any, places: Places, policy: str, problems: str
+) -> dict[str, Any]:
+    """Lists the problems in a file, and keeps what the policy keeps, by split."""
+    import apache_beam as beam
+    from apache_beam.io.textio import WriteToText
+
+    _ = (
+        joined
+        | "found" >> beam.FlatMap(_problem_lines)
+        | "list" >> WriteToText(problems, shard_name_template="")
+    )
+    kept = joined | "policy" >> beam.Filter(joining.Joined.kept, policy)
+    return {
+        split: kept | split >> beam.FlatMap(_records_of_split, split)
+        for split in places.labels
+    }
 
 
 def _find_shards(folder: str) -> list[str]:

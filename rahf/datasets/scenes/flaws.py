@@ -238,54 +238,87 @@ def _damage_one(
         "dy": dy,
         "seed": dice.integer(1 << 30),
     }
-    if name == "broken":
-        shift = flaw["shift"] = round((0.4 + 0.6 * strength) * r, 4)
-        crack = flaw["crack"] = round(dice.uniform(-0.2, 0.2), 3)
-        half = 0.45 * r + 0.3 * shift
-        boxes = [_box(x, y + crack * r, r + shift / 2, half)]
-    elif name == "melted":
-        drip = flaw["drip"] = round((0.5 + 0.7 * strength) * r, 4)
-        boxes = [(x - r, y, x + r, y + r + 0.7 * drip)]
-    elif name == "duplicated":
-        shift = flaw["shift"] = round((0.6 + 0.5 * strength) * r, 4)
-        center = 0.5 * r + shift
-        along, beside = 0.5 * r, r
-        half_x, half_y = (along, beside) if dx else (beside, along)
-        boxes = [_box(x + dx * center, y + dy * center, half_x, half_y)]
-    elif name == "fragment":
-        size = flaw["size"] = round((0.35 + 0.2 * strength) * r, 4)
-        far = r * dice.uniform(1.5, 1.9)
-        places = [
-            (x + far * a, y + far * b)
-            for a, b in dice.sample(
-                ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)),
-                8,
-            )
-        ]
-        fx, fy = next((p for p in places if _inside(*p, margin=size)), places[0])
-        flaw["x"], flaw["y"] = round(fx, 4), round(fy, 4)
-        hole = _box(x + 0.6 * dx * r, y + 0.6 * dy * r, size, size)
-        boxes = [_box(fx, fy, size, size), hole]
-    elif name == "smeared":
-        pull = flaw["pull"] = round(0.62 - 0.27 * strength, 4)
-        ends = (0.3 * r, r / pull)
-        if dx:
-            near, far = sorted(x + dx * end for end in ends)
-            boxes = [(near, y - 0.75 * r, far, y + 0.75 * r)]
-        else:
-            near, far = sorted(y + dy * end for end in ends)
-            boxes = [(x - 0.75 * r, near, x + 0.75 * r, far)]
-    else:
-        half_x = 0.08 + 0.08 * strength
-        half_y = 0.06 + 0.06 * strength
-        center_x = x + dice.uniform(-0.6, 0.6) * r
-        center_y = y + dice.uniform(-0.6, 0.6) * r
-        box = _box(center_x, center_y, half_x, half_y)
-        box = tuple(round(min(max(edge, 0.0), 1.0), 4) for edge in box)
-        flaw["box"] = list(box)
-        boxes = [box]
+    more, boxes = _SHAPES[name](dice, thing, strength, (dx, dy))
+    flaw |= more
     flaw["spots"] = [spot for box in boxes for spot in box_spots(*box)]
     return flaw
+
+
+_Shape = tuple[dict[str, Any], list[tuple[float, ...]]]  # of a flaw: fields, boxes
+
+
+def _broken(dice: Dice, thing, strength: float, direction) -> _Shape:
+    del direction
+    x, y, r = thing["x"], thing["y"], thing["r"]
+    shift = round((0.4 + 0.6 * strength) * r, 4)
+    crack = round(dice.uniform(-0.2, 0.2), 3)
+    half = 0.45 * r + 0.3 * shift
+    boxes = [_box(x, y + crack * r, r + shift / 2, half)]
+    return {"shift": shift, "crack": crack}, boxes
+
+
+def _melted(dice: Dice, thing, strength: float, direction) -> _Shape:
+    del dice, direction
+    x, y, r = thing["x"], thing["y"], thing["r"]
+    drip = round((0.5 + 0.7 * strength) * r, 4)
+    return {"drip": drip}, [(x - r, y, x + r, y + r + 0.7 * drip)]
+
+
+def _duplicated(dice: Dice, thing, strength: float, direction) -> _Shape:
+    del dice
+    (x, y, r), (dx, dy) = (thing["x"], thing["y"], thing["r"]), direction
+    shift = round((0.6 + 0.5 * strength) * r, 4)
+    center = 0.5 * r + shift
+    along, beside = 0.5 * r, r
+    half_x, half_y = (along, beside) if dx else (beside, along)
+    boxes = [_box(x + dx * center, y + dy * center, half_x, half_y)]
+    return {"shift": shift}, boxes
+
+
+def _fragment(dice: Dice, thing, strength: float, direction) -> _Shape:
+    (x, y, r), (dx, dy) = (thing["x"], thing["y"], thing["r"]), direction
+    size = round((0.35 + 0.2 * strength) * r, 4)
+    far = r * dice.uniform(1.5, 1.9)
+    around = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+    spots = [(x + far * a, y + far * b) for a, b in dice.sample(around, 8)]
+    fx, fy = next((spot for spot in spots if _inside(*spot, margin=size)), spots[0])
+    hole = _box(x + 0.6 * dx * r, y + 0.6 * dy * r, size, size)
+    fields = {"size": size, "x": round(fx, 4), "y": round(fy, 4)}
+    return fields, [_box(fx, fy, size, size), hole]
+
+
+def _smeared(dice: Dice, thing, strength: float, direction) -> _Shape:
+    del dice
+    (x, y, r), (dx, dy) = (thing["x"], thing["y"], thing["r"]), direction
+    pull = round(0.62 - 0.27 * strength, 4)
+    ends = (0.3 * r, r / pull)
+    if dx:
+        near, far = sorted(x + dx * end for end in ends)
+        return {"pull": pull}, [(near, y - 0.75 * r, far, y + 0.75 * r)]
+    near, far = sorted(y + dy * end for end in ends)
+    return {"pull": pull}, [(x - 0.75 * r, near, x + 0.75 * r, far)]
+
+
+def _glitched(dice: Dice, thing, strength: float, direction) -> _Shape:
+    del direction
+    x, y, r = thing["x"], thing["y"], thing["r"]
+    half_x = 0.08 + 0.08 * strength
+    half_y = 0.06 + 0.06 * strength
+    center_x = x + dice.uniform(-0.6, 0.6) * r
+    center_y = y + dice.uniform(-0.6, 0.6) * r
+    box = _box(center_x, center_y, half_x, half_y)
+    box = tuple(round(min(max(edge, 0.0), 1.0), 4) for edge in box)
+    return {"box": list(box)}, [box]
+
+
+_SHAPES = {
+    "broken": _broken,
+    "melted": _melted,
+    "duplicated": _duplicated,
+    "fragment": _fragment,
+    "smeared": _smeared,
+    "glitched": _glitched,
+}
 
 
 def spoil(dice: Dice, difficulty: str) -> list[dict[str, Any]]:

@@ -254,21 +254,21 @@ class AskFor:
                 f"{sorted(given)}"
             )
         names = [name for name in names if name in given]
-        options = {
-            "vocabulary": vocabulary.load(_OPTIONS.get().get("vocabulary", "scenes")),
-            "augment": self.augment,
-            "image_size": sequence_length["image"],
-            "text_length": sequence_length["inputs"],
-            "target_length": sequence_length["targets"],
-            "prompts": _OPTIONS.get().get("prompts", "whole"),
-        }
+        options = _OPTIONS.get()
+        maker = features.FeatureMaker(
+            vocabulary=vocabulary.load(options.get("vocabulary", "scenes")),
+            image_size=sequence_length["image"],
+            text_length=sequence_length["inputs"],
+            target_length=sequence_length["targets"],
+            prompts=options.get("prompts", "whole"),
+        )
 
         def ask(*values):
             record = {
                 name: value.decode() if isinstance(value, bytes) else value
                 for name, value in zip(names, values, strict=True)
             }
-            example = features.ask(record, self.targets, **options)
+            example = maker.make(record, self.targets, augment=self.augment)
             return [
                 np.char.encode(value, "utf-8") if value.dtype.kind == "U" else value
                 for value in example.values()
