@@ -1,5 +1,7 @@
 """Published checkpoints -> a workdir that training starts from, or predict uses."""
 
+import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -12,7 +14,9 @@ from etils import epath
 
 from rahf.checkpoints import checkpoint
 from rahf.checkpoints.trust import parameter_shapes
-from rahf.weights import augreg, huggingface, matching, t5x
+from rahf.models.rahf import make_model
+from rahf.weights import augreg, huggingface, huggingface_config, matching, t5x
+from rahf.weights.output import check_space, claimed, failures_told
 
 _WHOLE = "richhf"
 
@@ -41,7 +45,8 @@ def import_weights(
 
     Raises:
       ValueError: a source is not what it should be or does not fit the model, or the
-        output is in use. Nothing is written then.
+        output is in use or cannot be written. Nothing is left there then, or, where
+        the disk fails in the end, no checkpoint.
     """
     sources = {"vit": vit, "t5": t5, _WHOLE: richhf}
     sources = {part: os.fspath(path) for part, path in sources.items() if path}
@@ -54,17 +59,28 @@ def import_weights(
     wanted = parameter_shapes(config)
     if _WHOLE not in sources:
         wanted = {k: v for k, v in wanted.items() if k.split("/")[0] in sources}
-    found: dict[str, np.ndarray] = {}
-    for part, path in sources.items():
-        found |= _read(part, path, wanted)
-    loaded, report = matching.match(
-        {name: np.broadcast_to(np.float32(0), shape) for name, shape in wanted.items()},
-        found,
-        source=" + ".join(sources.values()),
-        resize_vocabulary=resize_vocabulary,
-    )
-    _write(config, output, sources, loaded, report)
+    with claimed(output, "an import of weights"):
+        check_space(output, 4 * sum(math.prod(shape) for shape in wanted.values()))
+        found: dict[str, np.ndarray] = {}
+        notes = []
+        for part, path in sources.items():
+            arrays, note = _read(part, path, wanted, config)
+            found |= arrays
+            notes += [note] if note else []
+        loaded, report = matching.match(
+            {name: _abstract(shape) for name, shape in wanted.items()},
+            found,
+            source=" + ".join(sources.values()),
+            resize_vocabulary=resize_vocabulary,
+        )
+        report = dataclasses.replace(report, notes=tuple(notes))
+        with failures_told(output):
+            _write(config, output, sources, loaded, report)
     return report
+
+
+def _abstract(shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(np.float32(0), shape)
 
 
 def _check(config, output: str | os.PathLike, sources: Mapping[str, str]) -> None:
@@ -80,18 +96,21 @@ def _check(config, output: str | os.PathLike, sources: Mapping[str, str]) -> Non
     checkpoint.check_vocabulary(config)
 
 
-def _read(part: str, path: str, wanted) -> dict[str, np.ndarray]:
+def _read(part: str, path: str, wanted, config) -> tuple[dict[str, np.ndarray], str]:
+    """Returns the arrays, and what could not be compared."""
     if part == _WHOLE:
-        return huggingface.read_release(path, wanted)
+        return huggingface.read_release(path, wanted), ""
     if huggingface.is_checkpoint(path):
-        return huggingface.read(path, part, wanted)
+        ours = getattr(make_model(config).config, part)
+        note = huggingface_config.check(path, part, ours)
+        return huggingface.read(path, part, wanted), note
     if part == "vit":
         if path.endswith(".npz"):
-            return augreg.read(path)
+            return augreg.read(path, wanted), ""
         expected = "an .npz file of AugReg or big_vision"
     else:
         if t5x.is_checkpoint(path):
-            return t5x.read(path)
+            return t5x.read(path, wanted), ""
         expected = "a checkpoint_<step> folder of T5X (legacy or Orbax)"
     there = "://" in path or pathlib.Path(path).exists()
     raise ValueError(
@@ -108,7 +127,13 @@ def _write(config, output, sources: Mapping[str, str], loaded, report) -> None:
     checkpoint.write_config(output, written)
     report.write(output)
     params = matching.unflatten(loaded)
-    with ocp.CheckpointManager((output / "checkpoints").resolve()) as manager:
-        item = ocp.args.Composite(state=ocp.args.StandardSave({"params": params}))
-        manager.save(0, args=item)
-        manager.wait_until_finished()
+    try:
+        with ocp.CheckpointManager((output / "checkpoints").resolve()) as manager:
+            item = ocp.args.Composite(state=ocp.args.StandardSave({"params": params}))
+            manager.save(0, args=item)
+            manager.wait_until_finished()
+    except (ValueError, RuntimeError) as error:  # tensorstore's, as of a full disk
+        why = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"--output={output}: the parameters could not be written: {why}"
+        ) from error

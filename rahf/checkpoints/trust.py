@@ -1,8 +1,13 @@
 """What a model's folder is checked for before it is used: it may be a stranger's."""
 
+import importlib
+import importlib.machinery
 import os
 import pathlib
+import pkgutil
 import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -14,27 +19,120 @@ from rahf.weights import matching
 
 
 def check_modules(config, folder: str | os.PathLike) -> None:
-    """Refuses a folder whose config names modules that the folder itself brings.
+    """Refuses a folder whose config names modules that must not be imported.
 
     Loading a model may import `config.task.modules`, which register a user's targets.
     Found on the Python path they are the user's own; in the folder, which may be on it
-    as the current one or below it, they are code that came with the download.
+    as the current one or below it, they are code that came with the download. Each name
+    is resolved as the import system would, package by package, and nothing is executed.
+    A module that is not found passes: importing it fails, should it be needed.
 
     Raises:
-      ValueError: with the module.
+      ValueError: a module lies in the folder, belongs to Python itself, or has a name
+        that is no dotted identifier; it says which.
     """
-    inside = pathlib.Path(folder).resolve()
-    for name in map(str, config.task.get("modules", ())):
-        parts = name.split(".")
-        for root in sys.path:
-            for count in range(1, len(parts) + 1):
-                place = pathlib.Path(root or ".", *parts[:count]).resolve()
-                if inside in place.parents and any(place.parent.glob(f"{place.name}*")):
-                    raise ValueError(
-                        f"{folder}: its config.task.modules names {name!r}, which would "
-                        f"be imported from the folder itself ({place}); a model brings "
-                        "no code. If it is yours, put it elsewhere on the Python path"
-                    )
+    names = config.task.get("modules", ())
+    if not isinstance(names, list | tuple):
+        raise ValueError(  # noqa: TRY004
+            f"{folder}: its config.task.modules is {names!r}; expected a list of modules"
+        )
+    importlib.invalidate_caches()  # a file may be newer than the last look
+    for name in names:
+        _check_module(name, folder)
+
+
+def _check_module(name: object, folder: str | os.PathLike) -> None:
+    parts = name.split(".") if isinstance(name, str) else [""]
+    if not all(part.isidentifier() for part in parts) or "__main__" in parts:
+        raise ValueError(
+            f"{folder}: its config.task.modules names {name!r}; expected a module such "
+            "as 'my_package.my_targets'"
+        )
+    specs = list(_specs(parts))
+    if parts[0] in sys.stdlib_module_names or any(map(_is_of_python, specs)):
+        raise ValueError(
+            f"{folder}: its config.task.modules names {name!r}, which is of Python's "
+            "standard library and registers no targets"
+        )
+    for spec in specs:
+        # A namespace package has no origin, and nothing of it is executed.
+        if spec.origin and spec.has_location and _lies_in(spec.origin, folder):
+            raise ValueError(
+                f"{folder}: its config.task.modules names {name!r}, which would be "
+                f"imported from the folder itself ({spec.origin}); a model brings no "
+                "code. If it is yours, put it elsewhere on the Python path"
+            )
+
+
+def _specs(parts: Sequence[str]) -> Iterator[importlib.machinery.ModuleSpec]:
+    """Yields what importing a dotted name would load, parents first."""
+    path = None
+    for count in range(1, len(parts) + 1):
+        name = ".".join(parts[:count])
+        spec = _find_spec(name, path)
+        if spec is None and path is not None:
+            # A parent may add its namesakes on the path when it is executed.
+            roots = (entry or os.getcwd() for entry in sys.path)
+            spec = _find_in(name, [os.path.join(r, *parts[: count - 1]) for r in roots])
+        if spec is None:
+            return
+        yield spec
+        found = getattr(sys.modules.get(name), "__path__", None)
+        path = list(found or spec.submodule_search_locations or ())
+
+
+def _find_spec(
+    name: str, path: Sequence[str] | None
+) -> importlib.machinery.ModuleSpec | None:
+    loaded = getattr(sys.modules.get(name), "__spec__", None)
+    if loaded is not None:
+        return loaded
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, path)
+        except KeyError:  # a namespace package in a parent that is not imported
+            spec = _find_in(name, path or sys.path)
+        if spec is not None:
+            return spec
+    return None
+
+
+def _find_in(name: str, path: Sequence[str]) -> importlib.machinery.ModuleSpec | None:
+    """Finds a module as `importlib.machinery.PathFinder`, its parent not imported."""
+    portions = []
+    for entry in path:
+        finder = pkgutil.get_importer(entry or os.getcwd())
+        spec = finder.find_spec(name) if finder else None
+        if spec is not None and spec.loader is not None:
+            return spec
+        portions += (spec and spec.submodule_search_locations) or []
+    if not portions:
+        return None
+    spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = portions
+    return spec
+
+
+def _is_of_python(spec: importlib.machinery.ModuleSpec) -> bool:
+    """Whether a module lies in the standard library, as `test`, which no list has."""
+    if not spec.has_location or not spec.origin:
+        return False
+    origin = pathlib.Path(spec.origin).resolve()
+    library = pathlib.Path(sysconfig.get_path("stdlib")).resolve()
+    return library in origin.parents and not any(
+        part in ("site-packages", "dist-packages") for part in origin.parts
+    )
+
+
+def _lies_in(place: str, folder: str | os.PathLike) -> bool:
+    """Whether a path, as it is spelled or with its links followed, is in a folder.
+
+    Folders are compared by what they are: another spelling, a link, or other letters
+    on a disk that ignores case are the same.
+    """
+    paths = (pathlib.Path(os.path.abspath(place)), pathlib.Path(place).resolve())
+    parents = {parent for path in paths for parent in path.parents}
+    return any(p.exists() and os.path.samefile(p, folder) for p in parents)
 
 
 def parameter_shapes(config) -> dict[str, tuple[int, ...]]:

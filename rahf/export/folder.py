@@ -2,9 +2,13 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
+from rahf import durable
 from rahf import targets as table
 from rahf.checkpoints.checkpoint import (
     CONFIG_FILE,
@@ -17,11 +21,19 @@ from rahf.input import vocabulary
 from rahf.targets import Kind
 from rahf.weights import export_layout, export_torch, exported
 from rahf.weights.export_layout import STATE_DICT_FILE
+from rahf.weights.output import check_space, claimed, failures_told
 
 CARD_FILE = "README.md"
 PROGRAM_EXAMPLE_FILE = "predict.py"
 #: What stands in a file's place until all are written.
 _UNFINISHED = ".part"
+#: And in the other's, until it is written (`rahf.durable.writing`).
+_UNFINISHED_NAME = re.compile(r".+\.part|\..+\.part\..+")
+#: What an export may consist of, beside its config.
+_FILES = {
+    *(exported.PARAMS_FILE, STATE_DICT_FILE, stablehlo.PROGRAM_FILE),
+    *(VOCABULARY_FILE, CARD_FILE, PROGRAM_EXAMPLE_FILE),
+}
 
 _USE_SAFETENSORS = """\
     import rahf
@@ -80,8 +92,8 @@ def export(
       nothing but files called *.part, which the next one overwrites.
 
     Raises:
-      ValueError: there is no such checkpoint, the folder holds something, or the
-        format cannot hold this model.
+      ValueError: there is no such checkpoint, the folder holds something or cannot be
+        written, or the format cannot hold this model.
     """
     if form not in FORMS:
         raise ValueError(f"--format={form!r}; expected one of {', '.join(FORMS)}")
@@ -91,25 +103,43 @@ def export(
             f"cc-by-4.0 or unknown"
         )
     folder = pathlib.Path(output)
-    held = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    if any(not name.endswith(_UNFINISHED) for name in held) or folder.is_file():
-        raise ValueError(
-            f"--output={folder} is not empty ({', '.join(sorted(held)[:3])}); give a "
-            f"new folder"
+    _check_empty(folder)
+    with claimed(folder, "an export"):
+        _check_empty(folder)
+        config, params, found = restore_for_inference(os.fspath(workdir), step)
+        check_space(folder, sum(x.nbytes for x in jax.tree.leaves(params)))
+        predictor = Predictor(config, params, found)
+        options = {"batch_size": batch_size, "platforms": platforms}
+        files, usage = FORMS[form](predictor, params, options)
+        files[VOCABULARY_FILE] = vocabulary.load(config.input.vocabulary).serialized()
+        files[CARD_FILE] = model_card.write(
+            predictor, workdir, params=params, licence=licence, usage=usage
         )
-    config, params, found = restore_for_inference(os.fspath(workdir), step)
-    predictor = Predictor(config, params, found)
-    options = {"batch_size": batch_size, "platforms": platforms}
-    files, usage = FORMS[form](predictor, params, options)
-    files[VOCABULARY_FILE] = vocabulary.load(config.input.vocabulary).serialized()
-    files[CARD_FILE] = model_card.write(
-        predictor, workdir, params=params, licence=licence, usage=usage
-    )
-    config = config.copy_and_resolve_references()
-    config.input.vocabulary = VOCABULARY_FILE  # the one beside it
-    files[CONFIG_FILE] = config.to_json_best_effort(indent=2)
-    _write(folder, files)
+        config = config.copy_and_resolve_references()
+        config.input.vocabulary = VOCABULARY_FILE  # the one beside it
+        files[CONFIG_FILE] = config.to_json_best_effort(indent=2)
+        with failures_told(folder):
+            _write(folder, files)
     return folder
+
+
+def _check_empty(folder: pathlib.Path) -> None:
+    """Raises ValueError where a folder holds more than a killed export left."""
+    with failures_told(folder):
+        held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if others := held - _left_by_a_killed_export(held):
+        raise ValueError(
+            f"--output={folder} is not empty ({', '.join(sorted(others)[:3])}); give a "
+            "new folder"
+        )
+
+
+def _left_by_a_killed_export(held: set[str]) -> set[str]:
+    """Which names are of an export that was killed, and not of anyone else."""
+    left = {name for name in held if _UNFINISHED_NAME.fullmatch(name)}
+    # The config comes last: while it is unfinished, the others are of that export.
+    finished = _FILES if f"{CONFIG_FILE}{_UNFINISHED}" in held else set()
+    return left | (held & finished) | (held & {durable.LOCK_FILE})
 
 
 _LICENCE_CHARACTERS = frozenset(
@@ -187,15 +217,25 @@ FORMS = {"safetensors": _safetensors, "richhf": _richhf, "stablehlo": _stablehlo
 
 
 def _write(folder: pathlib.Path, files: dict[str, Any]) -> None:
-    """Writes all files under other names first; the last one completes the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()  # of a run that was killed
-    for name, content in files.items():
-        path = folder / f"{name}{_UNFINISHED}"
-        if callable(content):
-            content(path)
-        else:
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
-    for name in files:
-        (folder / f"{name}{_UNFINISHED}").replace(folder / name)
+    """Writes all files under other names first; the last one completes the folder.
+
+    What fails leaves none of them.
+    """
+    held = {path.name for path in folder.iterdir()}
+    for name in _left_by_a_killed_export(held) - {durable.LOCK_FILE}:
+        (folder / name).unlink()
+    parts = {name: folder / f"{name}{_UNFINISHED}" for name in files}
+    try:
+        for name, content in files.items():
+            if callable(content):
+                content(parts[name])
+            else:
+                data = content.encode() if isinstance(content, str) else content
+                durable.write_bytes(parts[name], data)
+    except BaseException:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise
+    for name, part in parts.items():
+        part.replace(folder / name)
+    durable.sync_folder(folder)

@@ -45,7 +45,7 @@ class Folder:
         self._program = export.deserialize(bytearray(program))
         self._params = jax.device_put(load_file(folder / "model.safetensors"))
         model = (folder / "vocabulary.model").read_bytes()
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text("utf-8"))
         self._words_only = config["input"].get("prompts", "whole") == "words"
         # A text that starts at the beginning of a word, and one that goes on in the
         # middle: the second has the option add_dummy_prefix=false appended.

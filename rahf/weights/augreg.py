@@ -4,16 +4,24 @@ AugReg's names are this project's. big_vision's differ in how it counts the part
 block, in where the position embedding is, and may have scanned layers (axis 0).
 """
 
+import contextlib
+import dataclasses
 import io
+import math
 import os
 import re
+import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
 
-from rahf.weights import files
+from rahf.weights import files, values
+
+Arrays = dict[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
 
 # big_vision's count of a block's parts -> AugReg's.
 _PARTS = {
@@ -26,11 +34,13 @@ _POSITIONS = "Transformer/posembed_input/pos_embedding"
 _PREFIXES = ("opt/target/", "params/", "img/")
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike, wanted: Shapes | None = None) -> Arrays:
     """Reads a ViT under this project's names.
 
     Args:
       path: a `.npz` file, local, gs:// or s3://.
+      wanted: shapes of the model's parameters; a file that describes far larger arrays
+        is refused before it is unpacked.
 
     Returns:
       Flat parameters, {"vit/cls": float32[1, 1, D]}; classifiers are among them.
@@ -38,23 +48,28 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
       ValueError: it is no `.npz` of arrays, or holds no ViT.
     """
-    flat = {}
-    for name, value in _load(path).items():
+    where = os.fspath(path)
+    flat: Arrays = {}
+    for given, value in _load(path, wanted).items():
+        name = given
         for prefix in _PREFIXES:
             name = name.removeprefix(prefix)
         if value.dtype.kind == "V" and value.dtype.itemsize == 2:
             value = value.view(ml_dtypes.bfloat16)  # numpy's files cannot name it
-        flat["pos_embedding" if name == _POSITIONS else name] = value
+        name = "pos_embedding" if name == _POSITIONS else name
+        if name in flat:
+            raise ValueError(f"{where}: {name} appears twice, once as {given}")
+        flat[name] = value
     if "embedding/kernel" not in flat:
         raise ValueError(
-            f"{os.fspath(path)} holds no ViT of AugReg or big_vision: expected an array "
+            f"{where} holds no ViT of AugReg or big_vision: expected an array "
             f"'embedding/kernel', got {', '.join(sorted(flat)[:4]) or 'nothing'}, ..."
         )
     arrays = {}
     for name, value in flat.items():
         if scanned := re.fullmatch(r"Transformer/encoderblock/(.+)", name):
-            for i, part in enumerate(value):
-                arrays[f"Transformer/encoderblock_{i}/{scanned[1]}"] = part
+            for i in range(values.count_layers(where, name, value, 0)):
+                arrays[f"Transformer/encoderblock_{i}/{scanned[1]}"] = value[i]
         else:
             arrays[_POSITIONS if name == "pos_embedding" else name] = value
     return {f"vit/{_augreg_name(name)}": x for name, x in arrays.items()}
@@ -67,23 +82,72 @@ def _augreg_name(name: str) -> str:
     return name
 
 
-def _load(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    data = files.read(path)
+def _load(path: str | os.PathLike, wanted: Shapes | None) -> Arrays:
+    where, data = os.fspath(path), files.read(path)
+    with _damage_told(where, len(data)):
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        headers = [_read_header(archive, member) for member in archive.infolist()]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for header in headers:
+        if header.name in shapes:
+            raise ValueError(f"{where}: {header.name} appears twice")
+        if header.dtype.hasobject:
+            raise ValueError(
+                f"{where}: {header.name} holds pickled objects, which are not read"
+            )
+        if header.dtype.itemsize > 16:  # a text or a record, of any length
+            raise ValueError(f"{where}: {header.name} is of {header.dtype}, no numbers")
+        shapes[header.name] = header.shape
+    values.check_count(where, shapes, wanted)
+    arrays = {}
+    with _damage_told(where, len(data)), archive:
+        for header in headers:
+            with archive.open(header.member) as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+            arrays[header.name] = array
+    return arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class _Header:
+    """What an archive says of an array."""
+
+    member: zipfile.ZipInfo
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
+    """Reads the first bytes of an array, whose size must be that of its shape."""
+    name = member.filename
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed as numpy does not")
+    with archive.open(member) as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise ValueError(f"{name} is no array")
+        file.seek(0)
+        version = np.lib.format.read_magic(file)
+        old = np.lib.format.read_array_header_1_0
+        read = old if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        size = member.file_size - file.tell()
+    if not dtype.hasobject and size != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{name} has {size} bytes for {list(shape)} of {dtype}")
+    return _Header(member, name.removesuffix(".npy"), shape, dtype)
+
+
+@contextlib.contextmanager
+def _damage_told(where: str, size: int) -> Iterator[None]:
+    """Says which file it is that zipfile, zlib or numpy cannot read."""
     try:
-        if not data.startswith(b"PK"):  # numpy would take it for a pickle
-            raise zipfile.BadZipFile(f"its {len(data)} bytes are no zip file")
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        if odd := [n for n, x in arrays.items() if not isinstance(x, np.ndarray)]:
-            raise zipfile.BadZipFile(f"{odd[0]} is no array")
-        return arrays
+        yield
     except (
-        *(zipfile.BadZipFile, zlib.error, EOFError),
-        *(AttributeError, OSError, NotImplementedError),
+        *(zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError),
+        *(ValueError, TypeError, RuntimeError, SyntaxError, tokenize.TokenError),
+        MemoryError,
     ) as error:
         raise ValueError(
-            f"{os.fspath(path)} is not a whole .npz file of arrays ({error}); a git-lfs "
-            "pointer or a cut download?"
+            f"{where} ({size} bytes) is not a whole .npz file of arrays ({error}); a "
+            "git-lfs pointer or a cut download?"
         ) from error
-    except ValueError as error:  # numpy's, where an array is pickled objects
-        raise ValueError(f"{os.fspath(path)}: {error}") from error

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rahf import durable
+
 _STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage"} | {
     "bfloat16": "BFloat16Storage",
     "float64": "DoubleStorage",
@@ -25,6 +27,8 @@ _ALIGNMENT = 64  # of every array in the file, so that it can be mapped into mem
 
 def write_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays so that `torch.load(path)` gives an OrderedDict of tensors.
+
+    The file is written whole or not at all.
 
     Args:
       path: the file to write; one that is there is replaced.
@@ -41,7 +45,10 @@ def write_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -
                 f"{name}: expected one of {', '.join(_STORAGES)}, got {array.dtype}"
             )
         storages.setdefault(id(array), (str(len(storages)), array))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        durable.writing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
         _add(archive, "data.pkl", _describe(state, storages))
         _add(archive, "byteorder", b"little")
         for key, array in storages.values():

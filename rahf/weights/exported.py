@@ -8,6 +8,7 @@ README.md           the model card
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 import safetensors
 from flax import traverse_util
 from safetensors.numpy import save_file
+
+from rahf import durable
 
 PARAMS_FILE = "model.safetensors"
 
@@ -25,10 +28,12 @@ def flatten(params) -> dict[str, Any]:
 
 
 def write_params(path: str | os.PathLike, params: Mapping[str, Any], step: int) -> None:
-    """Writes flat parameters and the step they are from."""
+    """Writes flat parameters and the step they are from, whole or not at all."""
     arrays = {name: np.ascontiguousarray(array) for name, array in params.items()}
     # "format" is what other readers of safetensors look for.
-    save_file(arrays, path, {"format": "np", "library": "rahf", "step": str(step)})
+    about = {"format": "np", "library": "rahf", "step": str(step)}
+    with durable.writing(path) as temporary:
+        save_file(arrays, temporary, about)
 
 
 def is_exported(folder: str | os.PathLike) -> bool:
@@ -46,16 +51,24 @@ def read_params(folder: str | os.PathLike) -> tuple[Any, int]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
-            if about.get("library") != "rahf" or not about.get("step", "").isdigit():
+            if about.get("library") != "rahf" or not re.fullmatch(
+                r"[0-9]{1,18}", about.get("step", "")
+            ):
                 raise ValueError(
                     f"{path} was not written by rahf.bin.export: its metadata is "
                     f"{about}; weights from elsewhere come in by "
                     f"rahf.bin.import_weights"
                 )
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, TypeError, OSError) as error:
         raise ValueError(
             f"{path} cannot be read ({path.stat().st_size} bytes; a git-lfs pointer or "
             f"a cut download?): {error}"
         ) from error
+    for name in flat:
+        parents = [name[: match.start()] for match in re.finditer("/", name)]
+        if inside := [parent for parent in parents if parent in flat]:
+            raise ValueError(
+                f"{path}: {inside[0]} is an array, and {name} another one inside it"
+            )
     return traverse_util.unflatten_dict(flat, sep="/"), int(about["step"])

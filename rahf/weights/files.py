@@ -48,7 +48,11 @@ def _read(path: str | os.PathLike) -> bytes | None:
     path = os.fspath(path)
     parent, _, name = (path if "://" in path else os.path.abspath(path)).rpartition("/")
     try:
-        result = ts.KvStore.open(folder(parent or "/")).result().read(name).result()
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        store = ts.KvStore.open(folder(parent or "/")).result()
+        result = store.read(name.encode("utf-8")).result()
+    except UnicodeError as error:
+        raise ValueError(f"{path!r} cannot be read: it is not UTF-8") from error
+    except (ValueError, OSError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path!r} cannot be read: {why}") from error
     return None if result.state == "missing" else result.value

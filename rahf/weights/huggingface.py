@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from safetensors import SafetensorError, deserialize
 
-from rahf.weights import export_layout, state_dict
+from rahf.weights import export_layout, state_dict, values
 from rahf.weights.export_layout import LINEAR, SAME, Row
 
 Arrays = dict[str, np.ndarray]
@@ -54,17 +54,21 @@ def read(path: str | os.PathLike, part: str, wanted: Shapes) -> Arrays:
     Raises:
       ValueError: a file is missing or damaged.
     """
-    state = read_safetensors(path)
-    prefix = _PREFIXES[part]
-    state = {f"{part}.{name.removeprefix(prefix)}": x for name, x in state.items()}
-    return _to_ours(
-        state, {k: v for k, v in wanted.items() if k.startswith(f"{part}/")}
-    )
+    state: Arrays = {}
+    for given, value in read_safetensors(path).items():
+        name = f"{part}.{given.removeprefix(_PREFIXES[part])}"
+        if name in state:
+            raise ValueError(
+                f"{os.fspath(path)}: {name} appears twice, once as {given}"
+            )
+        state[name] = value
+    shapes = {k: v for k, v in wanted.items() if k.startswith(f"{part}/")}
+    return _to_ours(state, shapes, path)
 
 
 def read_release(path: str | os.PathLike, wanted: Shapes) -> Arrays:
     """Reads the first author's `.pt`; else as `read`, for the whole model."""
-    return _to_ours(state_dict.read(path), wanted)
+    return _to_ours(state_dict.read(path), wanted, path)
 
 
 def read_safetensors(path: str | os.PathLike) -> Arrays:
@@ -81,9 +85,14 @@ def read_safetensors(path: str | os.PathLike) -> Arrays:
         raise ValueError(f"{path} is no index of safetensors: {error!r}") from error
     arrays: Arrays = {}
     for file in files:
-        if os.path.basename(file) != file:
+        if os.path.basename(file) != file or file in ("", ".", ".."):
             raise ValueError(f"{path} names {file!r}, which is not beside it")
-        arrays |= _read_file(path.parent / file)
+        found = _read_file(path.parent / file)
+        if twice := sorted(found.keys() & arrays.keys()):
+            raise ValueError(
+                f"{path.parent / file}: {twice[0]} is in another file, too"
+            )
+        arrays |= found
     if lost := sorted(places.keys() - arrays.keys()):
         raise ValueError(
             f"{path} lists {len(lost)} tensors that its files lack, {lost[0]} among "
@@ -114,18 +123,23 @@ def _read_file(path: epath.Path) -> Arrays:
     return arrays
 
 
-def _to_ours(state: Mapping[str, np.ndarray], wanted: Shapes) -> Arrays:
+def _to_ours(
+    state: Mapping[str, np.ndarray], wanted: Shapes, source: str | os.PathLike
+) -> Arrays:
+    source = os.fspath(source)
     rows = export_layout.make_rows(wanted)
     found, used = {}, set()
     for row in rows:
         used.update(row.theirs)
         # Tied tables may be stored under any of their names, or all.
         names = [name for name in row.theirs if name in state]
-        for name in names:
+        for name in names[1:]:
+            for tied in (names[0], name):  # NaN equals nothing
+                values.check_finite(source, tied, state[tied])
             if not np.array_equal(state[names[0]], state[name]):
                 raise ValueError(
-                    f"{names[0]} and {name} differ, and this model has one table for "
-                    "both: these weights are of another kind of model (see "
+                    f"{source}: {names[0]} and {name} differ, and this model has one "
+                    "table for both: these weights are of another kind of model (see "
                     "config.model.t5.gated)"
                 )
         if names:

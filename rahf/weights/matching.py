@@ -6,14 +6,16 @@ Parameters are flat here: {"vit/cls": array}, names joined by "/".
 import dataclasses
 import fnmatch
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 from flax import traverse_util
 
-from rahf.weights import resizing
+from rahf import durable
+from rahf.weights import resizing, values
 
 #: Beside the config of a run or an import, what became of every tensor.
 REPORT_FILE = "weights.json"
@@ -23,6 +25,8 @@ _SHOWN = 8  # tensors named in an error
 _GATED = ("mlp/wi_0/kernel", "DenseReluDense.wi_0.weight")
 _PLAIN = ("mlp/wi/kernel", "DenseReluDense.wi.weight")
 _VOCABULARY = ("token_embedder/embedding", "logits_dense/kernel")
+#: In the files of T5 1.0 on the hub, and read by nobody.
+_UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,29 +46,42 @@ class Tensor:
     shape: tuple[int, ...]
     found: tuple[int, ...] | None = None
 
+    @property
+    def is_loaded(self) -> bool:
+        return self.status in ("loaded", "resized")
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A row for every tensor of the model and of the checkpoint."""
+    """A row for every tensor of the model and of the checkpoint.
+
+    Attributes:
+      source: where the checkpoint is from.
+      tensors: what became of each.
+      notes: what could not be checked, a sentence each.
+    """
 
     source: str
     tensors: tuple[Tensor, ...]
+    notes: tuple[str, ...] = ()
 
     def names(self, status: str) -> list[str]:
         return [tensor.name for tensor in self.tensors if tensor.status == status]
 
     def summary(self) -> str:
-        """A line of counts, then one for each tensor that was not plainly loaded."""
+        """A line of counts, one for each tensor that was not plainly loaded, notes."""
         statuses = ("loaded", "resized", "missing", "unexpected")
         counts = ", ".join(f"{len(self.names(s))} {s}" for s in statuses)
         rows = [_row(tensor) for tensor in self.tensors if tensor.status != "loaded"]
-        return "\n".join([f"{self.source}: {counts}", *rows])
+        notes = [f"Note: {note}" for note in self.notes]
+        return "\n".join([f"{self.source}: {counts}", *rows, *notes])
 
     def write(self, folder) -> None:
         """Writes `REPORT_FILE` into a folder."""
         rows = [dataclasses.asdict(tensor) for tensor in self.tensors]
-        text = json.dumps({"source": self.source, "tensors": rows}, indent=1)
-        (epath.Path(folder) / REPORT_FILE).write_text(text + "\n")
+        report = {"source": self.source, "tensors": rows, "notes": self.notes}
+        path = epath.Path(folder) / REPORT_FILE
+        durable.write_text(path, json.dumps(report, indent=1) + "\n")
 
 
 def _row(tensor: Tensor) -> str:
@@ -93,7 +110,9 @@ def match(
     """Matches the tensors of a checkpoint to a model's parameters.
 
     A name and a shape that agree are loaded. Position embeddings and the patch
-    embedding of a ViT are resized where only the grid or the patch differ.
+    embedding of a ViT are resized where only the grid or the patch differ. Heads and
+    poolers of the checkpoint may be left over; of a stack that is loaded every tensor
+    must have a place, or the model would compute something else.
 
     Args:
       wanted: flat parameters, arrays or abstract ones.
@@ -108,8 +127,9 @@ def match(
       (loaded, report): float32 arrays by name, without the missing ones.
 
     Raises:
-      ValueError: a shape differs, or a parameter is missing that no pattern names;
-        with both shapes and the likely cause. Or values are whole or not finite.
+      ValueError: a shape differs, a parameter is missing that no pattern names, or a
+        tensor is left over inside a stack; with the shapes and the likely cause. Or
+        values are whole or not finite.
     """
     loaded, rows, wrong = {}, [], []
     for name, leaf in sorted(wanted.items()):
@@ -126,14 +146,10 @@ def match(
         else:
             wrong.append(Tensor(name, "shape", shape, value.shape))
             continue
-        if value.dtype.kind in "biu":
-            raise ValueError(
-                f"{source}: {name} is of {value.dtype}, expected floating point (a "
-                "quantised model cannot be read)"
-            )
-        value = value.astype(np.float32, copy=False)
-        if not np.isfinite(value).all():
-            raise ValueError(f"{source}: {name} holds NaN or infinite values")
+        values.check_dtype(source, name, value.dtype)
+        with np.errstate(over="ignore"):  # of float64, which is told below
+            value = value.astype(np.float32, copy=False)
+        values.check_finite(source, name, value)
         loaded[name] = resize(value) if resize else value
     for name in sorted(found.keys() - wanted.keys()):
         rows.append(Tensor(name, "unexpected", tuple(np.shape(found[name]))))
@@ -172,6 +188,7 @@ def _check(report: Report, wrong: Sequence[Tensor], patterns: Sequence[str]) -> 
         if tensor.status == "missing"
         and not any(fnmatch.fnmatchcase(tensor.name, p) for p in patterns)
     ]
+    left = _left_over(report)
     parts = []
     if wrong:
         rows = [
@@ -182,12 +199,63 @@ def _check(report: Report, wrong: Sequence[Tensor], patterns: Sequence[str]) -> 
     if missing:
         rows = [f"{t.name} {list(t.shape)}" for t in missing]
         parts.append(f"{len(missing)} tensors are missing:" + _list(rows))
+    if left:
+        rows = [f"{t.name} {list(t.shape)}" for t in left]
+        parts.append(f"{len(left)} tensors have no place in the model:" + _list(rows))
     if parts:
-        causes = _causes(report, wrong, missing)
+        causes = [*_causes(report, wrong, missing), *_causes_of_left(report, left)]
         parts += ["Likely cause: " + cause for cause in causes]
         raise ValueError(
             f"{report.source} does not fit the model.\n" + "\n".join(parts)
         )
+
+
+def _left_over(report: Report) -> list[Tensor]:
+    """The unexpected tensors inside a stack of which other tensors were loaded."""
+    stacks = {_stack(tensor.name) for tensor in report.tensors if tensor.is_loaded}
+    return [
+        tensor
+        for tensor in report.tensors
+        if tensor.status == "unexpected"
+        and not tensor.name.endswith(_UNUSED)
+        and _stack(tensor.name) in stacks - {""}
+    ]
+
+
+def _stack(name: str) -> str:
+    """The stack of layers that a tensor is of, by our name or Hugging Face's."""
+    if name.startswith(("vit/Transformer/", "vit.encoder.")):
+        return "vit"
+    if match := re.match(r"t5[/.](encoder|decoder)[/.]", name):
+        return f"t5.{match[1]}"
+    return ""
+
+
+def _loaded(report: Report, stack: str) -> list[str]:
+    return [t.name for t in report.tensors if t.is_loaded and _stack(t.name) == stack]
+
+
+def _causes_of_left(report: Report, left: Sequence[Tensor]) -> Iterator[str]:
+    """Guesses at what has more layers, or more in each, than the model."""
+    keys = {"vit": "vit.depth", "t5.encoder": "t5.encoder_layers"}
+    keys |= {"t5.decoder": "t5.decoder_layers"}
+    for stack, key in keys.items():
+        names = [tensor.name for tensor in left if _stack(tensor.name) == stack]
+        depth = 1 + max(map(_layer, _loaded(report, stack)), default=-1)
+        deepest = max(map(_layer, names), default=-1)
+        if deepest >= depth:
+            yield f"a deeper model; set config.model.{key}={deepest + 1}"
+    if any("relative_attention_bias" in t.name or "relpos" in t.name for t in left):
+        yield (
+            "every layer has position biases of its own (is this umT5?); T5 1.0 and "
+            "1.1, which can be read, share one between the layers of a stack"
+        )
+
+
+def _layer(name: str) -> int:
+    """Which layer of its stack a tensor is of, from 0; -1 where of none."""
+    found = re.search(r"(?:encoderblock_|layers_|\.layer\.|\.block\.)(\d+)", name)
+    return int(found[1]) if found else -1
 
 
 def _list(rows: Sequence[str]) -> str:

@@ -6,8 +6,11 @@ name the few things that a state dict is made of, and refuses the file otherwise
 """
 
 import collections
+import io
+import math
 import os
 import pickle
+import pickletools
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -30,6 +33,9 @@ _DTYPES = {
 }
 #: Where training scripts put a state dict among other things.
 _KEYS = ("state_dict", "model", "model_state_dict", "module")
+#: In bytes, of the pickle: some 25,000 tensors.
+_LONGEST_DESCRIPTION = 8 << 20
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -52,13 +58,15 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise ValueError(f"{where}: there is no such file")
     try:
         with zipfile.ZipFile(path) as archive:
-            found = _unpickle(archive)
+            found = _unpickle(archive, os.path.getsize(path))
     except zipfile.BadZipFile as error:
         raise ValueError(
             f"{where} ({os.path.getsize(path)} bytes) is not a .pt file that torch.save "
             f"of PyTorch 1.6 or later wrote ({error}); an older one, a git-lfs pointer "
             f"or a cut download?"
         ) from error
+    except OSError as error:
+        raise ValueError(f"{where} cannot be read: {error.strerror}") from error
     except _FORMAT_ERRORS as error:
         raise ValueError(f"{where} is damaged or no state dict: {error}") from error
     for _ in range(2):
@@ -66,9 +74,18 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         found = inner[0] if inner else found
     arrays = {k: v for k, v in found.items() if isinstance(v, np.ndarray)}
     if not arrays:
-        keys = ", ".join(map(str, list(found)[:6]))
+        # Not of tuples, whose text may be of any length.
+        keys = ", ".join(key[:40] for key in list(found)[:6] if isinstance(key, str))
         raise ValueError(f"{where} holds no tensors; its keys are {keys or 'none'}")
-    return {str(name).removeprefix("module."): x for name, x in arrays.items()}
+    named: dict[str, np.ndarray] = {}
+    for key, array in arrays.items():
+        if not isinstance(key, str):
+            kind = type(key).__name__
+            raise ValueError(f"{where}: a tensor is named by a {kind}")  # noqa: TRY004
+        if key.removeprefix("module.") in named:
+            raise ValueError(f"{where}: {key} appears twice, once without 'module.'")
+        named[key.removeprefix("module.")] = array
+    return named
 
 
 # What pickle and zipfile raise at bytes that are not what they should be.
@@ -79,20 +96,39 @@ _FORMAT_ERRORS = (
 )
 
 
-def _unpickle(archive: zipfile.ZipFile) -> Mapping[Any, Any]:
+def _unpickle(archive: zipfile.ZipFile, size: int) -> Mapping[Any, Any]:
     names = archive.namelist()
-    [description] = [name for name in names if name.endswith("/data.pkl")] or [""]
-    if not description:
-        raise ValueError(f"expected a data.pkl in it, got {', '.join(names[:4])}")
-    root = description.removesuffix("data.pkl")
+    descriptions = [name for name in names if name.endswith("/data.pkl")]
+    if len(descriptions) != 1:
+        raise ValueError(f"expected one data.pkl in it, got {', '.join(names[:4])}")
+    root = descriptions[0].removesuffix("data.pkl")
     order = "little"
     if f"{root}byteorder" in names:
-        order = archive.read(f"{root}byteorder").decode().strip()
-    with archive.open(description) as file:
-        found = _Unpickler(file, archive, root, order).load()
+        order = _read_member(archive, f"{root}byteorder", 16).decode().strip()
+    description = _read_member(archive, descriptions[0], _LONGEST_DESCRIPTION)
+    _check_description(description)
+    found = _Unpickler(description, archive, root, order, size).load()
     if not isinstance(found, Mapping):
         raise ValueError(f"expected a dict, got {type(found).__name__}")  # noqa: TRY004
     return found
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > most:
+        raise ValueError(f"{name} has {size:,} bytes, expected at most {most:,}")
+    return archive.read(name)
+
+
+def _check_description(description: bytes) -> None:
+    """Refuses a pickle that asks for memory beyond what it holds.
+
+    Unpickling allots what an opcode announces before it looks whether it is there: the
+    length of a text, or a place in the table of what is referred to later.
+    """
+    for opcode, argument, _ in pickletools.genops(description):  # checks the lengths
+        if opcode.name in _PUTS and int(argument or 0) > len(description):
+            raise ValueError(f"data.pkl refers to object {argument}, which it has not")
 
 
 class _Call:
@@ -110,9 +146,17 @@ class _Call:
 class _Unpickler(pickle.Unpickler):
     """Builds dicts, lists and arrays; whatever else a pickle names is refused."""
 
-    def __init__(self, file, archive: zipfile.ZipFile, root: str, order: str):
-        super().__init__(file, encoding="utf-8")
+    def __init__(
+        self,
+        description: bytes,
+        archive: zipfile.ZipFile,
+        root: str,
+        order: str,
+        size: int,
+    ):
+        super().__init__(io.BytesIO(description), encoding="utf-8")
         self._archive, self._root, self._order = archive, root, order
+        self._unread = size  # bytes of the file; no two storages share any
         self._storages: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -132,8 +176,13 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> np.ndarray:
         """Returns a storage as an array of one axis."""
         kind, dtype, key, _, count = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise pickle.UnpicklingError(f"unknown reference {pid!r}")
+        types = (type(kind), type(key), type(count))
+        if (
+            types != (str, str, int)
+            or kind != "storage"
+            or not isinstance(dtype, np.dtype)
+        ):
+            raise pickle.UnpicklingError("a reference is to no storage of a known type")
         if key not in self._storages:
             info = self._archive.getinfo(f"{self._root}data/{key}")
             # Before reading: a small zip may unpack to any size.
@@ -141,6 +190,12 @@ class _Unpickler(pickle.Unpickler):
                 raise ValueError(
                     f"expected {count} values of {dtype} in {info.filename}, got "
                     f"{info.file_size} bytes"
+                )
+            self._unread -= info.file_size
+            if info.compress_type != zipfile.ZIP_STORED or self._unread < 0:
+                raise ValueError(
+                    f"{info.filename} is compressed or shares its bytes, which PyTorch "
+                    "never does"
                 )
             data = np.frombuffer(self._archive.read(info), dtype)
             swapped = self._order == "big" and dtype.itemsize > 1
@@ -156,12 +211,19 @@ def _rebuild_tensor(
     *_: Any,
 ) -> np.ndarray:
     """Lays an array over a storage; steps are counted in values."""
-    if not isinstance(storage, np.ndarray) or len(shape) != len(strides):
-        raise ValueError(f"a tensor of {type(storage).__name__}, {shape}, {strides}")
+    numbers = (offset, *shape, *strides)
+    if (
+        not isinstance(storage, np.ndarray)
+        or len(shape) != len(strides)
+        or not all(isinstance(number, int) for number in numbers)
+    ):
+        raise ValueError("a tensor without a storage, a shape and as many strides")
     last = offset + sum(
         (size - 1) * stride for size, stride in zip(shape, strides, strict=True)
     )
-    inside = last < len(storage) and min((offset, *shape, *strides)) >= 0
+    # A stride of 0 would make any number of values of one; parameters have each once.
+    count = math.prod(shape)
+    inside = max(last + 1, count) <= len(storage) and min(numbers) >= 0
     if not inside and 0 not in shape:
         raise ValueError(
             f"a tensor {list(shape)} reaches over its {len(storage)} values"

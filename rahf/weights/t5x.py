@@ -8,9 +8,11 @@ the specs differ between versions and hold paths of the machine they were made o
 D is T5's width, H and K heads and their width, L layers.
 """
 
+import contextlib
+import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -19,9 +21,10 @@ import numpy as np
 import tensorstore as ts
 from flax import serialization
 
-from rahf.weights import files
+from rahf.weights import files, values
 
 Arrays = dict[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
 
 _LEGACY_FILE = "checkpoint"
 #: One of them is in the folder of an Orbax checkpoint.
@@ -45,11 +48,13 @@ def _orbax_folder(path: str | os.PathLike) -> str:
     return ""
 
 
-def read(path: str | os.PathLike) -> Arrays:
+def read(path: str | os.PathLike, wanted: Shapes | None = None) -> Arrays:
     """Reads the parameters of a T5X checkpoint under this project's names.
 
     Args:
       path: a folder `checkpoint_<step>`, local, gs:// or s3://.
+      wanted: shapes of the model's parameters; a checkpoint that describes far larger
+        arrays is refused before they are read.
 
     Returns:
       Flat parameters, {"t5/encoder/layers_0/attention/query/kernel": float32[D, H * K]}.
@@ -59,61 +64,62 @@ def read(path: str | os.PathLike) -> Arrays:
         layers have position biases of their own.
     """
     folder = _orbax_folder(path)
-    flat = _read_orbax(folder) if folder else _read_legacy(path)
+    flat = _read_orbax(folder, wanted) if folder else _read_legacy(path, wanted)
     return {f"t5/{name}": value for name, value in unroll(flat, path).items()}
 
 
-def _read_legacy(path: str | os.PathLike) -> Arrays:
+def _read_legacy(path: str | os.PathLike, wanted: Shapes | None) -> Arrays:
     data = files.read(files.join(path, _LEGACY_FILE))
     try:
         tree: Any = serialization.msgpack_restore(data)
-        target = tree.get("optimizer", tree)["target"]
         version = int(tree.get("version", 0))
+        flat = _leaves(tree.get("optimizer", tree)["target"])
     except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        msgpack.UnpackException,
+        *(LookupError, TypeError, AttributeError, ValueError, ArithmeticError),
+        *(RecursionError, MemoryError, msgpack.UnpackException),
     ) as error:
         raise _damaged(path, error) from error
-    flat: dict[str, Any] = _leaves(target)
-    pending = {
-        name: ts.open(
-            {
-                "driver": "zarr",
-                "kvstore": _array_store(path, name),
-                "fill_missing_data_reads": False,
-            },
-            read=True,
-        )
+    stored = {
+        name: {"driver": "zarr", "kvstore": _array_store(path, name)}
         for name, leaf in flat.items()
         if isinstance(leaf, dict)
     }
-    arrays = {name: leaf for name, leaf in flat.items() if name not in pending}
-    arrays |= _read_arrays(pending, path)
-    return {name: _decode(np.asarray(x), version) for name, x in arrays.items()}
+    arrays = {name: leaf for name, leaf in flat.items() if name not in stored}
+    arrays |= _read_arrays(stored, path, wanted)
+    return {name: _decode(x, version, name, path) for name, x in arrays.items()}
 
 
 def _array_store(path: str | os.PathLike, name: str) -> Any:
     return files.kvstore(files.join(path, f"target.{name.replace('/', '.')}"))
 
 
-def _decode(value: np.ndarray, version: int) -> np.ndarray:
+def _decode(
+    value: np.ndarray, version: int, name: str, path: str | os.PathLike
+) -> np.ndarray:
     """Before version 3 bfloat16 was written as the uint16 of its bits."""
     if version < 3 and value.dtype == np.uint16:
         value = value.view(ml_dtypes.bfloat16)
-    return value.astype(np.float32)
+    values.check_dtype(os.fspath(path), name, value.dtype)
+    with np.errstate(over="ignore"):  # infinite values are told where they are loaded
+        return value.astype(np.float32)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flattens a tree whose leaves are arrays or specs, dicts with a "driver"."""
+    """Flattens a tree whose leaves are arrays or specs, dicts with a "driver".
+
+    Raises:
+      TypeError: a name is no text, or a leaf something else.
+    """
     flat = {}
     for name, value in tree.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{prefix} has a part named {name!r}, which is no text")
         if isinstance(value, dict) and "driver" not in value:
             flat |= _leaves(value, f"{prefix}{name}/")
-        else:
+        elif isinstance(value, dict | np.ndarray | np.generic):
             flat[prefix + name] = value
+        else:
+            raise TypeError(f"{prefix}{name} is no array but {type(value).__name__}")
     return flat
 
 
@@ -125,7 +131,7 @@ def _damaged(path: str | os.PathLike, why: object) -> ValueError:
     )
 
 
-def _read_orbax(folder: str) -> Arrays:
+def _read_orbax(folder: str, wanted: Shapes | None) -> Arrays:
     """Reads the arrays that are parameters of T5 as tensorstore finds them.
 
     Orbax names arrays by their dotted path, in one OCDBT database or each in a folder
@@ -142,31 +148,58 @@ def _read_orbax(folder: str) -> Arrays:
         raise _damaged(folder, error) from error
     drivers = {name: _ZARR_FILES[file] for name, _, file in keys if file in _ZARR_FILES}
     target = _find_target(drivers, folder)
-    pending = {
-        name.removeprefix(target): ts.open(
-            {
-                "driver": driver,
-                "kvstore": (opened / f"{name}/").spec().to_json(),
-                "fill_missing_data_reads": False,
-            },
-            read=True,
-        )
+    stored = {
+        name.removeprefix(target).replace(".", "/"): {
+            "driver": driver,
+            "kvstore": (opened / f"{name}/").spec().to_json(),
+        }
         for name, driver in drivers.items()
         if name.startswith(target)
     }
-    arrays = _read_arrays({n.replace(".", "/"): x for n, x in pending.items()}, folder)
-    return {name: _decode(x, 3) for name, x in arrays.items()}
+    arrays = _read_arrays(stored, folder, wanted)
+    return {name: _decode(x, 3, name, folder) for name, x in arrays.items()}
 
 
-def _read_arrays(pending: Mapping[str, Any], path: str | os.PathLike) -> Arrays:
-    """Reads what is being opened; what is missing is no array of zeros."""
+def _read_arrays(
+    stored: Mapping[str, Any], path: str | os.PathLike, wanted: Shapes | None
+) -> Arrays:
+    """Reads arrays in zarr, by their specs; what is missing is no array of zeros.
+
+    All are opened, and their sizes compared with the model's, before one is read.
+    """
+    pending = {}
+    for name, spec in stored.items():
+        with _damage_told(path, name):
+            pending[name] = ts.open(
+                spec | {"fill_missing_data_reads": False}, read=True
+            )
+    opened, shapes = {}, {}
+    for name, future in pending.items():
+        with _damage_told(path, name):
+            opened[name] = future.result()
+            shapes[name] = opened[name].shape
+            chunk = opened[name].chunk_layout.read_chunk.shape or ()
+            # A chunk is unpacked whole, even if the array is less.
+            if 0 < math.prod(shapes[name]) < math.prod(chunk):
+                shapes[name] = chunk
+    values.check_count(os.fspath(path), shapes, wanted)
     arrays = {}
-    for name, opened in pending.items():
-        try:
-            arrays[name] = np.asarray(opened.result().read().result())
-        except ValueError as error:
-            raise _damaged(path, f"array {name}: {error}") from error
+    for name, array in opened.items():
+        with _damage_told(path, name):
+            arrays[name] = np.asarray(array.read().result())
     return arrays
+
+
+@contextlib.contextmanager
+def _damage_told(path: str | os.PathLike, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (
+        *(ValueError, LookupError, TypeError, NotImplementedError, ArithmeticError),
+        *(OSError, RuntimeError, MemoryError),
+    ) as error:
+        why = " ".join(str(error).split())
+        raise _damaged(path, f"array {name}: {why}") from error
 
 
 def _find_target(names: Iterable[str], folder: str) -> str:
@@ -194,13 +227,14 @@ def unroll(flat: Mapping[str, np.ndarray], path: str | os.PathLike = "") -> Arra
     for name, value in flat.items():
         if scanned := re.fullmatch(r"(encoder|decoder)/\1/(.+)", name):
             stack, inner = scanned.groups()
-            for layer in range(value.shape[1]):
+            for layer in range(values.count_layers(os.fspath(path), name, value, 1)):
                 unrolled[f"{stack}/layers_{layer}/{inner}"] = value[:, layer]
         else:
             unrolled[name] = value
     joined: Arrays = {}
     for name, value in unrolled.items():
         if shared := re.fullmatch(rf"(\w+)/layers_\d+/({_BIAS})", name):
+            values.check_finite(os.fspath(path), name, value)  # NaN equals nothing
             name = "/".join(shared.groups())
             if name in joined and not np.array_equal(joined[name], value):
                 raise ValueError(

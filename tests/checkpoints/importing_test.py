@@ -1,8 +1,10 @@
 """`rahf.bin.import_weights` and what may be done with the workdir it writes."""
 
+import errno
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -11,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import serialization
+from safetensors.numpy import save_file
 
+from rahf import durable
 from rahf.checkpoints import checkpoint, importing, start
 from rahf.input import vocabulary
-from rahf.weights import matching
+from rahf.weights import export_layout, matching
 from tests.support import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -164,9 +168,82 @@ def test_mistakes(files, imported, tmp_path):
     config.model.t5.vocab_size = 640
     with pytest.raises(ValueError, match=r"\[512, 64\] there, \[640, 64\] here"):
         run(config, t5=files["t5"])
+    config = _config()
+    config.model.t5.encoder_layers = config.model.t5.decoder_layers = 0
+    with pytest.raises(ValueError, match=r"config\.model\.t5\.decoder_layers=1"):
+        run(config, t5=files["t5"])
     assert not (tmp_path / "W").exists()
+    config = _config()
+    config.model.t5.vocab_size = 640
     report = run(config, t5=files["t5"], resize_vocabulary=True)
     assert report.names("resized") == ["t5/token_embedder/embedding"]
     table = checkpoint.read_params(tmp_path / "W")["t5/token_embedder/embedding"]
     np.testing.assert_allclose(table[600], table[:512].mean(axis=0), atol=1e-6)
     assert jax.tree.leaves(table)[0].shape == (640, 64)
+
+
+def _hugging_face(shapes, folder):
+    """The ViT as Hugging Face saves it, but for its config.json."""
+    rows = export_layout.make_rows(k for k in shapes if k.startswith("vit/"))
+    state = {
+        row.theirs[0].removeprefix("vit."): np.ascontiguousarray(
+            row.turn.out(np.zeros(shapes[row.ours], np.float32))
+        )
+        for row in rows
+    }
+    folder.mkdir()
+    save_file(state, folder / "model.safetensors")
+    return folder
+
+
+def test_a_hugging_face_vit_is_compared(shapes, tmp_path):
+    folder = _hugging_face(shapes, tmp_path / "vit")
+    theirs = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64}
+    theirs |= {"num_attention_heads": 4, "hidden_act": "gelu_new"}
+    (folder / "config.json").write_text(json.dumps(theirs | {"layer_norm_eps": 1e-6}))
+    run = lambda output: importing.import_weights(_config(), output, vit=str(folder))
+    with pytest.raises(ValueError, match=r"\(set --config.model.vit.num_heads=4\)"):
+        run(tmp_path / "W")
+    assert not (tmp_path / "W").exists()
+    (folder / "config.json").unlink()
+    report = run(tmp_path / "W")
+    assert "\nNote: " in report.summary() and "was not compared" in report.summary()
+    [note] = json.loads((tmp_path / "W" / matching.REPORT_FILE).read_text())["notes"]
+    assert note.startswith(f"{folder}/config.json does not exist")
+    assert not (tmp_path / "W" / durable.LOCK_FILE).exists()
+
+
+def test_an_output_that_cannot_be_written_is_told_first(tmp_path, monkeypatch):
+    """Before the source is looked for: there is none."""
+    run = lambda output: importing.import_weights(_config(), output, vit="/none.npz")
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file" / "x", "/proc/none"):
+        with pytest.raises(ValueError, match=f"--output={output} cannot be written: "):
+            run(output)
+    full = shutil._ntuple_diskusage(9, 8, 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(
+        ValueError, match=r"--output=.*/W needs \d+ MB, and its disk has"
+    ):
+        run(tmp_path / "W")
+    assert not (tmp_path / "W").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left"),
+        ValueError("RESOURCE_EXHAUSTED\n No space"),
+    ],
+)
+def test_a_disk_that_fills(files, tmp_path, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(importing.ocp.CheckpointManager, "save", full)
+    with pytest.raises(ValueError, match="--output=.*No space") as caught:
+        importing.import_weights(_config(), tmp_path / "W", vit=files["vit"])
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    importing.import_weights(_config(), tmp_path / "W", vit=files["vit"])
+    assert checkpoint.read_params(tmp_path / "W")

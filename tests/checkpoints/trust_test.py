@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 import zipfile
 
 import numpy as np
@@ -35,34 +36,115 @@ def _noise(config):
     return {k: rng.normal(0, 0.1, v).astype(np.float32) for k, v in shapes.items()}
 
 
-@pytest.mark.parametrize(
-    ("here", "module"),
-    [("..", "model.payload"), (".", "payload"), ("..", "model.deep.payload")],
-)
-def test_a_model_brings_no_code(folder, tmp_path, monkeypatch, here, module):
+def _copy(folder, to):
+    to.mkdir(exist_ok=True)
     for path in folder.iterdir():
-        (tmp_path / "model" / path.name).parent.mkdir(exist_ok=True)
-        (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
-    mine = tmp_path / "model"
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def _ask_for(folder, modules, **task):
+    config = json.loads((folder / "config.json").read_text())
+    config["task"] |= {"modules": modules} | task
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture(name="mine")
+def _mine(folder, tmp_path, monkeypatch):
+    """A model with code in many places, and the folders from which it can be found."""
+    mine = _copy(folder, tmp_path / "model")
     code = f"open({str(tmp_path / 'ran')!r}, 'w')"
-    (mine / "deep").mkdir()
-    for place in (mine, mine / "deep"):
-        (place / "payload.py").write_text(code)
-    config = json.loads((mine / "config.json").read_text())
-    targets = config["task"]["targets"]
-    config["task"] |= {"modules": [module], "targets": ["a_target_of_its_own"]}
-    (mine / "config.json").write_text(json.dumps(config))
+    for place in (mine, mine / "deep", mine / "deep" / "deeper", mine / "package"):
+        place.mkdir(exist_ok=True)
+        for name in ("payload", "ev[i]l", "\ufb01nd"):
+            (place / f"{name}.py").write_text(code)
+    (mine / "package" / "__init__.py").write_text(code)
+    with zipfile.ZipFile(mine / "code.zip", "w") as archive:
+        archive.writestr("zipped.py", code)
+        archive.writestr("inside/", "")
+        archive.writestr("inside/zipped.py", code)
+    (tmp_path / "linked").symlink_to(mine)
+    (mine / "away.py").symlink_to(tmp_path / "away.py")
+    (tmp_path / "away.py").write_text(code)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "link.py").symlink_to(mine / "payload.py")
+    # A package of the user's own that looks for namesakes, as pkgutil documents it.
+    own = tmp_path / "own" / "deep"
+    own.mkdir(parents=True)
+    (own / "__init__.py").write_text(
+        "__path__ = __import__('pkgutil').extend_path(__path__, __name__)"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "own")
+    yield mine
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("here", "entry", "module"),
+    [
+        ("..", "", "model.payload"),
+        (".", "", "payload"),
+        (".", "", "\ufb01nd"),
+        ("..", "", "model.package"),
+        ("..", "", "model.deep.payload"),
+        ("..", "", "model.deep.deeper.payload"),
+        (".", "", "deep.payload"),
+        (".", "", "away"),
+        ("..", "", "linked.payload"),
+        ("..", "", "shared.link"),
+        ("/", "{}/model/code.zip", "zipped"),
+        ("/", "{}/linked/code.zip", "inside.zipped"),
+        ("/", "{}/linked", "payload"),
+        ("..", "model/deep/..", "payload"),
+    ],
+)
+def test_a_model_brings_no_code(mine, monkeypatch, here, entry, module):
+    _ask_for(mine, [module], targets=["a_target_of_its_own"])
     monkeypatch.chdir(mine / here)
-    monkeypatch.syspath_prepend("")
+    monkeypatch.syspath_prepend(entry.format(mine.parent))
     with pytest.raises(ValueError, match=f"names '{module}', .* brings no code"):
         rahf.load(mine)
-    assert not (tmp_path / "ran").exists()
-    # What lies elsewhere on the path is the user's own, and is imported.
-    config["task"] |= {
-        "modules": ["tests.support.example_task.warmth"],
-        "targets": targets,
-    }
-    (mine / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        (["ev[i]l"], r"names 'ev\[i\]l'; expected a module such as"),
+        (["model.ev[i]l"], "expected a module such as"),
+        ([".payload"], "expected a module such as"),
+        ([""], "expected a module such as"),
+        (["deep/payload"], "expected a module such as"),
+        ([["payload"]], "expected a module such as"),
+        (["pip.__main__"], "expected a module such as"),
+        ("payload", "modules is 'payload'; expected a list of modules"),
+        (["antigravity"], "is of Python's standard library"),
+        (["os.path"], "is of Python's standard library"),
+        (["test.support"], "is of Python's standard library"),
+    ],
+)
+def test_names_of_modules(mine, monkeypatch, modules, message):
+    _ask_for(mine, modules, targets=["a_target_of_its_own"])
+    monkeypatch.chdir(mine)
+    monkeypatch.syspath_prepend("")
+    with pytest.raises(ValueError, match=message):
+        rahf.load(mine)
+    assert "antigravity" not in sys.modules
+
+
+def test_modules_of_ones_own_are_imported(folder, tmp_path, monkeypatch):
+    """What lies elsewhere on the path, be it of a name that the folder has too."""
+    mine = _copy(folder, tmp_path / "model")
+    for place in (tmp_path / "own", mine):
+        (place / "space").mkdir(parents=True)
+        (place / "space" / "targets_of_mine.py").write_text("")
+    monkeypatch.syspath_prepend(mine)
+    monkeypatch.syspath_prepend(tmp_path / "own")
+    modules = [
+        "tests.support.example_task.warmth",
+        "space.targets_of_mine",
+        "not_installed",
+    ]
+    _ask_for(mine, modules)
     assert checkpoint.restore_for_inference(mine)[2] == 7
 
 
@@ -133,7 +215,7 @@ def test_an_npz_that_is_damaged_or_holds_other_things(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"is not a whole .npz file"):
+    with pytest.raises(ValueError, match=r"is not a whole \.npz file"):
         augreg.read(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", "hello")

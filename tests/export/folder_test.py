@@ -1,7 +1,9 @@
 """`rahf.bin.export` on real, tiny, untrained checkpoints, and what reads its folders."""
 
+import errno
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -165,6 +167,15 @@ def test_files_that_are_not_ours_or_cut(folder, tmp_path):
     save_file({"x": np.zeros(3)}, path)
     with pytest.raises(ValueError, match=r"not written by rahf.bin.export"):
         rahf.load(tmp_path)
+    save_file({"x": np.zeros(3)}, path, {"library": "rahf", "step": "\u00b2"})
+    with pytest.raises(ValueError, match=r"not written by rahf.bin.export"):
+        rahf.load(tmp_path)
+    arrays = {"t5": np.zeros(3), "t5/x": np.zeros(3)}
+    save_file(arrays, path, {"library": "rahf", "step": "7"})
+    with pytest.raises(
+        ValueError, match=r"model.safetensors: t5 is an array, and t5/x"
+    ):
+        rahf.load(tmp_path)
 
 
 def test_a_folder_that_holds_something_is_left_alone(workdir, folder, capsys):
@@ -177,24 +188,56 @@ def test_a_folder_that_holds_something_is_left_alone(workdir, folder, capsys):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_killed_export_is_no_export_and_is_redone(workdir, tmp_path, monkeypatch):
-    class KilledError(Exception):
-        pass
-
-    def killed(path, params, step):
-        path.write_bytes(b"half")
-        raise KilledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(exported, "write_params", killed)
-        with pytest.raises(KilledError):
-            export_lib.export(workdir, tmp_path, form="safetensors")
-    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors.part"]
+def test_a_killed_export_is_no_export_and_is_redone(workdir, tmp_path):
+    """Killed while it writes, or while it gives the files their names."""
+    (tmp_path / "model.safetensors.part").write_bytes(b"half")
+    (tmp_path / ".README.md.part.x1y2").write_bytes(b"half")
     with pytest.raises(ValueError, match="is not a workdir"):
         rahf.load(tmp_path)
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"is not empty \(README.md\)"):
+        export_lib.export(workdir, tmp_path, form="safetensors")
+    (tmp_path / "config.json.part").write_text("{}")  # no: the export's
+    (tmp_path / ".notes").write_text("mine")
+    with pytest.raises(ValueError, match=r"is not empty \(\.notes\)"):
+        export_lib.export(workdir, tmp_path, form="safetensors")
+    (tmp_path / ".notes").unlink()
     export_lib.export(workdir, tmp_path, form="safetensors")
-    assert not list(tmp_path.glob("*.part"))
+    assert len(list(tmp_path.iterdir())) == 4
     assert checkpoint.restore_for_inference(tmp_path)[2] == 7
+
+
+def test_an_export_that_fails_leaves_nothing(workdir, paper, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writers = (exported, "save_file"), (export_lib.export_torch, "_describe")
+    sources = ("safetensors", workdir), ("richhf", paper)
+    for writer, (form, source) in zip(writers, sources, strict=True):
+        with monkeypatch.context() as patch:
+            patch.setattr(*writer, full)
+            with pytest.raises(
+                ValueError, match=r"--output=.*/W cannot .* left on dev"
+            ):
+                export_lib.export(source, tmp_path / "W", form=form)
+        assert not (tmp_path / "W").exists()
+
+
+def test_a_disk_without_room(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, 1)
+    )
+    with pytest.raises(
+        ValueError, match=r"--output=.*/W needs \d+ MB, and its disk has"
+    ):
+        export_lib.export(workdir, tmp_path / "W", form="safetensors")
+    assert not (tmp_path / "W").exists()
+
+
+def test_files_have_the_modes_of_their_neighbours(folder, tmp_path):
+    (tmp_path / "neighbour").write_text("")
+    mode = (tmp_path / "neighbour").stat().st_mode
+    assert {path.stat().st_mode for path in folder.iterdir()} == {mode}
 
 
 def test_richhf(paper, tmp_path, monkeypatch):

@@ -92,14 +92,14 @@ def test_files_that_are_no_vit(tmp_path):
     with pytest.raises(ValueError, match="'embedding/kernel', got weights"):
         augreg.read(path)
     np.savez(path, objects=np.array([{}], object))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match="x.npz: objects holds pickled objects"):
         augreg.read(path)
     np.savez(path, **_vit())
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match="is not a whole .npz"):
         augreg.read(path)
     path.write_bytes(b"version https://git-lfs")
-    with pytest.raises(ValueError, match="x.npz is not a whole .npz.*23 bytes"):
+    with pytest.raises(ValueError, match=r"x.npz \(23 bytes\) is not a whole .npz"):
         augreg.read(path)
 
 

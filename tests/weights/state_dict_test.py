@@ -3,6 +3,7 @@
 import collections
 import os
 import pickle
+import tracemalloc
 import zipfile
 
 import ml_dtypes
@@ -111,6 +112,7 @@ def test_a_tensor_stays_inside_its_storage(tmp_path):
         {"offset": 1},
         {"size": (3, 2)},
         {"stride": (1000, 1)},
+        {"size": (1 << 28, 2), "stride": (0, 0)},
         {"stride": (-1, 1), "offset": 3},
         {"offset": -1},
     ):
@@ -122,6 +124,65 @@ def test_a_tensor_stays_inside_its_storage(tmp_path):
         state_dict.read(path)
     _zip(path, _tensor())
     with pytest.raises(ValueError, match="damaged or no state dict"):
+        state_dict.read(path)
+
+
+def _peak(path, message):
+    """Bytes that reading took at most, until it was refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            state_dict.read(path)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+_LARGE = (1 << 30).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        (b"\x80\x02}r\xff\xff\xff\x0f.", "refers to object 268435455, which it has"),
+        (b"\x80\x02}p268435455\n.", "refers to object 268435455, which it has not"),
+        (b"\x80\x05\x96" + _LARGE + b"x.", "x.pt is damaged"),
+        (b"\x80\x05\x8e" + _LARGE + b"x.", "x.pt is damaged"),
+        (b"\x80\x05\x8d" + _LARGE + b"x.", "x.pt is damaged"),
+        (b"\x80\x04\x95" + _LARGE + b"x.", "x.pt is damaged"),
+    ],
+)
+def test_memory_is_not_allotted_on_a_pickles_word(tmp_path, description, message):
+    _zip(tmp_path / "x.pt", description)
+    assert _peak(tmp_path / "x.pt", message) < 4 << 20
+
+
+def test_memory_is_not_allotted_on_a_zip_files_word(tmp_path):
+    path = tmp_path / "x.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"}" * (9 << 20))
+    assert _peak(path, "data.pkl has 9,437,184 bytes, expected at most 8,388,6") < 4e6
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        count = 4 << 20
+        archive.writestr("archive/data.pkl", _tensor((count,), (1,), count=count))
+        archive.writestr("archive/data/0", bytes(4 * count))
+    assert _peak(path, "data/0 is compressed or shares its bytes") < 4e6
+
+
+def test_names_of_tensors(tmp_path):
+    path = tmp_path / "x.pt"
+    state = {"a": np.ones(2, np.float32), "module.a": np.zeros(2, np.float32)}
+    export_torch.write_state_dict(path, state)
+    with pytest.raises(ValueError, match=r"module\.a appears twice, once without"):
+        state_dict.read(path)
+    _zip(path, _tensor().replace(b"X\x01\x00\x00\x00w", b"K\x07"), {"0": bytes(16)})
+    with pytest.raises(ValueError, match="a tensor is named by a int"):
+        state_dict.read(path)
+    nested = ()
+    for _ in range(20):
+        nested = (nested, nested)
+    _zip(path, pickle.dumps({"epoch": 3, nested: 1}, 2))
+    with pytest.raises(ValueError, match="holds no tensors; its keys are epoch$"):
         state_dict.read(path)
 
 
@@ -153,5 +214,5 @@ def test_cut_and_empty_files(tmp_path):
             state_dict.read(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("photo.png", b"")
-    with pytest.raises(ValueError, match=r"expected a data.pkl in it, got photo.png"):
+    with pytest.raises(ValueError, match=r"expected one data.pkl in it, got photo.png"):
         state_dict.read(path)

@@ -1,0 +1,130 @@
+"""What Hugging Face's config.json says of a model, compared with ours.
+
+Weights of the same shapes may be those of another model: of another number of heads, of
+another activation, another epsilon. They would load, and compute something else.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+CONFIG_FILE = "config.json"
+
+_Compared = tuple[str, str, Any]  # their key, ours, and their default
+
+_VIT: tuple[_Compared, ...] = (
+    ("hidden_size", "width", 768),
+    ("num_hidden_layers", "depth", 12),
+    ("num_attention_heads", "num_heads", 12),
+    ("intermediate_size", "mlp_dim", 3072),
+    ("layer_norm_eps", "norm_epsilon", 1e-12),
+    ("hidden_act", "exact_gelu", "gelu"),
+)
+_T5: tuple[_Compared, ...] = (
+    ("d_model", "embed_dim", 512),
+    ("d_kv", "head_dim", 64),
+    ("d_ff", "mlp_dim", 2048),
+    ("num_heads", "num_heads", 8),
+    ("num_layers", "encoder_layers", 6),
+    ("num_decoder_layers", "decoder_layers", None),
+    ("relative_attention_num_buckets", "relative_buckets", 32),
+    ("relative_attention_max_distance", "relative_max_distance", 128),
+    ("feed_forward_proj", "gated", "relu"),
+)
+_COMPARED = {"vit": _VIT, "t5": _T5}
+#: Their activation -> our switch.
+_ACTIVATIONS = {
+    "hidden_act": {
+        "gelu": True,
+        "gelu_python": True,
+        "gelu_new": False,
+        "gelu_fast": False,
+        "gelu_pytorch_tanh": False,
+    },
+    "feed_forward_proj": {"relu": False, "gated-gelu": True},
+}
+_T5_EPSILON = 1e-6
+
+
+def check(path: str | os.PathLike, part: str, ours: Any) -> str:
+    """Compares the config.json beside weights with the model they are for.
+
+    The size of the image, of the patches and of the vocabulary may differ; shapes tell.
+
+    Args:
+      path: what `rahf.weights.huggingface.read` takes.
+      part: "vit" or "t5".
+      ours: the model's `ViTConfig` or `T5Config`.
+
+    Returns:
+      What could not be compared, in a sentence; empty if everything was.
+
+    Raises:
+      ValueError: it differs, or is no config; with the keys to set.
+    """
+    path = epath.Path(path)
+    path = (path if path.is_dir() else path.parent) / CONFIG_FILE
+    if not path.exists():
+        return (
+            f"{path} does not exist, so what shapes do not tell (activation, epsilon, "
+            f"the ViT's number of heads) was not compared with config.model.{part}"
+        )
+    theirs = _read(path)
+    if wrong := [*_differences(theirs, part, ours), *_unsupported(theirs, part, ours)]:
+        raise ValueError(f"{path} describes another model: {'; '.join(wrong)}")
+    return ""
+
+
+def _read(path: epath.Path) -> dict[str, Any]:
+    try:
+        theirs = json.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON in UTF-8: {error}") from error
+    if not isinstance(theirs, dict):
+        raise ValueError(  # noqa: TRY004
+            f"{path}: expected a JSON object with the keys of a Hugging Face model, got "
+            f"{type(theirs).__name__}"
+        )
+    return theirs
+
+
+def _differences(theirs: dict[str, Any], part: str, ours: Any) -> Iterator[str]:
+    for key, our_key, default in _COMPARED[part]:
+        value = theirs.get(key, default)
+        if key == "num_decoder_layers" and value is None:
+            value = theirs.get("num_layers", 6)
+        wanted = value
+        if key in _ACTIVATIONS:
+            known = _ACTIVATIONS[key]
+            if value not in list(known):
+                yield f"{key}={value!r} is none of {', '.join(known)}"
+                continue
+            wanted = known[value]
+        have = getattr(ours, our_key)
+        if wanted != have or isinstance(wanted, bool) != isinstance(have, bool):
+            yield (
+                f"{key}={value!r}, but config.model.{part}.{our_key}={have!r} (set "
+                f"--config.model.{part}.{our_key}={wanted!r})"
+            )
+
+
+def _unsupported(theirs: dict[str, Any], part: str, ours: Any) -> Iterator[str]:
+    """What no key of ours can express."""
+    if part != "t5":
+        return
+    epsilon = theirs.get("layer_norm_epsilon", _T5_EPSILON)
+    if epsilon != _T5_EPSILON:
+        yield f"layer_norm_epsilon={epsilon!r}, and this T5 has {_T5_EPSILON}"
+    # Newer files say by the first key what older ones say by the second.
+    key = next(
+        (k for k in ("scale_decoder_outputs", "tie_word_embeddings") if k in theirs),
+        "tie_word_embeddings",
+    )
+    if bool(theirs.get(key, True)) == ours.gated:
+        yield (
+            f"{key}={ours.gated}, and this T5 has {not ours.gated} where "
+            f"config.model.t5.gated={ours.gated}"
+        )

@@ -1,0 +1,63 @@
+"""The folder that an import or an export writes: tried before the work, then filled."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+from rahf import durable
+
+_SPARE = 16 << 20  # bytes, for everything beside the arrays
+
+
+@contextlib.contextmanager
+def claimed(folder: str | os.PathLike, purpose: str) -> Iterator[None]:
+    """Keeps an output folder to this process, and shows that it can be written to.
+
+    A folder that did not exist, and that the body leaves empty, is removed again.
+
+    Args:
+      folder: made if it does not exist.
+      purpose: what this process does there, as "an export".
+
+    Raises:
+      ValueError: it cannot be made or written to, or another process holds it.
+    """
+    folder = pathlib.Path(folder)
+    is_new = not folder.exists()
+    with contextlib.ExitStack() as stack:
+        if is_new:
+            stack.callback(_remove_if_empty, folder)
+        with failures_told(folder):
+            stack.enter_context(durable.locked(folder, purpose))
+        stack.callback((folder / durable.LOCK_FILE).unlink, missing_ok=True)
+        yield
+
+
+def _remove_if_empty(folder: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def failures_told(folder: str | os.PathLike) -> Iterator[None]:
+    """Says in a line which output it is that the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or " ".join(str(error).split())
+        what = error.filename or os.fspath(folder)
+        raise ValueError(
+            f"--output={os.fspath(folder)} cannot be written: {why} ({what})"
+        ) from error
+
+
+def check_space(folder: str | os.PathLike, size: int) -> None:
+    """Raises ValueError where a disk has no room for so many bytes of arrays."""
+    free = shutil.disk_usage(folder).free
+    if free < size + _SPARE:
+        raise ValueError(
+            f"--output={os.fspath(folder)} needs {(size + _SPARE) / 1e6:,.0f} MB, and "
+            f"its disk has {free / 1e6:,.0f} MB left"
+        )
