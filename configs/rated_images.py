@@ -40,6 +40,7 @@ def get_config(arg: str = ""):
         "prompt": "prompt",  # "" = there is no such column
         "group": "",  # a column; "" = all images of a prompt stay on one side
         "split": "",  # a column of official splits; "" = cut by seed
+        "cut": "hash",  # "rank" = as runs from before there was this key
         "dev_share": 0.1,
         "test_share": 0.1,
         "seed": 0,

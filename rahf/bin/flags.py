@@ -249,8 +249,12 @@ def compare_preferences(args: argparse.Namespace) -> str:
         )
         facts = {"checkpoint": args.checkpoint, "step": predictor.step}
 
-    def score(split: str, examples: int) -> preference_scores.Scored:
+    def read(split: str, examples: int) -> Preferences:
         source = Preferences(args.pairs, split, images=not args.scores)
+        preference_scores.check_pairs(source, examples=examples)
+        return source
+
+    def score(source: Preferences, examples: int) -> preference_scores.Scored:
         return preference_scores.score_pairs(
             source,
             scorer,
@@ -258,8 +262,9 @@ def compare_preferences(args: argparse.Namespace) -> str:
             at_once=max(1, args.batch_size // 2),
         )
 
-    tuning = score(args.tune_split, 0) if args.tune_split else None
-    scored = score(args.split, args.examples)
+    pairs = read(args.split, args.examples)
+    tuning = score(read(args.tune_split, 0), 0) if args.tune_split else None
+    scored = score(pairs, args.examples)
     agreements = preference_scores.compare(
         scored,
         tuning,

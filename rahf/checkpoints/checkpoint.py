@@ -208,7 +208,7 @@ _FIXED = (
     "optimizer.name",
     *(
         f"input.rated_images.{key}"
-        for key in ("targets", "group", "split", "dev_", "test_", "seed", "fold")
+        for key in ("targets", "group", "split", "cut", "dev_", "test_", "seed", "fold")
     ),
 )
 
@@ -229,6 +229,9 @@ def check_same_model(workdir, config) -> None:
         )
     old = _flat(old)
     new = _flat(ml_collections.ConfigDict(json.loads(config.to_json_best_effort())))
+    for flat in (old, new):  # before this key, groups were cut by rank
+        if "input.rated_images.path" in flat:
+            flat.setdefault("input.rated_images.cut", "rank")
     differs = [
         f"  config.{key}: {old.get(key)!r} there, {new.get(key)!r} here"
         for key in sorted(old.keys() | new.keys())

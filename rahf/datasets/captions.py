@@ -12,6 +12,7 @@ from typing import Any
 from rahf import images
 from rahf.datasets.files.csv_table import StrictReader
 from rahf.datasets.files.tar_shards import Sample, Shards, list_shards
+from rahf.datasets.row_digest import digest_rows
 
 #: The tables looked for in a folder; the second is the `datasets` library's name.
 TABLES = ("captions.csv", "metadata.csv")
@@ -118,6 +119,10 @@ class CaptionTable(Sequence[Mapping[str, Any]]):
         except images.ImageError as error:
             raise ValueError(f"record {image!r}, field 'image': {error}") from error
         return {"uid": image, "image": pixels, "prompt": caption}
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of the rows: paths and captions, in order."""
+        return digest_rows(self._rows)
 
     def sample(self, index: int) -> Sample:
         """Returns row `index`, its image still encoded."""

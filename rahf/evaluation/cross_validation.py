@@ -34,9 +34,10 @@ def pool(folds: Sequence[Results]) -> Results:
     if len(set(keys)) < len(keys):
         raise ValueError("two folds measure the same image; they are not of one cut")
     metrics = {}
-    for name in dict.fromkeys(row["target"] for row in rows):
+    for name in dict.fromkeys(name for fold in folds for name in fold.metrics):
         measured = [fold.metrics[name] for fold in folds if name in fold.metrics]
-        measured = [each for each in measured if each["n"]]
+        # Where no fold has a label of it, the table says so.
+        measured = [each for each in measured if each["n"]] or measured[:1]
         columns = [column for column in measured[0] if column != "n"]
         values = {c: [each[c] for each in measured if c in each] for c in columns}
         number = {"n": sum(each["n"] for each in measured)}

@@ -3,11 +3,13 @@
 import dataclasses
 import itertools
 import json
+import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from absl import logging
 from tqdm import tqdm
 
 from rahf import images
@@ -29,7 +31,7 @@ class Scored:
     Attributes:
       rows: a JSON-able mapping each: `uids`, `prompt`, `label`, and `scores`, by
         name, of the two images.
-      skipped: why pairs were left out, one line each.
+      skipped: which pairs were left out, one line each.
       unlabelled: rows of the files that nobody had labelled.
     """
 
@@ -49,11 +51,10 @@ class Scored:
     def arrays(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns differences float[N], labels float[N] and prompts [N]."""
         differences = [r["scores"][0][name] - r["scores"][1][name] for r in self.rows]
-        return (
-            np.array(differences, np.float64),
-            np.array([row["label"] for row in self.rows], np.float64),
-            np.array([row["prompt"] for row in self.rows]),
-        )
+        # Text of numpy's own takes as much for every prompt as for the longest.
+        prompts = np.array([row["prompt"] for row in self.rows], object)
+        labels = np.array([row["label"] for row in self.rows], np.float64)
+        return np.array(differences, np.float64), labels, prompts
 
 
 def by_model(
@@ -87,44 +88,107 @@ def by_file(path: str | pathlib.Path, *, on_error: str = "fail") -> Scorer:
     Args:
       path: JSON lines of {"id": the image's uid, "scores": {name: number}}, as in
         predictions.jsonl; lines with "error" are passed over.
-      on_error: "fail" or "skip" at images that are not in it.
+      on_error: "fail" or "skip" at images that are not in it, or lack a score that
+        others have.
 
     Raises:
-      ValueError: a line is malformed.
+      ValueError: a line is malformed, or an id appears twice, naming the line.
     """
+    known, lines = _read_scores(pathlib.Path(path))
+    names = dict.fromkeys(name for scores in known.values() for name in scores)
+
+    def problem(uid: str) -> str | None:
+        if uid not in known:
+            return f"{path}: no line with id {uid!r}"
+        if lacks := [name for name in names if name not in known[uid]]:
+            return (
+                f"{path}, line {lines[uid]}: id {uid!r} has no score "
+                f"{', '.join(map(repr, lacks))}, which other lines have"
+            )
+        return None
+
+    def score(pairs: Sequence[Pair]) -> list[tuple[Scores, Scores] | None]:
+        found = []
+        for pair in pairs:
+            problems = [text for uid in pair.uids if (text := problem(uid))]
+            if problems and on_error == "fail":
+                raise ValueError(
+                    f"{problems[0]} ({pair.where}); score all images, or leave such "
+                    "pairs out by --on_error=skip"
+                )
+            first, second = pair.uids
+            found.append(None if problems else (known[first], known[second]))
+        return found
+
+    return score
+
+
+def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, int]]:
+    """Returns the scores of each id, and the line it stands in."""
     known: dict[str, Scores] = {}
-    path = pathlib.Path(path)
+    places: dict[str, int] = {}
     try:
-        lines = path.read_text("utf-8").split("\n")  # U+2028 may stand in a prompt
+        # U+2028 may stand in a prompt: no other character ends a line.
+        lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            if "error" not in row:
-                scores = {name: float(value) for name, value in row["scores"].items()}
-                known[str(row["id"])] = scores
+            row = json.loads(line, object_pairs_hook=_without_repeats)
+            if "error" in row:
+                continue
+            uid, scores = row["id"], dict(row["scores"].items())
+            if isinstance(uid, bool) or not isinstance(uid, str | int):
+                raise TypeError(f"id {uid!r} is no text")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'{path}, line {number}: expected {{"id": uid, "scores": {{name: '
                 f"number}}}}, got {line[:60]} ({error!r})"
             ) from error
-
-    def score(pairs: Sequence[Pair]) -> list[tuple[Scores, Scores] | None]:
-        found = []
-        for pair in pairs:
-            absent = [uid for uid in pair.uids if uid not in known]
-            if absent and on_error == "fail":
+        for name, value in scores.items():
+            if not _is_number(value):
                 raise ValueError(
-                    f"{path}: no line with id {absent[0]!r} ({pair.where}); score all "
-                    "images, or leave such pairs out by --on_error=skip"
+                    f"{path}, line {number}: score {name!r} of id {uid!r}: expected a "
+                    f"finite number, got {value!r:.60}"
                 )
-            found.append(None if absent else (known[pair.uids[0]], known[pair.uids[1]]))
-        return found
+        uid = str(uid)
+        if uid in known:
+            raise ValueError(
+                f"{path}, line {number}: id {uid!r} appears twice, first in line "
+                f"{places[uid]}; keep one of the lines"
+            )
+        known[uid], places[uid] = {n: float(v) for n, v in scores.items()}, number
+    return known, places
 
-    return score
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} appears twice")
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
+def check_pairs(pairs: Preferences, *, examples: int = 0) -> None:
+    """Reads all pairs once, so that a malformed one is found before any is scored.
+
+    Args:
+      pairs: the source; images are read where it reads them, but not decoded.
+      examples: the first so many labelled pairs, 0 = all.
+
+    Raises:
+      ValueError: a row is malformed or has no image, naming file and row.
+    """
+    for _ in itertools.islice(iter(pairs), examples or None):
+        pass
 
 
 def score_pairs(
@@ -148,7 +212,7 @@ def score_pairs(
       The pairs with their scores.
 
     Raises:
-      ValueError: no pair is left.
+      ValueError: no pair is left, or a score is not finite, naming the image.
     """
     scored = Scored()
     source: Iterable[Pair] = itertools.islice(iter(pairs), examples or None)
@@ -160,6 +224,7 @@ def score_pairs(
                 if scores is None:
                     scored.skipped.append(pair.where)
                     continue
+                _check_finite(pair, scores)
                 scored.rows.append(
                     {
                         "uids": list(pair.uids),
@@ -178,6 +243,15 @@ def score_pairs(
     return scored
 
 
+def _check_finite(pair: Pair, scores: tuple[Scores, Scores]) -> None:
+    for uid, each in zip(pair.uids, scores, strict=True):
+        for name, value in each.items():
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"{pair.where}: score {name!r} of image {uid!r} is {value}"
+                )
+
+
 def compare(
     scored: Scored,
     tuning: Scored | None = None,
@@ -186,7 +260,7 @@ def compare(
     candidates: str = "all",
     resamples: int = 2000,
 ) -> dict[str, Agreement]:
-    """Measures every score that all images have.
+    """Measures every score that all images have; warns of those that some lack.
 
     Args:
       scored: the pairs to measure.
@@ -201,6 +275,11 @@ def compare(
     names = scored.names()
     if tuning is not None:
         names = [name for name in names if name in tuning.names()]
+    rows = scored.rows + (tuning.rows if tuning is not None else [])
+    given = dict.fromkeys(n for row in rows for each in row["scores"] for n in each)
+    for name in given:
+        if name not in names:
+            logging.warning("score %r is not measured: some images lack it", name)
     for name in names:
         chosen = threshold
         if tuning is not None:

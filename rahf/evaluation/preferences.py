@@ -139,7 +139,7 @@ def measure(
     Args:
       differences: float[N], the first image's score minus the second's.
       labels: float[N], 1 where people chose the first, 0 the second, 0.5 a tie.
-      prompts: [N] of text.
+      prompts: [N] of text, as objects: numpy's own text is as wide as the longest.
       threshold: see `points`.
       resamples, seed: see `bootstrap`.
 

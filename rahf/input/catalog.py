@@ -60,7 +60,7 @@ def _register_rated_images() -> tuple[str, ...]:
         Task(
             "rated_images_multihead",
             rated_images.TARGETS,
-            rated_images.make_records,
+            functools.partial(rated_images.make_records, wanted=rated_images.TARGETS),
             augment=False,
         )
     )

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from rahf import targets as table
-from rahf.datasets import captions
+from rahf.datasets import captions, rated_images
 from rahf.datasets.files.tar_shards import Shards
 from rahf.input import shard_stream
 from rahf.input.augmentation import Augmentation
@@ -245,6 +245,8 @@ class _Asked:
         rows = tuple(table.select(task.targets))
         augmentation = Augmentation.of(config.input)
         source = records.records if isinstance(records, RecordCache) else records
+        if isinstance(source, rated_images.RatedImages):
+            rated_images.check_targets(source.targets, task.targets)
         if isinstance(source, captions.CaptionTable):
             augmentation = Augmentation()  # captions of colours and places stay true
         maker = FeatureMaker.from_config(config, vocabulary)

@@ -95,11 +95,23 @@ def test_other_images_held_out_are_refused(tmp_path):
     checkpoint.write_config(tmp_path, config)
     config.input.rated_images.update(path="moved/a.csv", folder="images")
     checkpoint.check_same_model(tmp_path, config)
-    for key, value in (("folds", 2), ("fold", 1), ("seed", 1), ("split", "part")):
+    changes = {"folds": 2, "fold": 1, "seed": 1, "split": "part", "cut": "rank"}
+    for key, value in changes.items():
         other = config.copy_and_resolve_references()
         other.input.rated_images[key] = value
         with pytest.raises(ValueError, match=f"rated_images.{key}: .* here"):
             checkpoint.check_same_model(tmp_path, other)
+
+
+def test_a_run_from_before_groups_were_hashed_goes_on_by_ranks(tmp_path):
+    config = rated_images.get_config("mos:1-5->overall")
+    new = config.copy_and_resolve_references()
+    del config.input.rated_images["cut"]
+    checkpoint.write_config(tmp_path, config)
+    with pytest.raises(ValueError, match="rated_images.cut: 'rank' there, 'hash' here"):
+        checkpoint.check_same_model(tmp_path, new)
+    new.input.rated_images.cut = "rank"
+    checkpoint.check_same_model(tmp_path, new)
 
 
 def test_a_run_goes_on_with_another_clipping(workdir):

@@ -4,73 +4,46 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import csv
-import io
 import logging
 import pickle
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from configs import rated_images as config_file
 from rahf.datasets.files import parquet
 from rahf.datasets.rated_images import Rating, make_records
 from rahf.images import ImageError
 from rahf.input import loader as data_input
+from rahf.input import registry
 from tests.input.loader_test import assert_equal, assert_resumes
-
-MAPPING = "mos:1-5->overall, dmos:100-0->plausibility"
-HEADER = ["image", "prompt", "mos", "dmos", "part"]
-
-
-def _jpeg(value, size=(40, 30)):
-    buffer = io.BytesIO()
-    Image.new("RGB", size, (value,) * 3).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def _rows():
-    """24 images of 8 prompts; each fourth lacks a score."""
-    for i in range(24):
-        mos = "" if i % 4 == 3 else str(1 + i % 5)
-        part = "test" if i % 8 == 0 else "val" if i % 8 == 1 else "train"
-        yield [f"images/{i}.jpg", f"a cat, number {i % 8}", mos, str(4 * i), part]
+from tests.support import rated_tables
+from tests.support.rated_tables import (
+    HEADER,
+    MAPPING,
+    all_records,
+    jpeg,
+    options_of,
+    rows_of,
+    write_table,
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rated")
-    (folder / "images").mkdir()
-    for i in range(24):
-        (folder / "images" / f"{i}.jpg").write_bytes(_jpeg(10 * i))
-    with (folder / "ratings.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([HEADER, *_rows()])
-    return folder
+    return rated_tables.write_folder(tmp_path_factory.mktemp("rated"))
 
 
-def _options(path, **options):
-    rated = {"path": str(path), "targets": MAPPING, **options}
-    return {"image_size": 16, "rated_images": rated}
-
-
-def _all(path, **options):
-    """Records of all splits by uid."""
-    found = [
-        {
-            record["uid"]: record
-            for record in make_records(split, _options(path, **options))
-        }
-        for split in ("train", "dev", "test")
-    ]
-    assert sum(map(len, found)) == len(found[0] | found[1] | found[2])
-    return found
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return rated_tables.write_shards(tmp_path_factory.mktemp("shards"))
 
 
 def test_a_csv_gives_records_with_scores_in_the_unit_interval(folder):
-    train, dev, test = _all(folder / "ratings.csv")
+    train, dev, test = all_records(folder / "ratings.csv")
     everything = train | dev | test
     assert len(everything) == 24
     prompts = [{r["prompt"] for r in side.values()} for side in (train, dev, test)]
@@ -85,44 +58,10 @@ def test_a_csv_gives_records_with_scores_in_the_unit_interval(folder):
     assert "artifact_score" in everything["images/7.jpg"]
 
 
-def test_official_splits(folder):
-    train, dev, test = _all(folder / "ratings.csv", split="part")
-    assert {r["prompt"] for r in test.values()} == {"a cat, number 0"}
-    assert {r["prompt"] for r in dev.values()} == {"a cat, number 1"}
-    assert len(train) == 18
-
-
-def test_folds_test_every_image_once(folder):
-    tested = [_all(folder / "ratings.csv", folds=4, fold=i)[2] for i in range(4)]
-    assert sorted(uid for side in tested for uid in side) == sorted(
-        row[0] for row in _rows()
-    )
-
-
-@pytest.fixture(scope="module")
-def shards(folder, tmp_path_factory):
-    """The same as Parquet: encoded images, two files, small row groups."""
-    made = tmp_path_factory.mktemp("shards")
-    rows = list(_rows())
-    table = pa.table(
-        {
-            "image": [{"bytes": _jpeg(10 * i), "path": None} for i in range(24)],
-            "prompt": [row[1] for row in rows],
-            "mos": [float(row[2]) if row[2] else None for row in rows],
-            "dmos": [float(row[3]) for row in rows],
-        }
-    )
-    pq.write_table(
-        table.slice(0, 16), made / "train-00000-of-1.parquet", row_group_size=5
-    )
-    pq.write_table(table.slice(16), made / "test-00000-of-1.parquet", row_group_size=5)
-    return made
-
-
 def test_parquet_with_bytes_equals_the_csv_with_paths(folder, shards):
     found = []
     for path in (shards, folder / "ratings.csv"):
-        records = [record for side in _all(path) for record in side.values()]
+        records = [record for side in all_records(path) for record in side.values()]
         for record in records:
             assert record.pop("uid")
         found.append(sorted(records, key=lambda record: record["artifact_score"]))
@@ -133,12 +72,6 @@ def test_parquet_with_bytes_equals_the_csv_with_paths(folder, shards):
             {k: v for k, v in other.items() if k != "prompt"},
         )
         assert one["prompt"] == other["prompt"]
-
-
-def test_the_split_of_a_file_is_its_name(shards):
-    train, dev, test = _all(shards, split="<file>", dev_share=0.0)
-    assert (len(train), len(dev), len(test)) == (16, 0, 8)
-    assert "train-00000-of-1.parquet:0" in train
 
 
 def test_cells_in_any_order_within_bounded_memory(shards, monkeypatch):
@@ -158,15 +91,8 @@ def test_cells_in_any_order_within_bounded_memory(shards, monkeypatch):
 
 
 def test_a_table_without_prompts(folder):
-    for record in make_records("train", _options(folder / "ratings.csv", prompt="")):
+    for record in make_records("train", options_of(folder / "ratings.csv", prompt="")):
         assert record["prompt"] == ""
-
-
-def _table(tmp_path, *rows, header=HEADER, name="t.csv"):
-    path = tmp_path / name
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
 
 
 GOOD = ["images/0.jpg", "a cat", "3", "50", "train"]
@@ -186,16 +112,16 @@ GOOD = ["images/0.jpg", "a cat", "3", "50", "train"]
 )
 def test_bad_cells_are_named(tmp_path, change, message):
     bad = [change.get(i, cell) for i, cell in enumerate(GOOD)]
-    path = _table(tmp_path, GOOD, bad)
+    path = write_table(tmp_path, GOOD, bad)
     with pytest.raises(ValueError, match=message):
-        make_records("train", _options(path, split="part"))
+        make_records("train", options_of(path, split="part"))
 
 
 def test_bad_tables_are_named(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
-        make_records("train", _options(tmp_path / "none.csv"))
+        make_records("train", options_of(tmp_path / "none.csv"))
     with pytest.raises(ValueError, match=r"expected a \.csv"):
-        make_records("train", _options(_table(tmp_path, GOOD, name="t.xlsx")))
+        make_records("train", options_of(write_table(tmp_path, GOOD, name="t.xlsx")))
     for rows, header, message in (
         ([GOOD, GOOD[:3]], HEADER, "line 3: expected 5 cells .* got 3; quote"),
         ([GOOD], ["image", "prompt", "a", "b", "c"], "no column 'mos', 'dmos'; it has"),
@@ -203,41 +129,69 @@ def test_bad_tables_are_named(tmp_path):
         ([], HEADER, "holds no rows"),
         ([["a", "b", "", "nan", ""]], HEADER, "no row holds a number"),
     ):
-        path = _table(tmp_path, *rows, header=header)
+        path = write_table(tmp_path, *rows, header=header)
         with pytest.raises(ValueError, match=message):
-            make_records("train", _options(path))
+            make_records("train", options_of(path))
     (tmp_path / "latin.csv").write_bytes(b"image,prompt,mos,dmos\n\xe9,a,1,1\n")
     with pytest.raises(ValueError, match="expected UTF-8"):
-        make_records("train", _options(tmp_path / "latin.csv"))
+        make_records("train", options_of(tmp_path / "latin.csv"))
     (tmp_path / "quote.csv").write_text('image,prompt,mos,dmos\na,"b"c,1,1\n')
     with pytest.raises(ValueError, match="line 2: not a row"):
-        make_records("train", _options(tmp_path / "quote.csv"))
+        make_records("train", options_of(tmp_path / "quote.csv"))
 
 
 def test_bad_parquet_is_named(tmp_path, shards):
     pointer = tmp_path / "p.parquet"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     with pytest.raises(ValueError, match="git lfs pull"):
-        make_records("train", _options(pointer))
+        make_records("train", options_of(pointer))
     data = bytearray((shards / "test-00000-of-1.parquet").read_bytes())
     pointer.write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="not a Parquet file"):
-        make_records("train", _options(pointer))
+        make_records("train", options_of(pointer))
+    twice = pa.table([[1.0], [2.0], ["x"]], names=["mos", "mos", "image"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    options = options_of(tmp_path / "twice.parquet", targets="mos:1-5->overall")
+    options["rated_images"]["prompt"] = ""
+    with pytest.raises(ValueError, match="column 'mos' appears twice"):
+        make_records("train", options)
     with pytest.raises(ValueError, match="no column 'quality'; it has image, prompt"):
-        make_records("train", _options(shards, targets="quality:0-1->overall"))
+        make_records("train", options_of(shards, targets="quality:0-1->overall"))
 
 
-def test_bad_images_are_named(tmp_path):
-    groups = [[f"{i}.jpg", f"prompt {i}", "3", "50", ""] for i in range(10)]
-    path = _table(tmp_path, *groups)
-    records = make_records("train", _options(path))
+def test_images_that_are_missing_are_named_before_any_is_read(folder, tmp_path):
+    rows = [[str(folder / row[0]), *row[1:]] for row in rows_of()]
+    rows[19][0], rows[21][0] = "gone.jpg", ""
+    path = write_table(tmp_path, *rows)
+    official = options_of(path, split="part")
     with pytest.raises(
-        ImageError, match=r"t\.csv, line \d+, column 'image'.*nothing of"
+        ValueError,
+        match=r"t\.csv, line 21, column 'image': 'gone.jpg' is not a file in .*; 2 of "
+        r"the 18 rows of split 'train' have no image",
     ):
-        records[0]
-    path = _table(tmp_path, *[["", *row[1:]] for row in groups])
+        make_records("train", official)
+    assert len(make_records("test", official)) == 3  # whose images are there
+    records = make_records("train", official | {"bad_records": "skip"})
+    with pytest.raises(ImageError, match=r"t\.csv, line 21, .*nothing of that name"):
+        records[13]
     with pytest.raises(ImageError, match="a path or encoded bytes, got None"):
-        make_records("train", _options(path))[0]
+        records[15]
+
+
+def test_parquet_rows_without_an_image_are_named(tmp_path, folder):
+    cells = [{"bytes": jpeg(9), "path": "same.jpg"} for _ in range(8)]
+    for row, cell, message in (
+        (5, None, "is empty"),
+        (6, {"bytes": None, "path": None}, "is empty"),
+        (7, {"bytes": None, "path": "gone.jpg"}, "'gone.jpg' is not a file"),
+    ):
+        given = cells[:row] + [cell] + cells[row + 1 :]
+        table = {"image": given, "prompt": list("abcdefgh"), "mos": [3.0] * 8}
+        pq.write_table(pa.table(table), tmp_path / "t.parquet", row_group_size=3)
+        options = options_of(tmp_path / "t.parquet", targets="mos:1-5->overall")
+        options["rated_images"] |= {"dev_share": 0.0, "test_share": 0.0}
+        with pytest.raises(ValueError, match=rf"row {row}, column 'image': {message}"):
+            make_records("train", options)
 
 
 @pytest.mark.parametrize(
@@ -254,14 +208,16 @@ def test_bad_images_are_named(tmp_path):
             "two columns for 'overall'",
         ),
         ({"targets": "mos:1-5->alignment"}, "asks for overall, but .* alignment only"),
+        ({"cut": "shares"}, "cut='shares'; expected 'hash' or 'rank'"),
         ({"colunm": "x"}, "has no colunm; it has .*split"),
         ({"split": "part", "folds": 4}, "choose either split"),
         ({"split": "part", "group": "dmos"}, None),
         ({"split": "part", "group": "mos"}, "cut 5 groups apart, such as '1'"),
+        ({"targets": "mos:1-2->overall"}, "got '3'; .* .and 9 more such cells"),
     ],
 )
 def test_options_that_make_no_sense(folder, options, message):
-    given = _options(folder / "ratings.csv") | {}
+    given = options_of(folder / "ratings.csv") | {}
     given["rated_images"] |= options
     if message is None:
         assert make_records("train", given, wanted=("overall",))
@@ -275,6 +231,8 @@ def test_scales():
     rating = Rating.parse("x:-3--1->overall")
     assert (rating.score(-3, ""), rating.score("-1", "")) == (0, 1)
     assert rating.score(-1 + 1e-9, "") == 1  # a mean's rounding error
+    with pytest.raises(ValueError, match="expected a number, got '1_0'"):
+        rating.score("1_0", "")
     assert all(np.isnan(rating.score(cell, "")) for cell in (None, " ", "N/A", np.nan))
 
 
@@ -306,7 +264,7 @@ def test_both_loaders_give_the_same_masked_batches(folder):
     for (batch, infos), (other, other_infos) in zip(*found, strict=True):
         assert_equal(batch, other)
         assert infos == other_infos
-    known = {row[0]: row[2] for row in _rows()}
+    known = {row[0]: row[2] for row in rows_of()}
     for batch, infos in found[0]:
         for row, info in enumerate(infos):
             mos, weight = known[info["uid"]], batch["weights"]["overall"][row]
@@ -317,6 +275,31 @@ def test_both_loaders_give_the_same_masked_batches(folder):
 
 
 @pytest.mark.parametrize("loader", ["grain", "seqio"])
+def test_a_task_that_no_column_answers_is_refused(folder, loader):
+    config = _config(folder, loader, task="rated_mine_alignment")
+    config.task.targets = ("alignment",)
+    if loader == "grain":
+        registry.register(registry.Task(config.task.name, ("alignment",), make_records))
+    else:
+        from rahf.input.seqio import tasks as seqio_tasks
+
+        splits = {"train": 0, "dev": 0, "test": 0}
+        seqio_tasks.add_task(config.task.name, ("alignment",), make_records, splits)
+    with pytest.raises(ValueError, match="asks for alignment, but .* overall, plausib"):
+        data_input.make_train_input(config)
+
+
+def test_a_table_as_windows_writes_it(folder, tmp_path):
+    image = folder / "images/0.jpg"
+    lines = [f'{image},"prompt {i}", 3 ,50' for i in range(8)]
+    text = "\r\n".join(["\ufeffimage,prompt,mos,dmos", *lines, ""])
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    records = [r for side in all_records(tmp_path / "t.csv") for r in side.values()]
+    assert [record["overall_score"] for record in records] == [0.5] * 8
+    assert {record["artifact_score"] for record in records} == {0.5}
+
+
+@pytest.mark.parametrize("loader", ["grain", "seqio"])
 def test_training_resumes_exactly_on_one_target(folder, loader):
     config = _config(folder, loader, task="rated_images_overall")
     config.model.variant = "augmented"
@@ -324,8 +307,26 @@ def test_training_resumes_exactly_on_one_target(folder, loader):
     assert not any(batch["weights"]["plausibility"].any() for batch in whole)
 
 
-def test_rows_without_any_rating_are_counted(tmp_path, caplog):
-    rows = [[f"{i}.jpg", f"p {i}", "3" if i else "", "", ""] for i in range(10)]
+def test_rows_that_lack_something_are_counted(folder, tmp_path, caplog):
+    rows = [[str(folder / row[0]), *row[1:]] for row in rows_of()]
+    rows[3][3] = rows[5][3] = rows[5][1] = ""
     with caplog.at_level(logging.WARNING, "absl"):
-        make_records("train", _options(_table(tmp_path, *rows)))
-    assert "1 of 10 rows hold no rating" in caplog.text
+        make_records("train", options_of(write_table(tmp_path, *rows)))
+    assert "6 of 24 rows have no number in 'mos'" in caplog.text
+    assert "2 of 24 rows have no number in 'dmos'" in caplog.text
+    assert "1 of 24 rows hold no rating at all" in caplog.text
+    assert "1 of 24 rows have no prompt in 'prompt'" in caplog.text
+
+
+def test_memory_is_by_what_is_there(tmp_path):
+    prompts = [f"prompt {i}" for i in range(2000)]
+    prompts[7] = "long " * 200_000
+    paths, ones = [f"{i}.jpg" for i in range(2000)], [3.0] * 2000
+    table = pa.table({"image": paths, "prompt": prompts, "mos": ones})
+    pq.write_table(table, tmp_path / "t.parquet")
+    options = options_of(tmp_path / "t.parquet", targets="mos:1-5->overall")
+    tracemalloc.start()
+    records = make_records("train", options | {"bad_records": "skip"})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(records) > 1000 and peak < 60e6  # as numpy text it would take 8 GB

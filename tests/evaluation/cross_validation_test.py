@@ -62,6 +62,14 @@ def test_folds_that_are_not_of_one_cut():
         pool(same[:1])
 
 
+def test_a_score_that_nobody_has_labelled_is_in_the_table():
+    rng = np.random.default_rng(0)
+    folds = [_results(rng, fold, 10) for fold in range(2)]
+    for fold in folds:
+        fold.metrics["aesthetics"] = {"n": 0}
+    assert pool(folds).metrics["aesthetics, pooled"] == {"n": 0}
+
+
 @pytest.fixture
 def table(tmp_path):
     for i in range(8):

@@ -2,7 +2,9 @@
 
 import io
 import json
+import logging
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -261,6 +263,80 @@ def test_the_binary_measures_scores_from_a_file(folder, tmp_path, capsys):
     path.write_text('{"id": "0-0", "score": 1}\n')
     with pytest.raises(SystemExit, match='line 1: expected {"id": uid, "scores"'):
         eval_preferences.main(flags)
+
+
+def _scores_file(path, *lines):
+    path.write_text("\ufeff" + "\r\n".join(lines))
+    return scoring.by_file(path)
+
+
+GOOD = '{"id": "0-0", "scores": {"a": 1, "b": 2}}'
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (GOOD, "line 2: id '0-0' appears twice, first in line 1"),
+        ('{"id": 7, "scores": {"a": NaN}}', "line 2: score 'a' of id 7: .* got nan"),
+        ('{"id": "x", "scores": {"a": "1"}}', "score 'a' of id 'x': .* got '1'"),
+        ('{"id": "x", "scores": {"a": true}}', "score 'a' of id 'x': .* got True"),
+        ('{"id": "x", "scores": {"a": 1, "a": 2}}', "line 2: .*'a' appears twice"),
+        ('{"id": null, "scores": {"a": 1}}', "line 2: .*id None is no text"),
+    ],
+)
+def test_a_malformed_score_file_is_named_by_line(tmp_path, line, message):
+    with pytest.raises(ValueError, match=message):
+        _scores_file(tmp_path / "s.jsonl", GOOD, line)
+
+
+def test_an_image_that_lacks_a_score_is_named(tmp_path, caplog):
+    path = tmp_path / "s.jsonl"
+    pair = source.Pair(("0-0", "0-1"), "p", 1.0, None, "pairs.parquet, row 0")
+    lines = [GOOD, '{"id": "0-1", "scores": {"a": 0}}']
+    scorer = _scores_file(path, *lines)
+    with pytest.raises(
+        ValueError, match=r"s\.jsonl, line 2: id '0-1' has no score 'b', .*row 0"
+    ):
+        scorer([pair])
+    assert scoring.by_file(path, on_error="skip")([pair]) == [None]
+    rows = [{"scores": [{"a": 1.0, "b": 2.0}, {"a": 0.0}], "label": 1.0, "prompt": "p"}]
+    with caplog.at_level(logging.WARNING, "absl"):
+        assert list(scoring.compare(scoring.Scored(rows), resamples=10)) == ["a"]
+    assert "score 'b' is not measured" in caplog.text
+
+
+def test_a_score_that_is_not_finite_is_named(folder):
+    def scorer(pairs):
+        return [({"a": 1.0}, {"a": float("inf")}) for _ in pairs]
+
+    with pytest.raises(ValueError, match="row 0: score 'a' of image '0-1' is inf"):
+        scoring.score_pairs(source.Preferences(folder, "test_unique"), scorer)
+
+
+@pytest.mark.usefixtures("predictor")
+def test_an_image_that_is_missing_is_found_before_any_is_scored(tmp_path, monkeypatch):
+    def predict(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(_Predictor, "predict", predict)
+    rows = [_row(i, 10, 200, 1.0) for i in range(21)]
+    rows[20]["jpg_1"] = None
+    _write(tmp_path / "late-0.parquet", rows)
+    _write(tmp_path / "tune-0.parquet", rows[:5])
+    flags = [f"--checkpoint={tmp_path}", f"--pairs={tmp_path}"]
+    with pytest.raises(SystemExit, match=r"late-0.parquet, row 20: .*jpg_1"):
+        eval_preferences.main([*flags, "--split=late", "--tune_split=tune"])
+
+
+def test_one_long_prompt_takes_no_room_for_the_others():
+    row = {"scores": [{"a": 1.0}, {"a": 0.0}], "label": 1.0, "prompt": "p"}
+    scored = scoring.Scored([row] * 5000 + [row | {"prompt": "long " * 200_000}])
+    tracemalloc.start()
+    found = scoring.compare(scored, resamples=10)["a"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.n_compared, found.n_prompts) == (5001, 2)
+    assert peak < 20e6  # as numpy text it took 20 GB
 
 
 def test_tuning_on_what_cannot_be_compared_is_no_tuning():

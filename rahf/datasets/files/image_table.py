@@ -43,6 +43,28 @@ class Table:
         unit = "row" if file.endswith(".parquet") else "line"
         return f"{file}, {unit} {number}, column {column!r}"
 
+    @property
+    def paths(self) -> Sequence[str | None]:
+        """The path of each row's image, None where there is none: bytes, or nothing."""
+        return self.images.paths if isinstance(self.images, _Images) else self.images
+
+    @property
+    def empty(self) -> Sequence[int]:
+        """The rows that have neither a path nor bytes."""
+        if isinstance(self.images, _Images):
+            return self.images.empty
+        return [row for row, cell in enumerate(self.images) if not cell]
+
+    def image_names(self) -> list[str]:
+        """Names the images: by their paths in CSV, in Parquet by file and row."""
+        paths = self.paths
+        if isinstance(self.images, _Images):  # whose paths need not tell them apart
+            paths = [None] * len(self)
+        return [
+            path or f"{pathlib.Path(file).name}:{number}"
+            for path, (file, number) in zip(paths, self.places, strict=True)
+        ]
+
 
 def read_table(path: str | pathlib.Path, image: str, columns: Sequence[str]) -> Table:
     """Reads a table of rated images.
@@ -133,8 +155,12 @@ def _read_parquet(path: pathlib.Path, image: str, columns: Sequence[str]) -> Tab
     wanted = list(dict.fromkeys(name for name in columns if name != FILE_SPLIT))
     found: dict[str, list[Any]] = {name: [] for name in columns}
     places: list[tuple[str, int]] = []
+    images = _Images(parquet.Cells(shards, image))
     for shard in shards:
         file = parquet.open_shard(shard, [*wanted, image])
+        names = file.schema_arrow.names
+        if twice := [name for name in (*wanted, image) if names.count(name) > 1]:
+            raise ValueError(f"{shard}: column {twice[0]!r} appears twice")
         row = 0
         for group in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
@@ -143,10 +169,11 @@ def _read_parquet(path: pathlib.Path, image: str, columns: Sequence[str]) -> Tab
                 for name in wanted:
                     found[name].extend(read.column(name).to_pylist())
             places.extend((str(shard), row + i) for i in range(rows))
+            images.note(shard, file, group, image)
             row += rows
         if FILE_SPLIT in found:
             found[FILE_SPLIT].extend([_file_split(shard)] * row)
-    return Table(path, places, found, _Images(parquet.Cells(shards, image)))
+    return Table(path, places, found, images)
 
 
 def _file_split(path: pathlib.Path) -> str:
@@ -154,16 +181,56 @@ def _file_split(path: pathlib.Path) -> str:
 
 
 class _Images(Sequence[Any]):
-    """Cells of images, unpacked where they are structs of bytes and path."""
+    """Cells of images, unpacked where they are structs of bytes and path.
+
+    Attributes:
+      paths: see `Table`; a path that stands beside bytes is not one.
+      empty: see `Table`.
+    """
 
     def __init__(self, cells: parquet.Cells):
         self._cells = cells
+        self.paths: list[str | None] = []
+        self.empty: list[int] = []
 
     def __len__(self) -> int:
         return len(self._cells)
 
     def __getitem__(self, index: int) -> Any:
-        cell = self._cells[index]
-        if isinstance(cell, dict):
-            cell = cell.get("bytes") or cell.get("path")
-        return cell
+        return _unpack(self._cells[index])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"paths": [], "empty": []}  # for who reads the table
+
+    def note(self, shard: pathlib.Path, file: Any, group: int, column: str) -> None:
+        """Adds the next row group's paths, and which rows hold nothing."""
+        rows = file.metadata.row_group(group).num_rows
+        if _all_encoded(file.metadata.row_group(group), column):
+            self.paths += [None] * rows  # no byte of a picture is read for that
+            return
+        for cell in parquet.read_column(shard, file, group, [column]).column(0):
+            value = _unpack(cell.as_py())
+            if not value:
+                self.empty.append(len(self.paths))
+            self.paths.append(value if isinstance(value, str) and value else None)
+
+
+def _unpack(cell: Any) -> Any:
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") or cell.get("path")
+    return cell
+
+
+def _all_encoded(group: Any, column: str) -> bool:
+    """Returns whether the footer says that every cell of a row group has bytes."""
+    for index in range(group.num_columns):
+        leaf, statistics = group.column(index), group.column(index).statistics
+        if leaf.path_in_schema in (column, f"{column}.bytes"):
+            return (
+                leaf.physical_type == "BYTE_ARRAY"
+                and statistics is not None
+                and statistics.logical_type.type != "STRING"
+                and statistics.has_null_count
+                and not statistics.null_count
+            )
+    return False

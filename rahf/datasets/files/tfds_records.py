@@ -232,6 +232,9 @@ class Source:
             if isinstance(feature, tfds.features.Image)
         }
         self._source = builder.as_data_source(split, decoders=encoded)
+        info = builder.info.splits[split]
+        #: The records of each file, and the bytes of all.
+        self.sizes = (list(info.shard_lengths), info.num_bytes)
 
     def __len__(self) -> int:
         return len(self._source)

@@ -19,6 +19,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from rahf import targets as table
+from rahf.datasets.rated_images import RatedImages, check_targets
 from rahf.input import features, vocabulary
 from rahf.input.augmentation import Augmentation
 from rahf.input.registry import Records
@@ -290,6 +291,7 @@ def add_task(
     augment: bool | None = None,
 ) -> seqio.Task:
     """Registers a task over records that Python makes; see `RecordSource`."""
+    records = functools.partial(_records_for, targets, records)
     return seqio.TaskRegistry.add(
         name,
         source=RecordSource(records, splits, name=name),
@@ -300,6 +302,19 @@ def add_task(
         output_features=OUTPUT_FEATURES,
         shuffle_buffer_size=None,
     )
+
+
+def _records_for(
+    targets: Sequence[str],
+    records: MakeRecords,
+    split: str,
+    options: Mapping[str, Any],
+) -> Records:
+    """Makes records and checks that they can answer the task's targets."""
+    found = records(split, options)
+    if isinstance(found, RatedImages):
+        check_targets(found.targets, targets)
+    return found
 
 
 def _fields(targets: Sequence[str]) -> list[tuple[str, str, list, Any]]:

@@ -1,0 +1,159 @@
+"""What `config.input.rated_images` says of a table: its columns, scales and splits."""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rahf import targets as table
+from rahf.targets import Kind
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_MAPPING = re.compile(rf"(.+):({_NUMBER})-({_NUMBER})->(\w+)")
+# What people leave in a cell that has no number, in lower case.
+_MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "?"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rating:
+    """A column of opinions and the target that it teaches.
+
+    Attributes:
+      column: of the table.
+      worst, best: the ends of its scale; worst may be the larger number.
+      target: name of a score in `rahf.targets`.
+    """
+
+    column: str
+    worst: float
+    best: float
+    target: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Rating":
+        """Reads `mos_quality:1-5->overall`.
+
+        Raises:
+          ValueError: it has another form, or the target is no score.
+        """
+        match = _MAPPING.fullmatch(text.strip())
+        if not match:
+            raise ValueError(
+                "config.input.rated_images.targets: expected column:worst-best->target,"
+                f" such as mos_quality:1-5->overall, got {text.strip()!r}"
+            )
+        column, worst, best, target = match.groups()
+        if table.get(target).kind is not Kind.SCORE:
+            raise ValueError(
+                f"config.input.rated_images.targets: {target!r} is a "
+                f"{table.get(target).kind.value}; a column of numbers can teach scores"
+            )
+        if float(worst) == float(best):
+            raise ValueError(
+                f"config.input.rated_images.targets: the scale of {text.strip()!r} "
+                "has no width"
+            )
+        return cls(column.strip(), float(worst), float(best), target)
+
+    def score(self, cell: Any, where: str) -> float:
+        """Returns a cell as a score in [0, 1], NaN where it is empty.
+
+        Raises:
+          ValueError: it is no number, or one off the scale.
+        """
+        if cell is None or (isinstance(cell, str) and cell.strip().lower() in _MISSING):
+            return float("nan")
+        try:
+            # Python also reads 1_0 as ten.
+            if isinstance(cell, bool) or "_" in str(cell):
+                raise TypeError
+            value = float(cell)
+        except (TypeError, ValueError):
+            raise ValueError(f"{where}: expected a number, got {cell!r}") from None
+        low, high = sorted((self.worst, self.best))
+        # NaN is how Parquet and pandas write an empty cell. Means of answers may
+        # miss an end by a rounding error.
+        if not np.isnan(value) and not low - 1e-6 <= value <= high + 1e-6:
+            raise ValueError(
+                f"{where}: expected a number from {low:g} to {high:g}, got {cell!r}; "
+                "the scale stands in config.input.rated_images.targets"
+            )
+        return float(np.clip((value - self.worst) / (self.best - self.worst), 0, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """`config.input.rated_images`.
+
+    Attributes:
+      path: a .csv, .tsv or .parquet file, or a folder of Parquet files.
+      targets: `column:worst-best->target`, several separated by commas.
+      image: the column of images: paths or encoded bytes.
+      folder: what paths of images are relative to; "" = the table's folder.
+      prompt: the column of prompts; "" = there are none.
+      group: the column whose equal cells stay on one side; "" = the prompt, or the
+        image where there is none.
+      split: the column of official splits; `<file>` = each file's name up to its
+        first "-"; "" = cut by `seed`.
+      cut: "hash", see `splits.cut`, or "rank", that of configs which do not say.
+      dev_share, test_share: of the groups.
+      seed: of the cut.
+      folds, fold: k parts of the groups, and which is the test split; 0 = none.
+    """
+
+    path: str = ""
+    targets: str = ""
+    image: str = "image"
+    folder: str = ""
+    prompt: str = "prompt"
+    group: str = ""
+    split: str = ""
+    cut: str = "rank"
+    dev_share: float = 0.1
+    test_share: float = 0.1
+    seed: int = 0
+    folds: int = 0
+    fold: int = 0
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Options":
+        """Reads them from `config.input`.
+
+        Raises:
+          ValueError: there is no path or no target, or an option is unknown.
+        """
+        given = dict(options.get("rated_images") or {})
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := set(given) - known:
+            raise ValueError(
+                f"config.input.rated_images has no {', '.join(sorted(unknown))}; "
+                f"it has {', '.join(sorted(known))}"
+            )
+        found = cls(**given)
+        for name, example in (
+            ("path", "ratings/ratings.csv"),
+            ("targets", "mos_quality:1-5->overall"),
+        ):
+            if not getattr(found, name):
+                raise ValueError(
+                    f"config.input.rated_images.{name} is empty; set it, for example "
+                    f"to {example}"
+                )
+        return found
+
+    def ratings(self) -> tuple[Rating, ...]:
+        """Returns what is mapped to what.
+
+        Raises:
+          ValueError: a mapping is malformed, or two teach the same target.
+        """
+        ratings = tuple(Rating.parse(part) for part in self.targets.split(","))
+        names = collections.Counter(rating.target for rating in ratings)
+        if twice := [name for name, number in names.items() if number > 1]:
+            raise ValueError(
+                f"config.input.rated_images.targets: two columns for {twice[0]!r}"
+            )
+        return ratings
