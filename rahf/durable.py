@@ -55,6 +55,29 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def check_writable(folder: str | os.PathLike, flag: str) -> None:
+    """Tries whether files can be written to a folder, which is made if need be.
+
+    For programs that compute for long before they write.
+
+    Args:
+      folder: the folder.
+      flag: what names it on the command line, as "--output".
+
+    Raises:
+      ValueError: it is a file, is not writable, or the disk is full, in one line.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    except FileExistsError as error:
+        raise ValueError(f"{flag}={folder}: expected a folder, got a file") from error
+    except OSError as error:
+        why = error.strerror
+        raise ValueError(f"{flag}={folder}: cannot be written to ({why})") from error
+
+
 def sync_folder(folder: str | os.PathLike) -> None:
     """Makes the names in a folder last: a rename is safe only after this."""
     handle = os.open(folder, os.O_RDONLY)

@@ -5,54 +5,52 @@
     python -m rahf.bin.predict --checkpoint=W prompts.jsonl --output=DIR
 
 DIR/predictions.jsonl gets one line per image; DIR/heatmaps and DIR/overlays the
-pictures. The same command, run again, goes on where it stopped.
+pictures. The same command, run again, goes on where it stopped. The exit code is 0
+where images have predictions, those of earlier runs counted, 1 after an error or where
+no image could be read, and 130 after Ctrl-C.
 """
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
 
+from rahf.bin import flags
 from rahf.inference import score_guide
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rahf.bin.predict",
-        description=__doc__,
-        epilog=score_guide.explain(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.new_parser("predict", __doc__, epilog=score_guide.explain())
     add = parser.add_argument
-    add("sources", nargs="+", help="images, folders, JSONL or CSV files")
+    add("sources", nargs="+", help="images, folders, JSONL, JSON, CSV or TSV files")
     add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
+    add("--step", type=flags.a_step, help="a step, latest or best (latest)")
     add("--prompt", help="what the images without a prompt of their own should show")
     add("--output", required=True, metavar="DIR", help="folder to write to")
-    add("--batch_size", type=int, default=16, help="images at a time (%(default)s)")
+    add(
+        "--batch_size",
+        type=flags.at_least(1),
+        default=16,
+        help="images at a time (%(default)s)",
+    )
     add(
         "--on_error",
         choices=("fail", "skip"),
         default="fail",
         help="stop at an image that cannot be read, or note it (%(default)s)",
     )
-    args = parser.parse_args(argv)
-    # Only now: `--help` needs no JAX.
-    import rahf
-    from rahf.inference import jobs, stream, writer
-
+    args = vars(parser.parse_args(argv))
     try:
-        jobs = jobs.read_jobs(args.sources, args.prompt)
-        predictor = rahf.load(args.checkpoint)
-        source = f"{os.path.abspath(args.checkpoint)}, step {predictor.step}"
-        with writer.PredictionWriter(args.output, checkpoint=source) as out:
-            counts = stream.run(
-                predictor, jobs, out, batch_size=args.batch_size, on_error=args.on_error
-            )
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print(f"{out.path}: {counts.summary()}")
-    if counts.failed and not counts.predicted:
-        sys.exit(1)
+        # Only now: `--help` needs no JAX.
+        from rahf.inference import stream
+
+        with flags.clear_errors():
+            counts, report = stream.predict_folder(**args)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted; nothing written", file=sys.stderr)
+        sys.exit(130)
+    # A folder's name may be no UTF-8.
+    print(report.encode("utf-8", "backslashreplace").decode())
+    if counts.exit_code:
+        sys.exit(counts.exit_code)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 `config.input.captions` says where each split lies; `find_source` tells what it is.
 """
 
-import csv
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rahf import images
-from rahf.datasets.files.csv_table import StrictReader
+from rahf.datasets.files.csv_table import SEPARATORS, StrictReader
 from rahf.datasets.files.tar_shards import Sample, Shards, list_shards
 from rahf.datasets.row_digest import digest_rows
 
@@ -96,7 +95,7 @@ def captions_records(
 
 
 class CaptionTable(Sequence[Mapping[str, Any]]):
-    """A CSV of images and captions, as a sequence of records.
+    """A CSV or TSV of images and captions, as a sequence of records.
 
     It has a column `image` (or `file_name`) of paths, relative to the file's own
     folder, and a column `caption` (or `text`). Images are read when asked for.
@@ -140,7 +139,7 @@ def _find_table(pattern: str) -> pathlib.Path | None:
     if "://" in pattern:
         return None
     path = pathlib.Path(pattern)
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in SEPARATORS:
         return path
     return next((path / name for name in TABLES if (path / name).is_file()), None)
 
@@ -148,34 +147,29 @@ def _find_table(pattern: str) -> pathlib.Path | None:
 def _read_table(path: pathlib.Path) -> list[tuple[str, str]]:
     rows = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = StrictReader(file)
-            image = _column(path, reader.columns, _IMAGE_COLUMNS)
-            caption = _column(path, reader.columns, _CAPTION_COLUMNS)
-            for row in reader:
-                found = row[image], (row[caption] or "").strip()
-                if not all(found):
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}: {image!r} and {caption!r} "
-                        f"must not be empty, got {found}"
-                    )
-                rows.append(found)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as a UTF-8 CSV: {error}") from error
+        reader = StrictReader(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    image = _column(path, reader.columns, _IMAGE_COLUMNS)
+    caption = _column(path, reader.columns, _CAPTION_COLUMNS)
+    for row in reader:
+        found = row[image], row[caption].strip()
+        if not all(found):
+            raise ValueError(
+                f"{path}, line {reader.line}: {image!r} and {caption!r} must not be "
+                f"empty, got {found}"
+            )
+        rows.append(found)
     if not rows:
         raise ValueError(f"{path} has no rows")
     return rows
 
 
-def _column(
-    path: pathlib.Path, names: Sequence[str] | None, wanted: Sequence[str]
-) -> str:
+def _column(path: pathlib.Path, names: Sequence[str], wanted: Sequence[str]) -> str:
     for name in wanted:
-        if name in (names or ()):
+        if name in names:
             return name
     raise ValueError(
         f"{path} has no column {' or '.join(map(repr, wanted))}; "
-        f"it has {', '.join(names or ()) or 'none'}"
+        f"it has {', '.join(names) or 'none'}"
     )

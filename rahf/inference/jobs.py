@@ -1,21 +1,28 @@
 """What the command line names -> the list of (image, prompt) jobs to predict."""
 
 import collections
-import csv
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pathlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from rahf.datasets.files.csv_table import StrictReader
+from PIL import Image
+
+from rahf import images
+from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, read_text
 
 #: Read as lists of jobs.
-TABLES = (".jsonl", ".ndjson", ".csv")
-#: Looked for in a folder when no prompt is given.
-PROMPT_FILES = ("prompts.jsonl", "prompts.csv")
+TABLES = (".jsonl", ".ndjson", ".json", *SEPARATORS)
+#: Looked for in a folder when no prompt is given; the `datasets` library calls them
+#: metadata.
+PROMPT_FILES = ("prompts.jsonl", "prompts.csv", "metadata.jsonl", "metadata.csv")
+#: The names that lists give to the image and to its prompt; the first there counts.
+IMAGE_FIELDS = ("image", "file_name")
+PROMPT_FIELDS = ("prompt", "caption", "text")
 #: Which files of a folder are images; a file named directly may be called anything.
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
@@ -33,52 +40,91 @@ class Job:
       image: absolute path.
       prompt: as given; may be empty.
       name: `id` as a safe file name, for the files that are written.
+      base: `id` before a `-2`, `-3`, ... was appended to it; "" = the same.
+      where: the file and line that asks for it; "" = named directly, or in a folder.
     """
 
     id: str
     image: str
     prompt: str
     name: str
+    base: str = ""
+    where: str = ""
 
 
 def read_jobs(sources: Sequence[str], prompt: str | None = None) -> list[Job]:
-    """Lists the jobs that image files, folders, JSONL and CSV files stand for.
+    """Lists the jobs that image files, folders and tables stand for.
 
     Args:
       sources: each one of
         an image file, predicted with `prompt`;
         a folder: its images (not those of its subfolders), in the order of their
-        names, with `prompt`; or without one, the rows of its `prompts.jsonl` or
-        `prompts.csv`;
-        a JSONL file of {"image": path, "prompt": text, "id": optional text};
-        a CSV file with such columns (others are ignored). Image paths in either are
-        relative to the file's own folder, and a row without a prompt takes `prompt`.
+        names, with `prompt`; or without one, the rows of the first of `PROMPT_FILES`
+        that it holds;
+        a JSONL file of {"image": path, "prompt": text, "id": optional text}, or a
+        JSON file with a list of them;
+        a CSV or TSV file with such columns (others are ignored). Fields may have any
+        of the names in `IMAGE_FIELDS` and `PROMPT_FIELDS`. Image paths are relative
+        to the file's own folder. A row's own prompt is used; one without, or with an
+        empty cell, takes `prompt`.
       prompt: the text of the images that come without one.
 
     Returns:
-      The jobs. An id that occurs twice gets `-2`, `-3`, ... appended.
+      The jobs. An id that occurs twice gets `-2`, `-3`, ... appended; an id that a row
+      has is its own.
 
     Raises:
       ValueError: a source is missing or empty, an image has no prompt, or a row is
         malformed: the message has file, line and field.
     """
+    if prompt is not None:
+        check_text("--prompt", prompt)
     rows = []
     for source in sources:
         rows.extend(_read_source(pathlib.Path(source), prompt))
-    jobs, ids, names, repeats = [], set(), set(), collections.Counter()
-    for given, image, text in rows:
-        id_ = stem = image.stem if given is None else given
-        while id_ in ids:
-            repeats[stem] += 1
-            id_ = f"{stem}-{repeats[stem] + 1}"
+    jobs, names, repeats = [], set(), collections.Counter()
+    waiting = {row[0] for row in rows}  # ids that rows have, until they come
+    ids = set(waiting)
+    for given, image, text, *where in rows:
+        base = image.stem if given is None else given
+        if given is not None and given in waiting:
+            waiting.remove(given)
+            id_ = given
+        else:
+            id_ = free_id(base, ids, repeats)
         name = safe_name(id_, names)
         ids.add(id_)
         names.add(name.casefold())
-        jobs.append(Job(id_, os.path.abspath(image), text, name))
+        jobs.append(Job(id_, os.path.abspath(image), text, name, base, *where))
     return jobs
 
 
-_Row = tuple[str | None, pathlib.Path, str]  # id, image, prompt
+def unread_prompts(sources: Sequence[str], prompt: str | None) -> list[tuple[str, str]]:
+    """Returns the folders whose file of prompts gives way to `prompt`, and its name."""
+    found = []
+    for source in sources if prompt is not None else ():
+        names = [n for n in PROMPT_FILES if os.path.isfile(os.path.join(source, n))]
+        if names:
+            found.append((source, names[0]))
+    return found
+
+
+def free_id(
+    base: str, taken: Collection[str], repeats: collections.Counter[str]
+) -> str:
+    """Returns `base`, or where it is taken `base-2`, `base-3`, ...
+
+    `repeats` counts between calls, so that many of one name take no quadratic time.
+    """
+    id_ = base
+    while id_ in taken:
+        repeats[base] += 1
+        id_ = f"{base}-{repeats[base] + 1}"
+    return id_
+
+
+# id, image, prompt; in a table then also file and line
+_Row = tuple[str | None, pathlib.Path, str] | tuple[str | None, pathlib.Path, str, str]
 
 
 def _read_source(source: pathlib.Path, prompt: str | None) -> list[_Row]:
@@ -91,10 +137,15 @@ def _read_source(source: pathlib.Path, prompt: str | None) -> list[_Row]:
         )
     if source.suffix.lower() in TABLES:
         return _read_table(source, prompt)
+    if not _may_be_image(source):
+        raise ValueError(
+            f"{source}: is not an image; expected one ({', '.join(images.FORMATS)}), "
+            f"a folder of images, or one of {', '.join(TABLES)}"
+        )
     if prompt is None:
         raise ValueError(
             f"{source}: an image needs its prompt: --prompt='what it should show' "
-            f"(or a JSONL or CSV file with image and prompt)"
+            f"(or a table with image and prompt: {', '.join(TABLES)})"
         )
     return [(None, source, prompt)]
 
@@ -116,69 +167,128 @@ def _read_folder(folder: pathlib.Path, prompt: str | None) -> list[_Row]:
     return [(None, image, prompt) for image in found]
 
 
+def _may_be_image(path: pathlib.Path) -> bool:
+    """Whether a file is called like an image, or begins like one."""
+    if Image.registered_extensions().get(path.suffix.lower()) in images.FORMATS:
+        return True  # a damaged one is noted or told when it is read
+    try:
+        with Image.open(path, formats=images.FORMATS):
+            return True
+    except Image.UnidentifiedImageError:
+        return False
+    except Exception:  # noqa: BLE001  it is damaged, or cannot be read: told later
+        return True
+
+
 def _read_table(path: pathlib.Path, prompt: str | None) -> list[_Row]:
-    parse = _csv_rows if path.suffix.lower() == ".csv" else _jsonl_rows
+    parse = {".json": _json_rows}.get(path.suffix.lower(), _jsonl_rows)
+    if path.suffix.lower() in SEPARATORS:
+        parse = _csv_rows
     rows = []
     try:
-        # utf-8-sig: spreadsheets like to put a byte order mark first.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in parse(path, file):
-                where = f"{path}, line {number}"
-                image = _text(where, row, "image")
-                if not image:
-                    raise ValueError(f"{where}: field 'image' is missing or empty")
-                text = _text(where, row, "prompt")
-                text = prompt if text is None else text
-                if text is None:
-                    raise ValueError(
-                        f"{where}: field 'prompt' is missing, and no --prompt is given"
-                    )
-                rows.append((_text(where, row, "id"), path.parent / image, text))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text; {error}") from error
+        for number, row in parse(path):
+            where = f"{path}, {number}"
+            image = _text(where, row, IMAGE_FIELDS)
+            if not image:
+                raise ValueError(f"{where}: field 'image' is missing or empty")
+            if re.match(r"[A-Za-z][\w+.-]*://", image):
+                raise ValueError(
+                    f"{where}: field 'image' must be a path, got {image}; download it"
+                )
+            text = _text(where, row, PROMPT_FIELDS)
+            check_text(f"{where}: field 'prompt'", text or "")
+            text = prompt if text is None else text
+            if text is None:
+                raise ValueError(
+                    f"{where}: field 'prompt' is missing or empty, and no --prompt "
+                    "is given"
+                )
+            rows.append((_id(where, row), path.parent / image, text, where))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     if not rows:
         raise ValueError(f"{path}: holds no rows")
     return rows
 
 
-def _jsonl_rows(path: pathlib.Path, file) -> Iterator[tuple[int, dict]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(  # noqa: TRY004  the file is at fault, not the caller
-                f'{path}, line {number}: expected {{"image": ..., "prompt": ...}}, '
-                f"got {line.strip()[:60]}"
-            )
-        yield number, row
+_Parsed = Iterator[tuple[str, dict]]  # "line 3", the row
 
 
-def _csv_rows(path: pathlib.Path, file) -> Iterator[tuple[int, dict]]:
-    reader = StrictReader(file, short=True)
+def _jsonl_rows(path: pathlib.Path) -> _Parsed:
+    for number, line in enumerate(io.StringIO(read_text(path), newline=""), 1):
+        if line.strip():
+            row = _parse_json(line, f"{path}, line {number}")
+            yield f"line {number}", _object(row, f"{path}, line {number}")
+
+
+def _json_rows(path: pathlib.Path) -> _Parsed:
+    rows = _parse_json(read_text(path), str(path))
+    if not isinstance(rows, list):
+        raise ValueError(  # noqa: TRY004  the file is at fault, not the caller
+            f"{path}: expected a list of rows, [{{...}}, ...], got "
+            f"{json.dumps(rows)[:60]}; JSON lines belong in a .jsonl file"
+        )
+    for number, row in enumerate(rows, 1):
+        yield f"row {number}", _object(row, f"{path}, row {number}")
+
+
+def _csv_rows(path: pathlib.Path) -> _Parsed:
+    reader = StrictReader(path, short=True)
+    if not set(reader.columns) & set(IMAGE_FIELDS):
+        raise ValueError(
+            f"{path}, line 1: expected a column named "
+            f"{' or '.join(map(repr, IMAGE_FIELDS))}, got {reader.columns}"
+        )
+    for row in reader:
+        # An empty cell is one that nobody filled in.
+        yield f"line {reader.line}", {k: v for k, v in row.items() if v.strip()}
+
+
+def _parse_json(text: str, where: str):
     try:
-        if "image" not in reader.columns:
-            raise ValueError(
-                f"{path}, line 1: expected a column named 'image', got {reader.columns}"
-            )
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not JSON: {error}") from error
 
 
-def _text(where: str, row: dict, field: str) -> str | None:
-    value = row.get(field)
-    if field == "id":
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        value = value or None
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{where}: field {field!r} must be text, got {value!r}")
+def _object(row, where: str) -> dict:
+    if not isinstance(row, dict):
+        raise ValueError(  # noqa: TRY004  the file is at fault, not the caller
+            f'{where}: expected {{"image": ..., "prompt": ...}}, got '
+            f"{json.dumps(row)[:60]}"
+        )
+    return row
+
+
+def _text(where: str, row: dict, names: Sequence[str]) -> str | None:
+    """Returns the first field of these names that a row has."""
+    field = next((name for name in names if row.get(name) is not None), None)
+    if field is None:
+        return None
+    value = row[field]
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004  the file is at fault, not the caller
+            f"{where}: field {field!r} must be text, got {value!r:.60}"
+        )
     return value
+
+
+def _id(where: str, row: dict) -> str | None:
+    value = row.get("id")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(where, row, ("id",)) or None
+
+
+def check_text(what: str, text: str) -> None:
+    """Raises ValueError where a text holds half a character: it is not Unicode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{what} is not valid Unicode: character {error.start + 1} is the lone "
+            f"surrogate {text[error.start]!a}; write it as UTF-8"
+        ) from None
 
 
 def safe_name(id_: str, taken: Collection[str] = ()) -> str:

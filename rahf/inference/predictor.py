@@ -7,25 +7,24 @@ prediction.scores["plausibility"]  # 0.91
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 from rahf import images as images_lib
 from rahf import targets as table
 from rahf import words as words_lib
 from rahf.checkpoints.checkpoint import restore_for_inference
+from rahf.inference import arguments
+from rahf.inference.arguments import ImageLike
 from rahf.inference.predict_step import make_encode_image, make_predict_step
 from rahf.input import vocabulary
 from rahf.input.converter import Converter
 from rahf.input.features import FeatureMaker
 from rahf.input.registry import import_modules
 from rahf.targets import Kind
-
-ImageLike = np.ndarray | Image.Image | bytes | str | os.PathLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +108,8 @@ class Predictor:
 
     def predict(
         self,
-        images: Sequence[ImageLike],
-        prompts: Sequence[str],
+        images: Iterable[ImageLike] | ImageLike,
+        prompts: Iterable[str] | str,
         batch_size: int = 16,
     ) -> list[Prediction]:
         """Predicts feedback on images.
@@ -119,8 +118,10 @@ class Predictor:
         filled up to a size that has been compiled before, or to a power of two.
 
         Args:
-          images: paths, encoded bytes, Pillow images or uint8[H, W, 3] arrays.
-          prompts: one for each image.
+          images: each a path, encoded bytes, an open binary file, a Pillow image, or
+            an array [H, W], [H, W, 3] or [H, W, 4] of uint8 or of floats in [0, 1];
+            transparency is laid over white. Any iterable of them, or a single one.
+          prompts: one for each image, or a single text for all.
           batch_size: how many at a time.
 
         Returns:
@@ -128,28 +129,22 @@ class Predictor:
 
         Raises:
           ValueError: there are not as many prompts as images, or one is no text.
-          rahf.images.ImageError: an image cannot be read.
+          rahf.images.ImageError: an image cannot be read; the message has its number.
         """
-        if len(images) != len(prompts):
-            raise ValueError(
-                f"expected a prompt for each image, got {len(images)} images and "
-                f"{len(prompts)} prompts"
-            )
-        odd = [prompt for prompt in prompts if not isinstance(prompt, str)]
-        if odd or isinstance(prompts, str):
-            raise ValueError(
-                f"expected a list of texts as prompts, got {odd[0] if odd else prompts!r}"
-            )
-        if batch_size < 1:
-            raise ValueError(f"expected batch_size of at least 1, got {batch_size}")
+        batch_size = arguments.check_batch_size(batch_size)
+        images = arguments.list_images(images)
+        prompts = arguments.list_prompts(prompts, len(images))
         predictions = []
         for start in range(0, len(images), batch_size):
-            chunk = slice(start, start + batch_size)
-            predictions += self._predict_batch(images[chunk], prompts[chunk])
+            end = min(start + batch_size, len(images))
+            pictures = [
+                arguments.read_picture(images[i], f"images[{i}]")
+                for i in range(start, end)
+            ]
+            predictions += self._predict_batch(pictures, prompts[start:end])
         return predictions
 
-    def _predict_batch(self, images, prompts) -> list[Prediction]:
-        pictures = [_read(image) for image in images]
+    def _predict_batch(self, pictures, prompts) -> list[Prediction]:
         square = (self.config.input.image_size,) * 2
         records = [
             {
@@ -195,11 +190,12 @@ class Predictor:
         return rows
 
     def _prediction(self, outputs, word_ends, *, prompt, image_size, truncated):
+        # In the table's order; JAX sorts the keys of what a function returns.
         of_kind = {
             kind: {
-                name: value
-                for name, value in outputs.items()
-                if table.get(name).kind is kind
+                row.name: outputs[row.name]
+                for row in table.rows()
+                if row.kind is kind and row.name in outputs
             }
             for kind in Kind
         }
@@ -222,22 +218,6 @@ class Predictor:
         )
 
 
-def _read(image: ImageLike) -> np.ndarray:
-    """Returns uint8[H, W, 3]."""
-    if isinstance(image, Image.Image):
-        return images_lib.from_pillow(image)
-    if not isinstance(image, np.ndarray):
-        return images_lib.read_image(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise images_lib.ImageError(
-            "an array",
-            "uint8[H, W, 3]",
-            f"{image.dtype}{list(image.shape)}",
-            "give a path or a Pillow image, and it is converted",
-        )
-    return image
-
-
 def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor:
     """Loads a checkpoint for prediction; works offline, on any JAX device.
 
@@ -249,6 +229,12 @@ def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor
       The predictor. Keep it: loading and compiling are paid once.
 
     Raises:
-      ValueError: the folder is no workdir, or holds no complete checkpoint.
+      ValueError: the folder is no workdir, or holds no complete checkpoint of the step.
     """
+    if isinstance(step, str) and step not in ("latest", "best"):
+        if not step.isdecimal():
+            raise ValueError(
+                f"step={step!r}: expected a number of steps, 'latest' or 'best'"
+            )
+        step = int(step)
     return Predictor(*restore_for_inference(os.fspath(workdir), step))

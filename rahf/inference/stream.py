@@ -1,6 +1,7 @@
 """Many images through a predictor: read ahead, predict in batches, write."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rahf import images
-from rahf.inference.jobs import Job
+from rahf.inference.jobs import Job, read_jobs, unread_prompts
 from rahf.inference.writer import PredictionWriter
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Counts:
       predicted: images whose predictions were written.
       failed: images that could not be read.
       done_before: images that an earlier run had written.
+      truncated: prompts that were cut, among those predicted and done before.
       rate: images per second, without the first batch if there were others.
       compiled: whether the rate includes the first batch, which compiles.
     """
@@ -32,6 +34,7 @@ class Counts:
     predicted: int = 0
     failed: int = 0
     done_before: int = 0
+    truncated: int = 0
     rate: float = 0.0
     compiled: bool = False
 
@@ -46,6 +49,85 @@ class Counts:
         if self.failed:
             parts.append(f"{self.failed} could not be read")
         return ", ".join(parts)
+
+    @property
+    def exit_code(self) -> int:
+        """1 where images were asked for and none has a prediction, else 0.
+
+        It follows from what the folder holds, so running again gives the same.
+        """
+        return int(bool(self.failed) and not self.predicted + self.done_before)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C; the message says what is written."""
+
+
+def predict_folder(
+    sources: Sequence[str],
+    output: str,
+    checkpoint: str,
+    *,
+    prompt: str | None = None,
+    step: int | str | None = None,
+    batch_size: int = 16,
+    on_error: str = "fail",
+) -> tuple[Counts, str]:
+    """Does what the flags of rahf.bin.predict ask for.
+
+    What can be wrong with the list of images and with the folder is found before the
+    checkpoint is loaded.
+
+    Args:
+      sources, prompt: see `inputs.read_jobs`.
+      output: the folder to write to.
+      checkpoint, step: see `rahf.load`.
+      batch_size, on_error: see `run`.
+
+    Returns:
+      The counts, and a report of some lines for people.
+
+    Raises:
+      ValueError: an input is at fault.
+      Interrupted: Ctrl-C.
+    """
+    jobs = read_jobs(sources, prompt)
+    with PredictionWriter(output, checkpoint=None) as out:
+        try:
+            _check_files(out.missing(jobs), on_error)
+            import rahf
+
+            predictor = rahf.load(checkpoint, step)
+            out.use(f"{os.path.abspath(checkpoint)}, step {predictor.step}")
+            counts = run(predictor, jobs, out, batch_size=batch_size, on_error=on_error)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; {out.written} written; the same command goes on"
+            ) from None
+    lines = [f"{out.path}: {counts.summary()}"]
+    if number := counts.truncated:
+        lines.append(
+            f"{number:,} prompt{' is' if number == 1 else 's are'} longer than the "
+            "model reads (config.input.text_length="
+            f"{predictor.config.input.text_length}): the words cut off get no verdict"
+        )
+    for folder, name in unread_prompts(sources, prompt):
+        lines.append(f"{folder}: --prompt is used for all images; {name} is not read")
+    return counts, "\n".join(lines)
+
+
+def _check_files(jobs: Sequence[Job], on_error: str) -> None:
+    """Finds images that are not there before hours of work have gone by."""
+    gone = [job for job in jobs if not os.path.isfile(job.image)]
+    if not gone or on_error == "skip":
+        return
+    first = gone[0]
+    place = f"{first.where}, id {first.id!r}: " if first.where else ""
+    others = f" ({len(gone)} of {len(jobs)} images are missing)" if gone[1:] else ""
+    raise ValueError(
+        f"{place}{first.image}: no such file{others}; --on_error=skip notes it and "
+        "goes on"
+    )
 
 
 def run(
@@ -71,13 +153,15 @@ def run(
 
     Raises:
       ImageError: an image cannot be read, and `on_error` is "fail".
-      ValueError: an option is wrong, or an id is taken (`PredictionWriter.missing`).
+      ValueError: an option is wrong, an image does not exist, or an id is taken
+        (`PredictionWriter.missing`).
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     if on_error not in ("fail", "skip"):
         raise ValueError(f"on_error={on_error!r}; expected 'fail' or 'skip'")
     missing = writer.missing(jobs)
+    _check_files(missing, on_error)
     counts = Counts(done_before=len(jobs) - len(missing))
     # The first batch compiles, so the clock starts at its end where others follow.
     clock = _Clock()
@@ -105,6 +189,7 @@ def run(
                 counts.predicted += len(read)
                 clock.tick(len(read))
             bar.update(len(batch))
+    counts.truncated = writer.truncated
     counts.rate, counts.compiled = clock.rate()
     return counts
 
@@ -125,9 +210,10 @@ class _Background:
         ]
 
     def _finish(self) -> None:
-        pending, self._pending = self._pending, []
-        for future in pending:
-            self._writer.append(future.result())
+        while self._pending:
+            row = self._pending[0].result()  # kept where Ctrl-C ends the wait
+            self._pending.pop(0)
+            self._writer.append(row)
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,10 @@ DIR/heatmaps/<name>.<target>.png       16-bit grey, the image's own size
 DIR/overlays/<name>.<target>.jpg       the same over the image, to look at
 """
 
+import collections
+import contextlib
+import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -14,98 +18,192 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from PIL import Image
 
-from rahf import images
-from rahf.inference.jobs import Job
+from rahf import durable, images
+from rahf.inference.jobs import Job, free_id, safe_name
 
 if TYPE_CHECKING:
     from rahf.inference.predictor import Prediction
 
 
+@dataclasses.dataclass(frozen=True)
+class _Done:
+    """What a line of predictions.jsonl says of an image that is done."""
+
+    id: str
+    image: str
+    prompt: str
+    truncated: bool
+    digest: str | None  # of the image file; None in lines of earlier versions
+    names: frozenset[str]  # of the pictures that were written, in lower case
+
+
 class PredictionWriter:
     """Writes predictions to a folder, and knows which of them are there already.
 
-    A line is written after the files it names, so an image whose line is there is
-    complete. A line that a crash cut in half is dropped, and so are the lines of
-    images that could not be read: both are tried again.
+    The folder is locked while the writer is open. A line is written after the files it
+    names, and those whole or not at all, so an image whose line is there is complete,
+    whenever the process ended. A line that a crash cut in half is dropped, and so are
+    the lines of images that could not be read: both are tried again.
+
+    Attributes:
+      path: of predictions.jsonl.
+      written: predictions written by this writer.
+      truncated: prompts that were cut, among those written and those found done.
     """
 
-    def __init__(self, output_dir: str | os.PathLike, *, checkpoint: str = ""):
+    def __init__(self, output_dir: str | os.PathLike, *, checkpoint: str | None = ""):
         """Opens the folder, making it if need be.
 
         Args:
           output_dir: the folder.
-          checkpoint: what makes the predictions; noted in every line.
+          checkpoint: what makes the predictions; noted in every line. None = it is
+            told by `use` before anything is written.
 
         Raises:
-          ValueError: the folder holds predictions of another checkpoint.
+          ValueError: the folder cannot be written to, is in use by another process,
+            or holds something else or predictions of another checkpoint.
         """
         self.path = pathlib.Path(output_dir) / "predictions.jsonl"
-        self._checkpoint = checkpoint
-        if self.path.parent.exists() and not self.path.parent.is_dir():
-            raise ValueError(f"--output={self.path.parent}: expected a folder")
-        for folder in ("heatmaps", "overlays"):
-            (self.path.parent / folder).mkdir(parents=True, exist_ok=True)
-        self._done = self._repair()
-        self._file = self.path.open("ab")
+        self.written = self.truncated = 0
+        self._file, self._checkpoint = None, ""
+        durable.check_writable(output_dir, "--output")
+        with contextlib.ExitStack() as stack, _one_line(self.path.parent):
+            stack.enter_context(durable.locked(output_dir, "predicting"))
+            for folder in ("heatmaps", "overlays"):
+                (self.path.parent / folder).mkdir(exist_ok=True)
+                for left in (self.path.parent / folder).glob(".*"):
+                    left.unlink()  # half a picture, of a process that was killed
+            self._read()
+            if checkpoint is not None:
+                self.use(checkpoint)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception) -> None:
-        self._file.close()
+        with self._stack:
+            if self._file is not None:
+                with self._file, _one_line(self.path.parent):
+                    os.fsync(self._file.fileno())
 
-    def _repair(self) -> dict[str, tuple[str, str]]:
-        """Keeps the whole lines of finished images: {id: (image, prompt)}."""
-        if not self.path.exists():
-            return {}
-        data = self.path.read_bytes()
-        kept, done = [], {}
-        for number, line in enumerate(data.splitlines(keepends=True), 1):
+    def _read(self) -> None:
+        """Reads what is done: the whole lines of finished images."""
+        self._data = self.path.read_bytes() if self.path.exists() else b""
+        self._kept: list[bytes] = []
+        self._done: dict[str, _Done] = {}
+        self._checkpoints: dict[str, int] = {}  # and the line it comes first in
+        for number, line in enumerate(self._data.splitlines(keepends=True), 1):
             if not line.endswith(b"\n"):
                 continue  # the last one, cut in half
             try:
                 row = json.loads(line)
-                id_, job = row["id"], (row["image"], row["prompt"])
-                checkpoint = row["checkpoint"]
-            except (ValueError, KeyError, TypeError) as error:
+                done = _Done(
+                    row["id"],
+                    row["image"],
+                    row["prompt"],
+                    bool(row.get("prompt_truncated")),
+                    row.get("image_sha256"),
+                    _picture_names(row),
+                )
+                self._checkpoints.setdefault(row["checkpoint"], number)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f"{self.path}, line {number}: not a line that predict wrote "
                     f"({error!r}); choose another --output"
                 ) from error
-            if checkpoint != self._checkpoint:
+            if "error" not in row:
+                self._kept.append(line)
+                self._done[done.id] = done
+
+    def use(self, checkpoint: str) -> None:
+        """Names what makes the predictions, and makes ready to write.
+
+        Raises:
+          ValueError: the folder holds predictions of another checkpoint.
+        """
+        for other, number in self._checkpoints.items():
+            if other != checkpoint:
                 raise ValueError(
                     f"{self.path}, line {number}: holds predictions of checkpoint "
-                    f"{checkpoint!r}, not of {self._checkpoint!r}; choose another "
-                    "--output"
+                    f"{other!r}, not of {checkpoint!r}; choose another --output"
                 )
-            if "error" not in row:
-                kept.append(line)
-                done[id_] = job
-        whole = b"".join(kept)
-        if whole != data:
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_bytes(whole)
-            temporary.replace(self.path)
-        return done
+        self._checkpoint = checkpoint
+        with _one_line(self.path.parent):
+            whole = b"".join(self._kept)
+            if whole != self._data:
+                durable.write_bytes(self.path, whole)
+            self._data, self._kept = b"", []
+            self._file = self.path.open("ab", buffering=0)
 
     def missing(self, jobs: Iterable[Job]) -> list[Job]:
         """Those of the jobs that are not done yet.
 
+        A job is done where a line has its id, apart from a `-2`, `-3`, ..., its prompt
+        and its image: the same path, or for folders that were moved a file of the same
+        name and content. A job whose id went to another one of the list gets the next
+        that is free: what is done keeps its id when images are added.
+
+        Returns:
+          The jobs to do, perhaps under other ids and names.
+
         Raises:
-          ValueError: an id is done already, but with another image or prompt.
+          ValueError: an id is done already, but with another image or prompt, which
+            none of the jobs asks for.
         """
+        jobs = list(jobs)
+        claimed = self._claim(jobs)
+        self.truncated = sum(self._done[id_].truncated for id_ in claimed.values())
+        ids, repeats = set(self._done), collections.Counter()
+        names = {name for done in self._done.values() for name in done.names}
         missing = []
-        for job in jobs:
+        owners = set(claimed.values())
+        for number, job in enumerate(jobs):
+            if number in claimed:
+                continue
             done = self._done.get(job.id)
-            if done is None:
-                missing.append(job)
-            elif done != (job.image, job.prompt):
+            if done is not None and done.id not in owners:
                 raise ValueError(
-                    f"{self.path} holds id {job.id!r} already, for image {done[0]} "
-                    f"and prompt {done[1]!r}, not {job.image} and {job.prompt!r}; "
+                    f"{self.path} holds id {job.id!r} already, for image {done.image} "
+                    f"and prompt {done.prompt!r}, not {job.image} and {job.prompt!r}; "
                     "choose another --output"
                 )
+            id_ = free_id(job.base or job.id, ids, repeats) if job.id in ids else job.id
+            name = job.name
+            if id_ != job.id or name.casefold() in names:
+                name = safe_name(id_, names)
+            ids.add(id_)
+            names.add(name.casefold())
+            missing.append(dataclasses.replace(job, id=id_, name=name))
         return missing
+
+    def _claim(self, jobs: list[Job]) -> dict[int, str]:
+        """Returns which jobs are done: number of the job -> id of its line."""
+        claimed: dict[int, str] = {}
+        at_place = collections.defaultdict(list)
+        for done in self._done.values():
+            at_place[done.image, done.prompt].append(done)
+        for called in (_is_called, _may_be_called):
+            for number, job in enumerate(jobs):
+                here = at_place[job.image, job.prompt]
+                _claim_one(claimed, number, job, here, called)
+        owners = set(claimed.values())
+        moved, names = collections.defaultdict(list), set()
+        for done in self._done.values():
+            if done.digest and done.id not in owners:
+                moved[done.digest, done.prompt].append(done)
+                names.add((pathlib.PurePath(done.image).name, done.prompt))
+        digests = {
+            number: _sha256(job.image)
+            for number, job in enumerate(jobs)
+            if number not in claimed
+            and (pathlib.PurePath(job.image).name, job.prompt) in names
+        }
+        for called in (_is_called, _may_be_called):
+            for number, digest in digests.items():
+                same = moved[digest, jobs[number].prompt]
+                _claim_one(claimed, number, jobs[number], same, called)
+        return claimed
 
     def write(self, job: Job, image: np.ndarray, prediction: "Prediction") -> dict:
         """Writes one prediction: its files, then its line; see `write_files`."""
@@ -125,22 +223,30 @@ class PredictionWriter:
           The line, for `append`.
 
         Raises:
-          ValueError: a score is not finite, or a heatmap is outside [0, 1].
+          ValueError: a score is not finite, a heatmap is outside [0, 1], or the
+            pictures cannot be written.
         """
         _check_finite(job, prediction)
+        with _one_line(self.path.parent):
+            return self._write_files(job, image, prediction)
+
+    def _write_files(self, job, image, prediction) -> dict:
         root = self.path.parent
         heatmaps, overlays = {}, {}
         for target, heatmap in prediction.heatmaps.items():
             heatmap = images.resize(np.asarray(heatmap), image.shape[:2])
             heatmaps[target] = f"heatmaps/{job.name}.{target}.png"
             overlays[target] = f"overlays/{job.name}.{target}.jpg"
-            images.write_heatmap(root / heatmaps[target], heatmap)
+            with durable.writing(root / heatmaps[target]) as temporary:
+                images.write_heatmap(temporary, heatmap)
             picture = Image.fromarray(images.overlay(image, heatmap))
             picture.thumbnail((65500, 65500))  # JPEG's limit on a side
-            picture.save(root / overlays[target], "JPEG", quality=90)
+            with durable.writing(root / overlays[target]) as temporary:
+                picture.save(temporary, "JPEG", quality=90)
         return {
             "id": job.id,
             "image": job.image,
+            "image_sha256": _sha256(job.image),
             "image_size": [int(n) for n in image.shape[:2]],
             "prompt": job.prompt,
             "prompt_truncated": bool(prediction.prompt_truncated),
@@ -171,13 +277,73 @@ class PredictionWriter:
         )
 
     def append(self, row: dict) -> dict:
-        """Writes one line, to the disk at once; returns it."""
+        """Writes one line, to the file at once and whole; returns it."""
         line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
         # backslashreplace turns what UTF-8 cannot say (a file name in another
         # encoding) into JSON's own escape for it.
-        self._file.write(line.encode("utf-8", "backslashreplace"))
-        self._file.flush()
+        data = line.encode("utf-8", "backslashreplace")
+        if self._file is None:
+            raise ValueError("name the checkpoint first (PredictionWriter.use)")
+        start = self._file.seek(0, os.SEEK_END)
+        with _one_line(self.path.parent):
+            try:
+                while data:
+                    data = data[self._file.write(data) :]
+            except BaseException:
+                self._file.truncate(start)  # lest the next line go on in this one
+                raise
+        if "error" not in row:
+            self.written += 1
+            self.truncated += bool(row.get("prompt_truncated"))
         return row
+
+
+@contextlib.contextmanager
+def _one_line(folder: pathlib.Path):
+    """Tells what the system says of a folder as the user's --output."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"--output={folder}: cannot be written to ({error.strerror or error}); "
+            "once it can be, the same command goes on"
+        ) from error
+
+
+def _claim_one(claimed: dict[int, str], number: int, job: Job, lines, called) -> None:
+    """Gives a job the first of these lines whose id may be its own."""
+    found = next((done for done in lines if called(job, done.id)), None)
+    if found is not None and number not in claimed:
+        lines.remove(found)
+        claimed[number] = found.id
+
+
+def _is_called(job: Job, id_: str) -> bool:
+    return id_ == job.id
+
+
+def _sha256(image: str) -> str | None:
+    """Returns the digest of an image file, None where it cannot be read."""
+    try:
+        with open(image, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None
+
+
+def _may_be_called(job: Job, id_: str) -> bool:
+    """Whether an id is the job's, apart from the number of a repetition."""
+    base = job.base or job.id
+    rest = id_.removeprefix(base)
+    return id_ == base or (id_ != rest and rest[:1] == "-" and rest[1:].isdecimal())
+
+
+def _picture_names(row: dict) -> frozenset[str]:
+    names = set()
+    for target, path in row.get("heatmaps", {}).items():
+        name = path.removeprefix("heatmaps/").removesuffix(f".{target}.png")
+        names.add(name.casefold())
+    return frozenset(names)
 
 
 def _check_finite(job: Job, prediction: "Prediction") -> None:

@@ -1,6 +1,8 @@
 """`rahf.bin.predict` and `stream.run`, with a predictor that needs no model."""
 
 import json
+import os
+import pathlib
 import sys
 import types
 
@@ -19,12 +21,15 @@ class _Predictor:
     """Answers with the mean of the image; keeps the sizes of its batches."""
 
     step = 5
+    config = types.SimpleNamespace(input=types.SimpleNamespace(text_length=36))
 
     def __init__(self):
-        self.batches = []
+        self.batches, self.loaded = [], []
+        self.before_batch = lambda number: None
 
     def predict(self, pictures, prompts, batch_size):
         assert len(pictures) == len(prompts) <= batch_size
+        self.before_batch(len(self.batches))
         self.batches.append(len(pictures))
         return [
             types.SimpleNamespace(
@@ -40,7 +45,8 @@ class _Predictor:
 @pytest.fixture
 def predictor(monkeypatch):
     made = _Predictor()
-    module = types.SimpleNamespace(load=lambda workdir: made)
+    load = lambda *which: made.loaded.append(which) or made
+    module = types.SimpleNamespace(load=load)
     monkeypatch.setitem(sys.modules, "rahf.inference.predictor", module)
     return made
 
@@ -134,15 +140,137 @@ def test_a_jsonl_with_a_long_prompt(predictor, folder, tmp_path, capsys):
     ("args", "message"),
     [
         (["gone.png", "--prompt=x"], "gone.png: no such file or folder"),
-        ([__file__], "an image needs its prompt"),
-        ([__file__, "--prompt=x", "--batch_size=0"], "batch_size=0 must be at least 1"),
+        # Not one that --on_error=skip is for: it may have been meant as anything.
+        (["gone.png", "--prompt=x", "--on_error=skip"], "gone.png: no such file or"),
+        (["1.png"], "an image needs its prompt"),
+        (["1.png", "--prompt=a\udcff"], "--prompt is not valid Unicode"),
+        (["list.parquet", "--prompt=x"], "list.parquet: is not an image"),
+        (
+            ["1.png", "--prompt=x", "--output=1.png"],
+            "--output=1.png: expected a folder",
+        ),
+        (["1.png", "--prompt=x", "--output=1.png/x"], "(Not a directory)"),
+        (["1.png", "--prompt=x", "--output=/proc/x"], "--output=/proc/x: cannot be wr"),
     ],
 )
-def test_errors_are_one_line(predictor, tmp_path, args, message):
+def test_errors_are_one_line_before_the_model_is_loaded(
+    predictor, folder, monkeypatch, args, message
+):
+    (folder / "list.parquet").write_bytes(b"PAR1")
+    monkeypatch.chdir(folder)
     with pytest.raises(SystemExit) as caught:
-        _call(*args, f"--output={tmp_path / 'out'}")
+        _call("--output=out", *args)
     assert str(caught.value).startswith("error: ")
+    assert "\n" not in str(caught.value)
     assert message in str(caught.value)
+    assert predictor.loaded == []
+
+
+def test_a_missing_image_is_found_before_the_model_is_loaded(
+    predictor, folder, tmp_path, capsys
+):
+    lines = [{"image": f"{i}.png", "prompt": "x"} for i in (0, 1, 7, 2, 8)]
+    (folder / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    output = f"--output={tmp_path / 'out'}"
+    with pytest.raises(
+        SystemExit,
+        match=r"list\.jsonl, line 3, id '7': .*7\.png: no such file \(2 of 5 images",
+    ):
+        _call(folder / "list.jsonl", output)
+    assert predictor.loaded == []
+    _call(folder / "list.jsonl", output, "--on_error=skip")
+    assert "3 predicted" in (printed := capsys.readouterr().out)
+    assert "2 could not be read" in printed
+    # What is done is not asked for again, though its image is gone.
+    (folder / "1.png").unlink()
+    with pytest.raises(SystemExit, match=r"2 of 2 images are missing"):
+        _call(folder / "list.jsonl", output)
+
+
+def test_the_same_state_gives_the_same_exit_code(predictor, folder, tmp_path):
+    (folder / "3.png").write_bytes(b"broken")
+    args = ("--prompt=x", f"--output={tmp_path / 'out'}", "--on_error=skip")
+    for _ in range(3):
+        _call(folder, *args)  # 0, or SystemExit is raised
+    for _ in range(3):
+        with pytest.raises(SystemExit) as caught:
+            _call(folder / "3.png", *args[::2], f"--output={tmp_path / 'other'}")
+        assert caught.value.code == 1
+
+
+def test_ctrl_c(predictor, folder, tmp_path, capsys):
+    def interrupt(number):
+        if number == 2:
+            raise KeyboardInterrupt
+
+    predictor.before_batch = interrupt
+    args = ("--prompt=x", folder, f"--output={tmp_path / 'out'}", "--batch_size=2")
+    with pytest.raises(SystemExit) as caught:
+        _call(*args)
+    assert caught.value.code == 130
+    printed = capsys.readouterr().err
+    assert "interrupted; 4 written; the same command goes on" in printed
+    assert "Traceback" not in printed
+    assert [row["id"] for row in _rows(tmp_path / "out")] == list("0123")
+    predictor.before_batch = lambda number: None
+    _call(*args)
+    assert "1 predicted" in (printed := capsys.readouterr().out)
+    assert "4 done before" in printed
+
+
+def test_the_step_is_handed_on(predictor, folder, tmp_path):
+    args = ("--prompt=x", folder / "1.png", f"--output={tmp_path / 'out'}")
+    _call(*args)
+    _call(*args, "--step=best")
+    _call(*args, "--step=5")
+    assert predictor.loaded == [("W", None), ("W", "best"), ("W", "5")]
+    for wrong in ("--step=bset", "--batch_size=0"):
+        with pytest.raises(SystemExit) as caught:
+            _call(*args, wrong)
+        assert caught.value.code == 2
+
+
+def test_a_second_process_is_refused_by_name(predictor, folder, tmp_path):
+    output = tmp_path / "out"
+    message = r"in use by another process \(predicting, process \d+"
+    with (
+        PredictionWriter(output, checkpoint=f"{pathlib.Path.cwd()}/W, step 5"),
+        pytest.raises(SystemExit, match=message),
+    ):
+        _call("--prompt=x", folder, f"--output={output}")
+    assert predictor.loaded == []
+    _call("--prompt=x", folder, f"--output={output}")
+    assert len(_rows(output)) == 5
+
+
+def test_what_was_cut_and_what_was_not_read_is_said(
+    predictor, folder, tmp_path, capsys
+):
+    """Once, at the end, with those that were done before."""
+    rows = [{"image": f"{i}.png", "prompt": "x " * 1000 * (i % 2)} for i in range(5)]
+    (folder / "list.json").write_text(json.dumps(rows[:3]))
+    output = f"--output={tmp_path / 'out'}"
+    _call(folder / "list.json", output)
+    said = "prompt{} longer than the model reads (config.input.text_length=36)"
+    assert said.format(" is") in capsys.readouterr().out
+    (folder / "list.json").write_text(json.dumps(rows))
+    _call(folder / "list.json", output)
+    assert f"\n2 {said.format('s are')}" in capsys.readouterr().out
+    (folder / "prompts.csv").write_text("image,prompt\n0.png,a cat\n")
+    _call(folder, "--prompt=x", f"--output={tmp_path / 'other'}")
+    printed = capsys.readouterr().out
+    assert "--prompt is used for all images; prompts.csv is not read" in printed
+    assert "longer" not in printed
+
+
+def test_names_that_are_not_utf8(predictor, folder, tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9.png")
+    (folder / "1.png").rename(folder / name)
+    output = tmp_path / os.fsdecode(b"out\xe9")
+    for _ in range(2):
+        _call("--prompt=x", folder / name, f"--output={output}")
+        assert "out\\udce9" in capsys.readouterr().out
+    assert [row["image"] for row in _rows(output)] == [str(folder / name)]
 
 
 def test_help_explains_every_number(capsys):

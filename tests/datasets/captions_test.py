@@ -289,7 +289,7 @@ def test_a_table(tmp_path):
         ("image,caption\na.png,\n", r"line 2: 'image' and 'caption' must not be empty"),
         ("image,caption\na.png\n", r"line 2: expected 2 cells .*, got 1"),
         ("image,caption\na.png,red, left\n", r"line 2: expected 2 cells .*, got 3"),
-        ("image,caption,image\na.png,red,b\n", r"'image' stands there twice"),
+        ("image,caption,image\na.png,red,b\n", r"'image' appears twice"),
         ("file_name,text\n", r"has no rows"),
         ("", r"it has none"),
     ],

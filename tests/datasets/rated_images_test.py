@@ -125,7 +125,7 @@ def test_bad_tables_are_named(tmp_path):
     for rows, header, message in (
         ([GOOD, GOOD[:3]], HEADER, "line 3: expected 5 cells .* got 3; quote"),
         ([GOOD], ["image", "prompt", "a", "b", "c"], "no column 'mos', 'dmos'; it has"),
-        ([GOOD], [*HEADER[:4], "mos"], "'mos' stands there twice"),
+        ([GOOD], [*HEADER[:4], "mos"], "'mos' appears twice"),
         ([], HEADER, "holds no rows"),
         ([["a", "b", "", "nan", ""]], HEADER, "no row holds a number"),
     ):

@@ -2,6 +2,7 @@ import json
 import os
 
 import pytest
+from PIL import Image
 
 from rahf.inference.jobs import read_jobs
 
@@ -22,6 +23,7 @@ def _table(folder, text, name="list.jsonl"):
 
 
 def test_images_share_the_prompt(folder):
+    Image.new("L", (1, 1)).save(folder / "notes.txt", "PNG")
     jobs = read_jobs([str(folder / "b.png"), str(folder / "notes.txt")], "a cat")
     assert [(j.id, j.image, j.prompt, j.name) for j in jobs] == [
         ("b", str(folder / "b.png"), "a cat", "b"),
@@ -74,10 +76,12 @@ def test_csv_as_spreadsheets_write_it(folder):
     text = '\ufeffimage,score,prompt,id\r\nb.png,1,"a cat, ""sitting""",\r\n'
     (job,) = read_jobs([_table(folder, text, "list.CSV")])
     assert (job.id, job.prompt) == ("b", 'a cat, "sitting"')
-    # A row that ends early has no prompt cell; an empty cell is an empty prompt.
-    text = "image,prompt\nb.png\na.JPG,\n"
+    # A row that ends early and an empty cell are rows without a prompt.
+    text = "image , prompt\nb.png\na.JPG, \nb.png,its own\n"
     path = _table(folder, text, "short.csv")
-    assert [j.prompt for j in read_jobs([path], "default")] == ["default", ""]
+    jobs = read_jobs([path], "default")
+    assert [j.prompt for j in jobs] == ["default", "default", "its own"]
+    assert [j.where for j in jobs] == [f"{path}, line {n}" for n in (2, 3, 4)]
     with pytest.raises(ValueError, match=r"short\.csv, line 2: field 'prompt'"):
         read_jobs([path])
 
@@ -87,7 +91,7 @@ def test_a_comma_that_is_not_quoted(folder):
     with pytest.raises(ValueError, match=r"list.csv, line 2: expected 2 cells.*got 3"):
         read_jobs([path])
     path = _table(folder, "image,prompt,prompt\nb.png,a,b\n", "list.csv")
-    with pytest.raises(ValueError, match="'prompt' stands there twice"):
+    with pytest.raises(ValueError, match="line 1: column 'prompt' appears twice"):
         read_jobs([path])
 
 
@@ -99,10 +103,11 @@ def test_a_comma_that_is_not_quoted(folder):
         ('["b.png"]', r"line 1: expected \{"),
         ('\n{"prompt": "x"}', "line 2: field 'image' is missing or empty"),
         ('{"image": "", "prompt": "x"}', "line 1: field 'image' is missing or empty"),
+        ('{"image": null, "prompt": "x"}', "line 1: field 'image' is missing or empty"),
         ('{"image": 3, "prompt": "x"}', "line 1: field 'image' must be text, got 3"),
         ('{"image": "b.png", "prompt": [1]}', "line 1: field 'prompt' must be text"),
         ('{"image": "b.png", "prompt": "x", "id": true}', "line 1: field 'id'"),
-        ('{"image": "b.png"}', "line 1: field 'prompt' is missing, and no --prompt"),
+        ('{"image": "b.png"}', "line 1: field 'prompt' is missing or empty, and"),
         ("", "holds no rows"),
     ],
 )
@@ -116,7 +121,9 @@ def test_wrong_sources(folder):
         read_jobs([str(folder / "gone.png")], "x")
     with pytest.raises(ValueError, match=r"b\.png: an image needs its prompt"):
         read_jobs([str(folder / "b.png")])
-    with pytest.raises(ValueError, match="a column named 'image', got"):
+    with pytest.raises(
+        ValueError, match=r"a column named 'image' or 'file_name', got \['file'"
+    ):
         read_jobs([_table(folder, "file,prompt\na,b\n", "list.csv")])
     (folder / "bytes.jsonl").write_bytes(b'{"image": "\xff"}')
     with pytest.raises(ValueError, match="expected UTF-8"):
@@ -124,6 +131,60 @@ def test_wrong_sources(folder):
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
         read_jobs([str(folder / "empty")], "x")
+
+
+@pytest.mark.parametrize("columns", ["image,caption", "file_name,text"])
+def test_a_caption_is_the_prompt_of_its_image(folder, columns):
+    """As image folders of the `datasets` library have them."""
+    image, text = columns.split(",")
+    _table(folder, f"{columns}\nb.png,a dog\na.JPG,\n", "metadata.csv")
+    jobs = read_jobs([str(folder / "metadata.csv")], "x")
+    assert [(j.id, j.prompt) for j in jobs] == [("b", "a dog"), ("a", "x")]
+    _table(folder, json.dumps({image: "b.png", text: "a cat"}), "metadata.jsonl")
+    assert [j.prompt for j in read_jobs([str(folder)])] == ["a cat"]
+    # Where there are several, "prompt" is meant.
+    row = {image: "b.png", text: "a cat", "prompt": "a fish"}
+    assert read_jobs([_table(folder, json.dumps(row))])[0].prompt == "a fish"
+
+
+def test_tables_of_other_kinds(folder):
+    path = _table(folder, "image\tprompt\nb.png\ta dog, left\n", "list.tsv")
+    assert [j.prompt for j in read_jobs([path])] == ["a dog, left"]
+    rows = [{"image": "b.png", "prompt": "a dog"}, {"image": "a.JPG"}]
+    path = _table(folder, json.dumps(rows, indent=1), "list.json")
+    jobs = read_jobs([path], "x")
+    assert [(j.prompt, j.where) for j in jobs] == [
+        ("a dog", f"{path}, row 1"),
+        ("x", f"{path}, row 2"),
+    ]
+    for text, message in (
+        ('{"image": "b.png"}', r"list\.json: expected a list of rows.*\.jsonl"),
+        ('{"image": "b.png"}\n{"image": "b.png"}', r"list\.json: not JSON"),
+        ("[3]", r"list\.json, row 1: expected"),
+        ("[]", "holds no rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_jobs([_table(folder, text, "list.json")], "x")
+
+
+@pytest.mark.parametrize("name", ["list.parquet", "list.xlsx", "notes.txt", "none"])
+def test_what_is_no_image_is_refused_at_once(folder, name):
+    (folder / name).write_bytes(b"PAR1 image,prompt")
+    with pytest.raises(ValueError, match=rf"{name}: is not an image; expected one"):
+        read_jobs([str(folder / name)], "x")
+
+
+def test_text_that_is_not_unicode(folder):
+    with pytest.raises(ValueError, match=r"--prompt is not valid Unicode: character 2"):
+        read_jobs([str(folder / "b.png")], "a\udcff")
+    path = _table(folder, '{"image": "b.png", "prompt": "\\ud83d"}')
+    with pytest.raises(ValueError, match=r"list\.jsonl, line 1: field 'prompt' is not"):
+        read_jobs([path])
+    path = _table(folder, '{"image": "https://x.org/b.png", "prompt": "x"}')
+    with pytest.raises(
+        ValueError, match=r"line 1: field 'image' must be a path, got h"
+    ):
+        read_jobs([path])
 
 
 def test_equal_names_are_told_apart(folder):
@@ -134,6 +195,10 @@ def test_equal_names_are_told_apart(folder):
     text = "\n".join(json.dumps(row) for row in rows)
     jobs = read_jobs([_table(folder, text)], "x")
     assert [j.id for j in jobs] == ["b", "b-2", "b-3", "B", "b-2-2"]
+    # An id that is given is not taken by a repeated name.
+    rows = [{"image": "b.png"}, {"image": "b.png"}, {"image": "b.png", "id": "b-2"}]
+    repeated = read_jobs([_table(folder, "\n".join(map(json.dumps, rows)))], "x")
+    assert [j.id for j in repeated] == ["b", "b-3", "b-2"]
     # Some file systems hold b and B to be the same.
     assert len({j.name.casefold() for j in jobs}) == 5
 

@@ -47,11 +47,12 @@ def _assert_same(a, b, atol=1e-5):
 
 def test_what_a_prediction_holds(predictor, pictures):
     [prediction] = predictor.predict([pictures[0]], [PROMPTS[0]])
-    assert set(prediction.scores) == {
-        row.name for row in targets.select(targets.FEEDBACK, targets.Kind.SCORE)
-    }
+    # In the order of the table, here and wherever they are written or printed.
+    assert list(prediction.scores) == [
+        row.name for row in targets.rows() if row.kind is targets.Kind.SCORE
+    ]
     assert all(0 <= score <= 1 for score in prediction.scores.values())
-    assert set(prediction.heatmaps) == {"implausibility", "misalignment"}
+    assert list(prediction.heatmaps) == ["implausibility", "misalignment"]
     assert prediction.heatmaps["implausibility"].shape == (32, 32)
     assert [word.text for word in prediction.words] == [
         "a",
@@ -101,8 +102,10 @@ def test_every_way_to_give_an_image(predictor, pictures, tmp_path):
     picture.save(path)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    given = [pictures[0], path, str(path), buffer.getvalue(), picture]
-    expected, *others = predictor.predict(given, ["a cat"] * len(given))
+    given = [pictures[0], path, str(path), buffer.getvalue(), picture, buffer]
+    expected, *others = predictor.predict(iter(given), "a cat")
+    assert len(others) == len(given) - 1
+    others += predictor.predict(str(path), ["a cat"])
     for other in others:
         _assert_same(expected, other, atol=1e-6)
 
@@ -110,14 +113,18 @@ def test_every_way_to_give_an_image(predictor, pictures, tmp_path):
 def test_mistakes(predictor, pictures):
     with pytest.raises(ValueError, match="got 2 images and 1 prompts"):
         predictor.predict(pictures[:2], ["a cat"])
-    with pytest.raises(images.ImageError, match=r"got float64\[4, 4\]"):
-        predictor.predict([np.zeros((4, 4))], ["a cat"])
-    with pytest.raises(ValueError, match="batch_size of at least 1"):
-        predictor.predict(pictures, PROMPTS, batch_size=0)
+    with pytest.raises(images.ImageError, match=r"images\[2\]: .*got int64\[4, 4\]"):
+        given = [*pictures[:2], np.zeros((4, 4), int)]
+        predictor.predict(given, "a cat", batch_size=2)
+    with pytest.raises(ValueError, match="batch_size: expected a whole number"):
+        predictor.predict(pictures, PROMPTS, batch_size=1.5)
     assert predictor.predict([], []) == []
 
 
 def test_step_of_the_checkpoint(workdir):
     assert rahf.load(workdir, "best").step == 1
-    with pytest.raises(ValueError, match="no step 7"):
-        rahf.load(workdir, 7)
+    for step in (7, "7"):
+        with pytest.raises(ValueError, match="no step 7"):
+            rahf.load(workdir, step)
+    with pytest.raises(ValueError, match="step='bset': expected a number of steps, "):
+        rahf.load(workdir, "bset")

@@ -53,6 +53,7 @@ def test_one_line_and_its_files(tmp_path):
     assert returned == {
         "id": "one",
         "image": "/data/one.png",
+        "image_sha256": None,  # there is no such file
         "image_size": [30, 50],
         "prompt": "a cät",
         "prompt_truncated": False,

@@ -3,15 +3,14 @@
 Columns come out as lists of cells; images stay where they are until asked for.
 """
 
-import csv
 import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from rahf.datasets.files import parquet
+from rahf.datasets.files.csv_table import SEPARATORS, StrictReader
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 #: In place of a column for the split: the file's name up to the first "-", as in
 #: train-00000-of-00004.parquet.
 FILE_SPLIT = "<file>"
@@ -87,8 +86,8 @@ def read_table(path: str | pathlib.Path, image: str, columns: Sequence[str]) -> 
     suffix = path.suffix.lower()
     if path.is_dir() or suffix == ".parquet":
         table = _read_parquet(path, image, columns)
-    elif suffix in _SEPARATORS:
-        table = _read_text(path, image, columns, _SEPARATORS[suffix])
+    elif suffix in SEPARATORS:
+        table = _read_text(path, image, columns)
     else:
         raise ValueError(
             f"{path}: expected a .csv, .tsv or .parquet file, or a folder of the latter"
@@ -98,39 +97,19 @@ def read_table(path: str | pathlib.Path, image: str, columns: Sequence[str]) -> 
     return table
 
 
-def _read_text(
-    path: pathlib.Path, image: str, columns: Sequence[str], separator: str
-) -> Table:
+def _read_text(path: pathlib.Path, image: str, columns: Sequence[str]) -> Table:
     wanted = [name for name in columns if name != FILE_SPLIT]
     cells: dict[str, list[Any]] = {name: [] for name in (*wanted, image)}
     places: list[tuple[str, int]] = []
     try:
-        # utf-8-sig: spreadsheets like to put a byte order mark first.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            header = next(reader, [])
-            _check_header(path, header, [*wanted, image])
-            at = {name: header.index(name) for name in cells}
-            for row in reader:
-                if not row:  # an empty line
-                    continue
-                if len(row) != len(header):
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}: expected {len(header)} cells "
-                        f"as in the header, got {len(row)}; quote cells that hold the "
-                        f"separator {separator!r}"
-                    )
-                places.append((str(path), reader.line_num))
-                for name, column in cells.items():
-                    column.append(row[at[name]])
+        reader = StrictReader(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text; {error}") from error
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}, line {reader.line_num}: not a row of a table ({error})"
-        ) from error
+    _check_header(path, reader.columns, [*wanted, image])
+    for row in reader:
+        places.append((str(path), reader.line))
+        for name, column in cells.items():
+            column.append(row[name])
     found = {name: cells[name] for name in wanted}
     if FILE_SPLIT in columns:
         found[FILE_SPLIT] = [_file_split(path)] * len(places)
@@ -145,9 +124,6 @@ def _check_header(path: pathlib.Path, header: list[str], wanted: list[str]) -> N
             f"{', '.join(map(repr, header)) or 'none'} (config.input.rated_images "
             "names the columns)"
         )
-    twice = [name for name in wanted if header.count(name) > 1]
-    if twice:
-        raise ValueError(f"{path}, line 1: column {twice[0]!r} stands there twice")
 
 
 def _read_parquet(path: pathlib.Path, image: str, columns: Sequence[str]) -> Table:

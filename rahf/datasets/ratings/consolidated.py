@@ -138,7 +138,7 @@ def write_dataset(
             who = {"uid": uids[each.image], "filename": each.image}
             yield split, who | {"image": data, "prompt": prompt} | labels
 
-    if bad_images == "fail":  # before hours of work, rather than in their midst
+    if not skip_bad_images:  # before hours of work, rather than in their midst
         for each in rated:
             if not (pathlib.Path(folder) / each.image).is_file():
                 _read(pathlib.Path(folder), each.image, map_size)

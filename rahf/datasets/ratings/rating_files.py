@@ -14,10 +14,9 @@ needed, and null is the same as absent:
      "split": "train",                     # train, dev or test
      "notes": "anything"}                  # kept out of everything
 
-A CSV file holds scores, one rating a row (`read_csv`).
+A CSV or TSV file holds scores, one rating a row (`read_csv`).
 """
 
-import csv
 import dataclasses
 import difflib
 import json
@@ -27,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rahf import words
-from rahf.datasets.files.csv_table import StrictReader
+from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, TableError
 from rahf.datasets.ratings.consolidation import (
     LIKERT_POINTS,
     POINTS,
@@ -75,7 +74,7 @@ def read(
     scale: tuple[float, float] = (1, LIKERT_POINTS),
     prompts: str | pathlib.Path | None = None,
 ) -> list[RatedImage]:
-    """Reads a raters' file, by its suffix: `.csv`, or else JSON lines.
+    """Reads a raters' file, by its suffix: `.csv`, `.tsv`, or else JSON lines.
 
     All of it is held in memory, pictures aside.
 
@@ -95,7 +94,7 @@ def read(
     path = pathlib.Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; expected JSON lines or CSV")
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in SEPARATORS:
         images = read_csv(path, columns=columns or {}, scale=scale)
     elif columns:
         raise ValueError(f"{path}: columns are named for CSV files only")
@@ -120,7 +119,7 @@ def read_csv(
     """Reads a table of scores: no points, no words.
 
     Args:
-      path: of a CSV file with a head line.
+      path: a CSV or TSV file with a header.
       columns: column -> what it holds: `image`, `rater`, `prompt`, `split`,
         `seconds` or the name of a score. A column of such a name needs no entry;
         others are left out.
@@ -205,63 +204,66 @@ def _parse(line: bytes) -> dict[str, Any]:
 def _csv_rows(path, columns, known, scale) -> Iterator[_Row]:
     low, high = scale
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = StrictReader(file)
-            head = reader.columns
-            if absent := set(columns) - set(head):
-                raise RatingsError(
-                    path, [f"line 1: no column {sorted(absent)}; it has {head}"]
-                )
-            plain = known - set(columns.values())  # a column that is named comes first
-            named = {name: name for name in head if name in plain} | dict(columns)
+        reader = StrictReader(path)
+        head = reader.columns
+        if absent := set(columns) - set(head):
+            raise RatingsError(
+                path, [f"line 1: no column {sorted(absent)}; it has {head}"]
+            )
+        plain = known - set(columns.values())  # a column that is named comes first
+        named = {name: name for name in head if name in plain} | dict(columns)
 
-            def parse(cells: dict[str, Any]) -> dict[str, Any]:
-                row: dict[str, Any] = {}
-                for column, field in named.items():
-                    if not (cell := (cells.get(column) or "").strip()):
-                        continue
-                    if field not in (*SCORE_FIELDS, "seconds"):
-                        row[field] = cell
-                        continue
-                    try:
-                        value = float(cell)
-                    except ValueError:
-                        raise ValueError(
-                            f"field {column!r}: expected a number, got {_short(cell)}"
-                        ) from None
-                    if field == "seconds":
-                        row[field] = value
-                        continue
-                    if not low <= value <= high:
-                        raise ValueError(
-                            f"field {column!r}: expected {low:g} to {high:g}, got "
-                            f"{value:g}; --scale says what it runs over"
-                        )
-                    share = (value - low) / (high - low)
-                    scores = row.setdefault("scores", {})
-                    scores[field] = 1 + share * (LIKERT_POINTS - 1)
-                return row
+        def parse(cells: dict[str, Any]) -> dict[str, Any]:
+            row: dict[str, Any] = {}
+            for column, field in named.items():
+                if not (cell := (cells.get(column) or "").strip()):
+                    continue
+                if field not in (*SCORE_FIELDS, "seconds"):
+                    row[field] = cell
+                    continue
+                try:
+                    value = float(cell)
+                except ValueError:
+                    raise ValueError(
+                        f"field {column!r}: expected a number, got {_short(cell)}"
+                    ) from None
+                if field == "seconds":
+                    row[field] = value
+                    continue
+                if not low <= value <= high:
+                    raise ValueError(
+                        f"field {column!r}: expected {low:g} to {high:g}, got "
+                        f"{value:g}; --scale says what it runs over"
+                    )
+                share = (value - low) / (high - low)
+                scores = row.setdefault("scores", {})
+                scores[field] = 1 + share * (LIKERT_POINTS - 1)
+            return row
 
-            for cells in reader:
-                yield reader.line_num, lambda cells=cells: parse(cells)
-    except UnicodeDecodeError as error:
-        raise RatingsError(path, [f"expected UTF-8: {error}"]) from error
-    except csv.Error as error:
-        raise RatingsError(path, [f"line {reader.line_num}: {error}"]) from error
+        for cells in reader:
+            yield reader.line, lambda cells=cells: parse(cells)
+    except TableError as error:
+        raise RatingsError(path, [f"line {error.line}: {error.problem}"]) from error
 
 
 def _add_prompts(images: list[RatedImage], path: pathlib.Path) -> None:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = StrictReader(file)
-            rows = list(reader)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
+        reader = StrictReader(path)
+    except OSError as error:
         raise ValueError(f"prompts of {path} cannot be read: {error}") from error
-    if not rows or not {"image", "prompt"} <= set(rows[0]):
-        raise ValueError(f"{path}: expected rows with the columns image and prompt")
-    prompts = {str(pathlib.PurePath(row["image"])): row["prompt"] for row in rows}
+    if not {"image", "prompt"} <= set(reader.columns):
+        raise ValueError(
+            f"{path}, line 1: expected the columns image and prompt, got "
+            f"{', '.join(reader.columns) or 'none'}"
+        )
+    prompts: dict[str, str] = {}
+    for row in reader:
+        name, prompt = str(pathlib.PurePath(row["image"])), row["prompt"]
+        if prompts.setdefault(name, prompt) != prompt:
+            raise ValueError(
+                f"{path}, line {reader.line}: field 'prompt': {_short(prompt)}, but an "
+                f"earlier line says {_short(prompts[name])} of the same image"
+            )
     for image in images:
         if image.prompt is None:
             image.prompt = prompts.get(image.image)
