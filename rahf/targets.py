@@ -7,7 +7,10 @@ Heads, losses, metrics, the feature converter and the report each own one
 
 import dataclasses
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Kind(enum.Enum):
@@ -32,8 +35,8 @@ class Target:
       prompt: the text put before the prompt in the augmented-prompt variant. The
         score and heatmap forms are those of the first author's release.
       meaning: one line for people, shown in `--help` and reports.
-      threshold: a value that separates acceptable from not, for scores and
-        heatmaps; None where there is no such thing.
+      threshold: a value that separates acceptable from not; None where there is no
+        such thing. Of words, see `cut`.
     """
 
     name: str
@@ -42,6 +45,15 @@ class Target:
     prompt: str
     meaning: str
     threshold: float | None = None
+
+    @property
+    def cut(self) -> float:
+        """The probability above which a word counts as misaligned.
+
+        The row's threshold, and the middle where it has none. Above, not from: an
+        exact tie reads as aligned, as in the raters' majority vote.
+        """
+        return 0.5 if self.threshold is None else self.threshold
 
 
 _TABLE: dict[str, Target] = {}
@@ -84,6 +96,15 @@ def select(names: Iterable[str], kind: Kind | None = None) -> list[Target]:
     """Returns the rows called `names`, in that order, of one kind if given."""
     rows = [get(name) for name in names]
     return [row for row in rows if kind is None or row.kind == kind]
+
+
+def ordered(by_name: Mapping[str, T]) -> dict[str, T]:
+    """Returns a mapping of what is reported by target in the order of the table.
+
+    Names that the table does not have follow, in the order they came.
+    """
+    known = [name for name in _TABLE if name in by_name]
+    return {name: by_name[name] for name in dict.fromkeys([*known, *by_name])}
 
 
 # Scores are (mean of the raters' Likert answers - 1) / 4, so 0.5 is the middle of

@@ -2,7 +2,8 @@
 
 import jax
 
-from rahf.benchmarks import step_costs
+from rahf.benchmarks import loops, step_costs
+from rahf.models import sharding
 
 #: Peak dense bfloat16 rates of a whole host, in FLOP/s, as their makers state them.
 HOSTS = {
@@ -16,14 +17,14 @@ HOSTS = {
 def train_step_flops(config) -> float:
     """Returns the floating-point operations of one step on the whole batch.
 
-    Forward, backward and optimizer, as XLA counts them before it optimises; with
-    `config.model.remat` the forward pass that is repeated counts too.
+    Forward, backward and optimizer, as XLA counts them before it optimises, the bodies
+    of loops times their trips; with `config.model.remat` the forward pass that is
+    repeated counts too.
     """
-    lowered, *_ = step_costs.lower_step(config, jax.devices()[:1])
-    costs = lowered.cost_analysis()
-    if not costs or "flops" not in costs:
-        raise ValueError("this version of JAX does not count operations")
-    return float(costs["flops"])
+    traced, mesh, *_ = step_costs.trace_step(config, jax.devices()[:1])
+    with sharding.use(mesh, config):
+        repeated = loops.repeated_flops(traced.jaxpr)
+    return loops.xla_flops(traced.lower()) + repeated
 
 
 def needed(config, utilisation: float, rate: float) -> list[dict[str, float | str]]:

@@ -4,29 +4,19 @@ XLA's TPU compiler comes with `pip install "rahf[tpu]"` and needs no TPU: what f
 it is cut and what is sent between chips is known before a slice is booked.
 """
 
-import collections
 import dataclasses
 import math
 import os
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax.experimental import topologies
 
+from rahf.benchmarks import loops
 from rahf.models import sharding
 from rahf.models.batch import example_batch
 from rahf.training import steps
-
-COLLECTIVES = (
-    "all-gather",
-    "all-reduce",
-    "all-to-all",
-    "collective-permute",
-    "reduce-scatter",
-)
-_COLLECTIVE = re.compile(rf"= .+? ({'|'.join(COLLECTIVES)})(-start)?\(")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +29,9 @@ class Costs:
       state_bytes: of parameters and optimizer; donated, so they are held once.
       batch_bytes: of the device's examples.
       temporary_bytes: of activations and gradients at their peak.
-      flops: floating-point operations, as XLA counts what it has compiled.
-      collectives: name -> how many of them the step has.
+      flops: floating-point operations, as XLA counts what it has compiled, and this
+        device's share of what loops repeat.
+      collectives: name -> how many of them the step runs, those in loops each time.
     """
 
     mesh: dict[str, int]
@@ -77,8 +68,8 @@ def tpu_devices(topology: str) -> list[Any]:
     return list(slice_.devices)
 
 
-def lower_step(config, devices: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
-    """Returns the lowered train step, its mesh, state and batch; nothing is computed."""
+def trace_step(config, devices: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
+    """Returns the traced train step, its mesh, state and batch; nothing is computed."""
     mesh = sharding.make_mesh(config, devices)
     sharding.check_batch(config, mesh)
     with sharding.use(mesh, config):
@@ -89,7 +80,7 @@ def lower_step(config, devices: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
             jax.eval_shape(lambda: example_batch(config, config.input.batch_size)),
         )
         step = steps.make_train_step(config, mesh, shardings)
-        return step.lower(state, batch), mesh, state, batch
+        return step.trace(state, batch), mesh, state, batch
 
 
 def compile_step(config, devices: Sequence[Any]) -> Costs:
@@ -98,18 +89,18 @@ def compile_step(config, devices: Sequence[Any]) -> Costs:
     Raises:
       ValueError: mesh or batch do not fit the devices.
     """
-    lowered, mesh, state, batch = lower_step(config, devices)
-    compiled = lowered.compile()
-    found = _COLLECTIVE.findall(compiled.as_text())
-    count = collections.Counter(name for name, _ in found)
+    traced, mesh, state, batch = trace_step(config, devices)
+    compiled = traced.lower().compile()
+    with sharding.use(mesh, config):
+        repeated = loops.repeated_flops(traced.jaxpr) / len(devices)
     return Costs(
         mesh=dict(mesh.shape),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         state_bytes=_bytes_a_device(state),
         batch_bytes=_bytes_a_device(batch),
         temporary_bytes=compiled.memory_analysis().temp_size_in_bytes,
-        flops=float(compiled.cost_analysis()["flops"]),
-        collectives={name: count[name] for name in COLLECTIVES if count[name]},
+        flops=float(compiled.cost_analysis()["flops"]) + repeated,
+        collectives=loops.count_collectives(compiled.as_text()),
     )
 
 

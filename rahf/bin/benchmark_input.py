@@ -11,25 +11,26 @@ reach `--utilisation` of their peak.
 """
 
 import argparse
-import importlib
 import json
 from collections.abc import Sequence
 
 from rahf.benchmarks import input_pipeline
+from rahf.bin import flags, shipped
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rahf.bin.benchmark_input",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    configs = f"Shipped configs:\n{shipped.listing()}"
+    parser = flags.new_parser("benchmark_input", __doc__, epilog=configs)
     add = parser.add_argument
     add("--examples", type=int, default=160, help="of each measurement (%(default)s)")
     add("--image_size", type=int, default=384, help="of examples (%(default)s)")
     add("--sizes", default="512,768", help="of the JPEG files (%(default)s)")
     add("--needed", action="store_true", help="say what the base model needs")
-    add("--config", default="rahf_base", help="of --needed (%(default)s)")
+    add(
+        "--config",
+        default="rahf_base",
+        help="of --needed, a name or path (%(default)s)",
+    )
     add("--utilisation", type=float, default=0.4, help="of --needed (%(default)s)")
     args = parser.parse_args(argv)
     try:
@@ -39,15 +40,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _print(args: argparse.Namespace) -> None:
+    config = shipped.load(args.config) if args.needed else None
     slowest = float("inf")
     for size in map(int, args.sizes.split(",")):
         found = input_pipeline.compare(size, args.image_size, args.examples)
         slowest = min(slowest, found["score_augmented"])
         print(json.dumps(found), flush=True)
-    if args.needed:
+    if config is not None:
         from rahf.benchmarks import flops  # JAX takes a while
 
-        config = importlib.import_module(f"configs.{args.config}").get_config()
         for line in flops.needed(config, args.utilisation, slowest):
             print(json.dumps(line))
 

@@ -6,12 +6,15 @@ Nothing heavy is imported, so that `--help` answers at once.
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app
+from absl import app, flags
 from ml_collections import config_flags
 
+from rahf.bin import shipped
+
 CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="The config file; --config.key=value overrides a key."
+    "config", help_string="A config file or the name of a shipped config."
 )
+_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
 def run(main: Callable[[], None]) -> None:
@@ -30,7 +33,10 @@ def run(main: Callable[[], None]) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
-        rest = app.parse_flags_with_usage(list(argv))
+        if any(argument in _HELP for argument in argv[1:]):
+            print(_help(argv))
+            sys.exit(0)
+        rest = app.parse_flags_with_usage(shipped.resolve_arguments(argv))
         getattr(CONFIG.value, "task", None)  # a file that is not there fails here
     except (AttributeError, KeyError) as error:
         message = str(error.args[0]).replace("\\n", ". ").replace("\\'", "")
@@ -40,3 +46,24 @@ def _parse(argv: Sequence[str]) -> list[str]:
         cause = " ".join(str(error.__cause__ or error).split())
         sys.exit(f"error: --config cannot be read: {cause}")
     return rest
+
+
+def _help(argv: Sequence[str]) -> str:
+    """The binary, its flags, the shipped configs; with a --config also its keys."""
+    lines = [
+        (sys.modules["__main__"].__doc__ or "").strip(),
+        flags.FLAGS.main_module_help(),
+        "Shipped configs, by name or as a path (configs/NAME.py):\n",
+        shipped.listing(),
+        "\nAny key can be overridden, as --config.input.batch_size=16.",
+    ]
+    chosen = [
+        argument.partition("=")[2]
+        for argument in argv
+        if argument.startswith(("--config=", "-config="))
+    ]
+    if not chosen:
+        return "\n".join([*lines, "--config=NAME --help lists the keys of a config."])
+    keys = shipped.keys(shipped.load(chosen[-1]))
+    lines.append(f"\nKeys of {chosen[-1]} and their values:\n")
+    return "\n".join([*lines, *(f"  --config.{k}={v!r}" for k, v in keys.items())])

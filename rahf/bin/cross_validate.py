@@ -14,13 +14,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from rahf.bin import flags
+from rahf.bin import flags, shipped
 
 _KEY = "config.input.rated_images"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = flags.new_parser("cross_validate", __doc__, allow_abbrev=False)
+    configs = f"Shipped configs:\n{shipped.listing()}"
+    parser = flags.new_parser(
+        "cross_validate", __doc__, allow_abbrev=False, epilog=configs
+    )
     add = parser.add_argument
     add("--workdir", required=True, help="where the folds are written")
     add("--folds", type=int, default=5, help="k, at least 2 (%(default)s)")

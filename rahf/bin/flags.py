@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rahf import images
+from rahf.bin.output import check_file, check_folder
 from rahf.evaluation.metrics.accumulator import CONVENTIONS
-from rahf.targets import Kind, select
+from rahf.targets import Kind, ordered, select
 
 
 def new_parser(
@@ -97,12 +98,19 @@ def run(
     if args.set and not args.output:
         parser.error("--set needs --output: W/eval is for the run's own data")
     with clear_errors():
+        from rahf.evaluation.overrides import set_key
+
         config, params, step = _restore(args)
         for assignment in args.set:
-            _set(config, assignment)
+            set_key(config, assignment)
+        folder = _check_output(args, name, args.output)
         results = _evaluator(args, config, args.examples, kind)(params)
-    _write(args, results, step, args.output, name)
+        if not any(values["n"] for values in results.metrics.values()):
+            raise ValueError(f"nothing to measure: {'; '.join(results.notes())}")
+        _write(args, results, step, folder, name)
     print(results.table())
+    for note in results.notes():
+        print(f"\n{note}")
     if cut := results.facts["truncated"]:
         print(
             f"\n{cut:,} prompts are longer than the model reads "
@@ -119,9 +127,10 @@ def write_page(args: argparse.Namespace) -> pathlib.Path:
     """Writes the report that the flags of rahf.bin.report ask for."""
     from rahf.evaluation import results as eval_results
     from rahf.reports import run_page
-    from rahf.training.logs import read_metrics
 
     config, params, step = _restore(args)
+    page = args.output or pathlib.Path(args.checkpoint) / "report.html"
+    check_file(page)
     evaluator = _evaluator(args, config, args.eval_examples, None)
     results = eval_results.read_results(
         eval_results.results_folder(args.checkpoint, args.split),
@@ -133,19 +142,25 @@ def write_page(args: argparse.Namespace) -> pathlib.Path:
     # Pieces only teach others; training shows their curve.
     shown = [row.name for row in select(evaluator.targets) if row.kind != Kind.PIECES]
     if set(shown) - set(results.metrics):
+        folder = _check_output(args, "all")
         results = evaluator(params)
-        _write(args, results, step, None, "all")
+        _write(args, results, step, folder, "all")
     results.metrics = {name: results.metrics[name] for name in shown}
     if args.images:
         examples = _predict(args)
     else:
         examples = evaluator.predict_examples(params, args.examples)
     ceiling = args.ceiling and json.loads(pathlib.Path(args.ceiling).read_text())
+    facts = eval_results.describe(args.checkpoint, config, params, step)
+    curves, garbled = run_page.read_log(args.checkpoint)
+    if garbled:
+        facts["Log"] = f"{garbled:,} garbled lines of metrics.jsonl were left out"
+        print(facts["Log"])
     return run_page.write_report(
-        args.output or pathlib.Path(args.checkpoint) / "report.html",
+        page,
         title=args.title or f"RAHF on {config.task.name}",
-        facts=eval_results.describe(args.checkpoint, config, params, step),
-        curves=run_page.read_curves(read_metrics(args.checkpoint)),
+        facts=facts,
+        curves=curves,
         results=results,
         ceiling=ceiling,
         examples=examples,
@@ -156,31 +171,6 @@ def _restore(args) -> tuple[Any, Any, int]:
     from rahf.checkpoints.checkpoint import restore_for_inference
 
     return restore_for_inference(args.checkpoint, args.step)
-
-
-def _set(config, assignment: str) -> None:
-    """Changes one key of `config.task` or `config.input` that says what is measured."""
-    key, _, text = assignment.partition("=")
-    *parents, name = key.split(".")
-    if not text or parents[:1] not in (["task"], ["input"]) or key in _OF_PARAMETERS:
-        raise ValueError(
-            f"--set={assignment}: expected KEY=VALUE with a key of the config's task or "
-            f"input, such as input.richhf.data_dir=DIR; {', '.join(_OF_PARAMETERS)} "
-            f"belong to the parameters"
-        )
-    for parent in parents:
-        if parent not in config:
-            config[parent] = type(config)()
-        config = config[parent]
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    config[name] = text if isinstance(config.get(name), str) else value
-
-
-#: Keys that the parameters were made for.
-_OF_PARAMETERS = ("task.targets", "input.image_size", "input.vocabulary")
 
 
 def _evaluator(args, config, examples: int, kind: Kind | None):
@@ -196,14 +186,25 @@ def _evaluator(args, config, examples: int, kind: Kind | None):
     )
 
 
-def _write(args, results, step: int, folder: str | None, name: str) -> None:
+def _check_output(args, name: str, output: str | None = None) -> pathlib.Path:
+    """Returns the folder of results, once something could be written there."""
     from rahf.evaluation.results import results_folder
 
+    default = results_folder(args.checkpoint, args.split)
+    files = [f"{name}.json", f"{name}.examples.jsonl"]
+    try:
+        return check_folder(output or default, files)
+    except ValueError as error:
+        if output:
+            raise
+        raise ValueError(f"{error}; name another folder by --output") from error
+
+
+def _write(args, results, step: int, folder: pathlib.Path, name: str) -> None:
     results.facts |= {"checkpoint": args.checkpoint, "step": step}
     if getattr(args, "set", None):
         results.facts["set"] = args.set
-    default = results_folder(args.checkpoint, args.split)
-    print("written:", *results.write(folder or default, name))
+    print("written:", *results.write(folder, name))
 
 
 def _predict(args):
@@ -219,6 +220,7 @@ def _predict(args):
     pictures = [images.read_image(job.image) for job in jobs]
     predictor = rahf.load(args.checkpoint)
     predictions = predictor.predict(pictures, [job.prompt for job in jobs])
+    cut = next((row.cut for row in select(predictor.targets, Kind.WORDS)), 0.5)
     return [
         JudgedExample(
             image=picture,
@@ -227,6 +229,7 @@ def _predict(args):
             scores=prediction.scores,
             heatmaps=prediction.heatmaps,
             words=[word.probability for word in prediction.words],
+            cut=cut,
         )
         for job, picture, prediction in zip(jobs, pictures, predictions, strict=True)
     ]
@@ -237,6 +240,9 @@ def compare_preferences(args: argparse.Namespace) -> str:
     from rahf.datasets.preference_pairs import Preferences
     from rahf.evaluation import preference_scores, text_tables
 
+    folder = args.output or (args.checkpoint and f"{args.checkpoint}/eval/preferences")
+    if folder:
+        check_folder(folder, _PREFERENCES)
     if args.scores:
         scorer = preference_scores.by_file(args.scores, on_error=args.on_error)
         facts: dict[str, Any] = {"scores": args.scores}
@@ -278,9 +284,10 @@ def compare_preferences(args: argparse.Namespace) -> str:
         "tune_split": args.tune_split,
         "unlabelled": scored.unlabelled,
         "skipped": scored.skipped,
-        "metrics": {name: dataclasses.asdict(a) for name, a in agreements.items()},
+        "metrics": {
+            name: dataclasses.asdict(a) for name, a in ordered(agreements).items()
+        },
     }
-    folder = args.output or (args.checkpoint and f"{args.checkpoint}/eval/preferences")
     if folder:
         print("written:", *_write_preferences(pathlib.Path(folder), facts, scored.rows))
     return (
@@ -290,9 +297,11 @@ def compare_preferences(args: argparse.Namespace) -> str:
     )
 
 
+_PREFERENCES = ("preferences.json", "preferences.examples.jsonl")
+
+
 def _write_preferences(folder: pathlib.Path, facts, rows) -> list[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "preferences.json", folder / "preferences.examples.jsonl"]
+    paths = [folder / name for name in _PREFERENCES]
     paths[0].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     with paths[1].open("w", encoding="utf-8") as file:
         for row in rows:
@@ -306,6 +315,9 @@ def pool_folds(args: argparse.Namespace, folders: Sequence[str]) -> None:
     from rahf.evaluation.cross_validation import pool
     from rahf.evaluation.split import SplitEvaluator
 
+    check_folder(
+        args.workdir, ["scores.json", "scores.examples.jsonl"], flag="--workdir"
+    )
     found, steps = [], []
     for folder in folders:
         config, params, step = restore_for_inference(folder, args.step)

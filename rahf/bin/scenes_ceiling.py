@@ -12,6 +12,8 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from rahf import durable
+from rahf.bin.output import check_file
 from rahf.datasets.scenes import SPLITS, Scenes
 from rahf.datasets.scenes.grammar import DIFFICULTIES
 from rahf.evaluation import text_tables
@@ -28,18 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--split", choices=SPLITS, default="test", help="(default %(default)s)")
     add("--size", type=int, default=96, help="side in pixels (default %(default)s)")
     add("--seed", type=int, default=0, help="of the dataset (default %(default)s)")
-    add(
-        "--difficulty",
-        choices=DIFFICULTIES,
-        default="full",
-        help="of the scenes (default %(default)s)",
-    )
+    add("--difficulty", choices=DIFFICULTIES, default="full", help="(%(default)s)")
     add("--examples", type=int, help="how many scenes (default: the whole split)")
     add("--output", type=pathlib.Path, help="also write the numbers to this JSON file")
     args = parser.parse_args(argv)
-    if args.output:  # before the work
-        args.output.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if args.output:  # before the work
+            check_file(args.output)
         records = Scenes(
             args.split,
             args.size,
@@ -52,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = compute_ceiling(records)
     print(text_tables.render(results))
     if args.output:
-        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        durable.write_text(args.output, json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from rahf import durable
 from rahf import targets as table
 from rahf.evaluation import text_tables
 from rahf.evaluation.metrics.accumulator import Accumulator, check_convention
-from rahf.evaluation.metrics.table import METRICS
+from rahf.evaluation.metrics.table import METRICS, NAMES, meaning
 
 Batch = Mapping[str, Any]
 Infos = Sequence[Mapping[str, Any]]
@@ -29,7 +30,8 @@ class Results:
       rows: one mapping per example and target, in order: `uid`, `prompt`,
         `target`, and what that kind of target records.
       convention: by which the metrics were computed.
-      facts: anything else worth keeping (checkpoint, step, split, seconds).
+      facts: anything else worth keeping (checkpoint, step, split, seconds; in
+        `not_measured` why a target of the task has no numbers, by name).
     """
 
     metrics: dict[str, dict[str, float]]
@@ -41,7 +43,7 @@ class Results:
         """Returns `{"plausibility/plcc": value}`, as metrics.jsonl names them."""
         return {
             f"{name}/{metric}": value
-            for name, values in self.metrics.items()
+            for name, values in table.ordered(self.metrics).items()
             for metric, value in values.items()
         }
 
@@ -49,17 +51,39 @@ class Results:
         """Returns the metrics as aligned plain text."""
         return text_tables.render(self.metrics)
 
+    def notes(self) -> list[str]:
+        """Returns what the table does not show, a line each: what was not measured."""
+        lines = [
+            f"{name}: not measured, {reason}"
+            for name, reason in table.ordered(
+                self.facts.get("not_measured", {})
+            ).items()
+        ]
+        kinds = {row.name: row.kind for row in table.rows()}
+        for name, values in table.ordered(self.metrics).items():
+            known = name in kinds and values.get("n")
+            names = NAMES[kinds[name]] if known else ()
+            if undefined := [meaning(x).title for x in names if x not in values]:
+                lines.append(f"{name}: no example defines {', '.join(undefined)}")
+        if bad := self.facts.get("bad_records"):
+            lines.append(f"{bad:,} bad records were skipped: they are not measured")
+        return lines
+
     def write(self, directory: str | pathlib.Path, name: str = "metrics") -> list[str]:
         """Writes `<name>.json` and `<name>.examples.jsonl`; returns their paths."""
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         summary = directory / f"{name}.json"
         examples = directory / f"{name}.examples.jsonl"
-        content = self.facts | {"convention": self.convention, "metrics": self.metrics}
-        summary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        with examples.open("w", encoding="utf-8") as file:
+        metrics = table.ordered(self.metrics)
+        content = self.facts | {"convention": self.convention, "metrics": metrics}
+        with (
+            durable.writing(examples) as temporary,
+            temporary.open("w", encoding="utf-8") as file,
+        ):
             for row in self.rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        durable.write_text(summary, json.dumps(content, indent=2) + "\n")
         return [str(summary), str(examples)]
 
     @classmethod

@@ -5,6 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rahf import targets
+
+[_WORDS] = targets.select(targets.FEEDBACK, targets.Kind.WORDS)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgedExample:
@@ -18,6 +22,8 @@ class JudgedExample:
       heatmaps: `{target: float[h, w] in [0, 1]}`, of any size.
       words: the probability that each word of `rahf.words.split(prompt)` is
         misaligned; shorter where the prompt was truncated.
+      cut: the probability above which a word is marked; default that of the table's
+        own words.
       true_scores: as `scores`.
       true_heatmaps: as `heatmaps`.
       true_words: 1 for each misaligned word, 0 for the others.
@@ -29,6 +35,7 @@ class JudgedExample:
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     heatmaps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     words: Sequence[float] = ()
+    cut: float = _WORDS.cut
     true_scores: Mapping[str, float] | None = None
     true_heatmaps: Mapping[str, np.ndarray] | None = None
     true_words: Sequence[int] | None = None

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from rahf import targets as table
 from rahf.evaluation.evaluate import Results
 
 
@@ -21,15 +22,21 @@ def read_results(folder: pathlib.Path, **facts: Any) -> Results:
       **facts: what they must hold, such as step=6000, convention="rahf".
 
     Returns:
-      Results without rows; without metrics if no file agrees.
+      Results without rows, targets in the table's order; without metrics if no file
+      agrees.
     """
     joined = Results(metrics={}, facts=dict(facts))
+    unmeasured, bad = {}, 0
     for path in sorted(folder.glob("*.json")):
         found = Results.read(path)
         about = found.facts | {"convention": found.convention}
         if all(about.get(key) == value for key, value in facts.items()):
             joined.metrics |= found.metrics
             joined.convention = found.convention
+            unmeasured |= found.facts.get("not_measured", {})
+            bad = max(bad, found.facts.get("bad_records", 0))
+    joined.metrics = table.ordered(joined.metrics)
+    joined.facts |= {"not_measured": unmeasured, "bad_records": bad}
     return joined
 
 

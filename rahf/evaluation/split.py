@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from rahf import targets as table
 from rahf.evaluation.evaluate import Batch, Infos, Results, evaluate
 from rahf.evaluation.examples import JudgedExample
-from rahf.evaluation.metrics.table import MEANINGS, METRICS
+from rahf.evaluation.metrics import table as metrics_table
+from rahf.evaluation.metrics.table import METRICS
 from rahf.inference.predict_step import make_predict_step
 from rahf.input import vocabulary
 from rahf.input.loader import asked_targets, make_eval_batches
@@ -49,9 +49,11 @@ class SplitEvaluator:
         self._convention = convention
         kinds = METRICS if kind is None else [kind]
         rows = [row for row in _task_targets(config) if row.kind in kinds]
+        rows = list(table.ordered({row.name: row for row in rows}).values())
         # A task may have targets that its mixture asks of no example, so that a later
         # run finds their heads.
         asked = asked_targets(config)
+        self._unasked = [row.name for row in rows if row.name not in asked]
         rows = [row for row in rows if row.name in asked]
         if kind is not None and not rows:
             raise ValueError(
@@ -79,19 +81,16 @@ class SplitEvaluator:
 
         Raises:
           ValueError: the split is not there, or `config.checkpoint.best_metric` is no
-            metric of a target, or one of which higher is not better.
+            metric of a target, one of which higher is not better, or, where best
+            checkpoints are kept, one of a target that is not measured.
         """
-        best = self._config.checkpoint.best_metric
-        name, _, metric = best.partition("/")
-        table.get(name)
-        if metric not in MEANINGS or MEANINGS[metric].better != "higher":
-            known = [key for key, m in MEANINGS.items() if m.better == "higher"]
-            raise ValueError(
-                f"config.checkpoint.best_metric={best!r}: expected <target>/<metric> with "
-                f"one of the metrics of which higher is better: {', '.join(known)}"
+        best, keeps = (self._config.checkpoint[k] for k in ("best_metric", "keep_best"))
+        try:
+            metrics_table.check_best(
+                best, self.targets if keeps else [best.partition("/")[0]]
             )
-        if name not in self.targets and self._config.checkpoint.keep_best:
-            logging.warning("%s is not measured here: no best checkpoint is kept", best)
+        except ValueError as error:
+            raise ValueError(f"config.checkpoint.best_metric={error}") from error
         for names, _ in self._passes[:1]:
             self._batches(names, 1)
 
@@ -137,6 +136,15 @@ class SplitEvaluator:
                 results.facts["truncated"], found.facts["truncated"]
             )
             results.facts["bad_records"] += batches.bad_records
+        results.metrics = table.ordered(results.metrics)
+        results.facts["not_measured"] = dict.fromkeys(
+            self._unasked,
+            f"config.task.name={self._config.task.name!r} asks no example for it",
+        ) | {
+            name: f"no example of the {self._split} split has its label"
+            for name, values in results.metrics.items()
+            if not values["n"]
+        }
         return results
 
     def predict_examples(self, params, count: int) -> list[JudgedExample]:
@@ -219,6 +227,7 @@ def _add_score(example, name, index, outputs, batch) -> None:
 def _add_words(example, name, index, outputs, batch) -> None:
     at = np.asarray(batch["word_ends"][index]) > 0
     example["words"] = outputs[name][index][at].tolist()
+    example["cut"] = table.get(name).cut
     example["true_words"] = np.asarray(batch["word_labels"][index])[at].tolist()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rahf import targets
 from rahf.evaluation.metrics.table import meaning
 
 _ARROWS = {"higher": "^", "lower": "v", "": ""}
@@ -15,13 +16,13 @@ def is_count(metric: str) -> bool:
 def group(
     metrics: Mapping[str, Mapping[str, float]],
 ) -> list[tuple[list[str], list[str]]]:
-    """Returns (row names, metric names) of the rows that share a kind, in order.
+    """Returns (row names, metric names) of the rows that share a kind.
 
-    A metric that no example defines is absent, but counts are always there and
+    Targets come in the order of their table, other rows after them as they are. A metric that no example defines is absent, but counts are always there and
     each kind has its own: they tell kinds apart without knowing the targets.
     """
     groups: dict[frozenset[str], tuple[list[str], list[str]]] = {}
-    for name, values in metrics.items():
+    for name, values in targets.ordered(metrics).items():
         names, columns = groups.setdefault(
             frozenset(filter(is_count, values)), ([], [])
         )

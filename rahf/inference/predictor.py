@@ -34,7 +34,7 @@ class Word:
     Attributes:
       text: as it stands in the prompt.
       probability: in [0, 1], that it is not shown.
-      misaligned: whether the probability passes the target's threshold.
+      misaligned: whether the probability is above the target's `cut`.
     """
 
     text: str
@@ -193,19 +193,19 @@ class Predictor:
         # In the table's order; JAX sorts the keys of what a function returns.
         of_kind = {
             kind: {
-                row.name: outputs[row.name]
-                for row in table.rows()
-                if row.kind is kind and row.name in outputs
+                name: value
+                for name, value in table.ordered(outputs).items()
+                if table.get(name).kind is kind
             }
             for kind in Kind
         }
         words = []
         for name, probabilities in of_kind[Kind.WORDS].items():
-            threshold = table.get(name).threshold or 0.5
+            cut = table.get(name).cut
             chances = probabilities[word_ends > 0].tolist()
             texts = words_lib.split(prompt)  # more of them, where truncated
             words = [
-                Word(text, chance, chance > threshold)
+                Word(text, chance, chance > cut)
                 for text, chance in zip(texts, chances, strict=False)
             ]
         return Prediction(

@@ -23,11 +23,11 @@ def card(example: JudgedExample) -> str:
     image = _fit(example.image)
     pictures = "".join(
         _heatmap(image, name, heatmap, (example.true_heatmaps or {}).get(name))
-        for name, heatmap in example.heatmaps.items()
+        for name, heatmap in targets.ordered(example.heatmaps).items()
     )
     bars = "".join(
         _bar(name, score, (example.true_scores or {}).get(name))
-        for name, score in example.scores.items()
+        for name, score in targets.ordered(example.scores).items()
     )
     alt = f"image for the prompt: {example.prompt}"
     return (
@@ -98,20 +98,23 @@ def _prompt(example: JudgedExample) -> str:
         true = example.true_words
         missing = true is not None and index < len(true) and true[index] > 0
         pieces.append(escape(prompt[done:start]))
-        pieces.append(_word(prompt[start:end], known, missing, len(example.words) > 0))
+        asked = len(example.words) > 0
+        pieces.append(_word(prompt[start:end], known, missing, example.cut, asked))
         done = end
     pieces.append(escape(prompt[done:]))
     return f'<p class="prompt">{"".join(pieces) or "<i>no prompt</i>"}</p>'
 
 
-def _word(text: str, probability: float | None, missing: bool, asked: bool) -> str:
+def _word(
+    text: str, probability: float | None, missing: bool, cut: float, asked: bool
+) -> str:
     shown = f"<u>{escape(text)}</u>" if missing else escape(text)
     truth = "; raters: misaligned" if missing else ""
     if probability is None:
         why = "beyond the text length" if asked else "words were not predicted"
         return f'<span class="unread" title="{why}{truth}">{shown}</span>'
     title = f"{probability:.0%} likely misaligned{truth}"
-    marked = probability > _word_threshold()
+    marked = probability > cut
     if not marked and not missing and probability < 0.1:
         return f'<span title="{title}">{shown}</span>'
     tag = "mark" if marked else "span"
@@ -145,11 +148,6 @@ def _meaning(name: str) -> str:
         return targets.get(name).meaning
     except ValueError:  # a target of a module that this process did not import
         return ""
-
-
-def _word_threshold() -> float:
-    rows = targets.select(targets.FEEDBACK, targets.Kind.WORDS)
-    return next((row.threshold for row in rows if row.threshold is not None), 0.5)
 
 
 def _percent(value: float) -> str:

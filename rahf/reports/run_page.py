@@ -4,6 +4,7 @@ It makes no request: styles, charts and images are in the file, which can be
 mailed, archived or opened from disk. It needs no script.
 """
 
+import json
 import math
 import pathlib
 import string
@@ -19,7 +20,7 @@ from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.metrics.table import HEADLINES, meaning
 from rahf.reports import cards, charts
 
-__all__ = ["JudgedExample", "read_curves", "write_report"]
+__all__ = ["JudgedExample", "read_curves", "read_log", "write_report"]
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _COLORS = 8  # `.c0` to `.c7` in report.css
@@ -106,6 +107,29 @@ def read_curves(rows: Iterable[Mapping[str, float]]) -> dict[str, list]:
     return {name: sorted(points.items()) for name, points in curves.items()}
 
 
+def read_log(workdir: str | pathlib.Path) -> tuple[dict[str, list], int]:
+    """Returns the curves of a run's metrics.jsonl, and how many lines are garbled.
+
+    A line that is no JSON object of numbers with a step is passed over, wherever it
+    is: the lines after it count. One that a killed process left half written at the
+    end is garbled too.
+    """
+    from rahf.training.logs import METRICS_FILE  # JAX: agreement pages do without
+
+    path = pathlib.Path(workdir) / METRICS_FILE
+    if not path.exists():
+        return {}, 0
+    rows, garbled = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            row = {name: float(x) for name, x in json.loads(line).items()}
+            int(row["step"])  # neither absent nor NaN
+            rows.append(row)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            garbled += 1
+    return read_curves(rows), garbled
+
+
 def section(title: str, body: str, name: str) -> str:
     """Returns a section of the page, or nothing where there is nothing to show."""
     return f'<section class="{name}"><h2>{title}</h2>{body}</section>' if body else ""
@@ -132,8 +156,7 @@ def _curves(curves: Curves) -> str:
             measured.setdefault(metric, {})[target] = points
     parts = {name: points for name, points in losses.items() if name != "total"}
     labels = {*parts, *(label for panel in measured.values() for label in panel)}
-    order = [name for name in targets.FEEDBACK if name in labels]
-    order += sorted(labels - set(order))
+    order = list(targets.ordered(dict.fromkeys(sorted(labels))))
     colors = {label: index % _COLORS for index, label in enumerate(order)}
     parts = {name: parts[name] for name in order if name in parts}
     panels = []
@@ -177,8 +200,10 @@ def _results(
 ) -> str:
     if results is None or not results.metrics:
         return ""
-    return f'<p class="lead">{_protocol(results)}</p>' + metric_tables(
-        results.metrics, ceiling
+    notes = "".join(f"<p>{escape(note)}.</p>" for note in results.notes())
+    return (
+        f'<p class="lead">{_protocol(results)}</p>'
+        f"{metric_tables(results.metrics, ceiling)}{notes}"
     )
 
 

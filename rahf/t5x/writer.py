@@ -29,7 +29,7 @@ class Writer:
             row.name: self._vocabulary.encode(row.prompt)
             if config.model.variant == "augmented"
             else []
-            for row in rows
+            for row in table.ordered({row.name: row for row in rows}).values()
             if row.kind in (Kind.HEATMAP, Kind.SCORE, Kind.WORDS)
         }
 
@@ -80,9 +80,8 @@ class Writer:
                 line["scores"][name] = round(float(answer), 6)
             elif row.kind is Kind.WORDS:
                 chances = answer[np.flatnonzero(example["word_ends"])].tolist()
-                threshold = row.threshold or 0.5
                 line["words"] = [
-                    {"text": w, "probability": round(p, 6), "misaligned": p > threshold}
+                    {"text": w, "probability": round(p, 6), "misaligned": p > row.cut}
                     for w, p in zip(words.split(prompt), chances, strict=False)
                 ]
             else:

@@ -65,17 +65,20 @@ LOSSES = {
 def loss_weights(config) -> dict[str, float]:
     """The weight of each target's loss; 1 where the config names none.
 
+    A weight of a target that the task does not have says nothing: a config whose
+    `task.targets` is overridden keeps its weights.
+
     Raises:
-      ValueError: `config.loss_weights` names a target the task does not have.
+      ValueError: `config.loss_weights` names no target.
     """
-    known, given = tuple(config.task.targets), dict(config.loss_weights)
+    asked, given = tuple(config.task.targets), dict(config.loss_weights)
+    known = dict.fromkeys([*asked, *(row.name for row in targets_lib.rows())])
     for name in given:
         if name not in known:
             raise ValueError(
-                f"config.loss_weights.{name}: no such target in "
-                f"config.task.targets={known}"
+                f"config.loss_weights.{name}: no such target; known: {', '.join(known)}"
             )
-    return {name: float(given.get(name, 1.0)) for name in known}
+    return {name: float(given.get(name, 1.0)) for name in asked}
 
 
 def total(outputs, batch, weights, counts):

@@ -26,7 +26,13 @@ def test_rates(capsys):
 
 
 def test_errors(capsys):
-    for arguments, message in ((["--sizes=x"], "invalid literal"),):
+    for arguments, message in (
+        (["--sizes=x"], "invalid literal"),
+        (
+            ["--needed", "--config=rahf_bass", "--examples=16"],
+            "did you mean 'rahf_base'",
+        ),
+    ):
         with pytest.raises(SystemExit):
             benchmark_input.main(arguments)
         assert message in capsys.readouterr().err
@@ -40,6 +46,9 @@ def test_what_a_step_needs():
     parameters = 2e5  # about; each is used for many tokens, three times
     assert counted[0] > 8 * 6 * parameters
     assert 1.7 < counted[1] / counted[0] < 2.1
+    config.optimizer.accumulation = 4  # the same work, in parts
+    assert flops.train_step_flops(config) == pytest.approx(counted[1], rel=0.05)
+    config.optimizer.accumulation = 1
     found = {line["host"]: line for line in flops.needed(config, 0.4, 100.0)}
     line = found["8 x H100"]
     rate = 16 * 0.4 * 8 * 989e12 / counted[1]

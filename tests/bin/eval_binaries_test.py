@@ -143,7 +143,9 @@ def test_the_report_of_a_users_images_has_no_truth(
     prediction = types.SimpleNamespace(
         scores={"overall": 0.5}, heatmaps={}, words=[word, word]
     )
-    predictor = types.SimpleNamespace(predict=lambda images, prompts: [prediction])
+    predictor = types.SimpleNamespace(
+        predict=lambda images, prompts: [prediction], targets=()
+    )
     monkeypatch.setitem(vars(rahf), "load", lambda workdir: predictor)
     page = tmp_path / "page.html"
     report.main(

@@ -161,6 +161,31 @@ def test_kinds_without_metrics_are_passed_over(monkeypatch):
         run(examples(), convention="mine")
 
 
+def test_one_order_that_of_the_table(tmp_path):
+    names = list(reversed(NAMES))
+    results = run(examples(), names=names)
+    [summary, _] = results.write(tmp_path)
+    assert list(json.loads(pathlib.Path(summary).read_text())["metrics"]) == [*NAMES]
+    assert list(dict.fromkeys(key.split("/")[0] for key in results.flat())) == [*NAMES]
+    shown = [line.split()[0] for line in results.table().splitlines() if line.strip()]
+    assert [name for name in shown if name in NAMES] == [*NAMES]
+    own = {"z": 1, "overall": 2, "a": 3, "plausibility": 4}
+    assert list(targets.ordered(own)) == ["plausibility", "overall", "z", "a"]
+
+
+def test_metrics_that_no_example_defines_are_named():
+    made = examples()
+    heatmap = targets.select(NAMES, targets.Kind.HEATMAP)[0].name
+    words = targets.select(NAMES, targets.Kind.WORDS)[0].name
+    for example in made:
+        example[heatmap] = np.zeros((SIZE, SIZE))
+        example["word_labels"] = np.zeros(LENGTH)
+    assert run(made, names=[words, heatmap]).notes() == [
+        f"{heatmap}: no example defines NSS, KLD, AUC-Judd, SIM, CC",
+        f"{words}: no example defines AP",
+    ]
+
+
 def test_no_batches():
     results = evaluate(predict, [], NAMES, progress=False)
     assert all(values["n"] == 0 for values in results.metrics.values())

@@ -9,7 +9,7 @@ import pytest
 from rahf import targets
 from rahf.evaluation.evaluate import Results
 from rahf.reports import charts
-from rahf.reports.run_page import Example, read_curves, write_report
+from rahf.reports.run_page import Example, read_curves, read_log, write_report
 
 HEATMAPS = [row.name for row in targets.select(targets.FEEDBACK, targets.Kind.HEATMAP)]
 SCORES = [row.name for row in targets.select(targets.FEEDBACK, targets.Kind.SCORE)]
@@ -114,6 +114,49 @@ def test_words_show_prediction_and_truth(tmp_path):
     assert "30% likely misaligned; raters: misaligned" in card
     assert '<span title="1% likely misaligned">cat</span>' in card
     assert "a.90 red.30, cat" in page.text
+
+
+def test_words_are_marked_above_the_cut(tmp_path):
+    text, _ = write(tmp_path, examples=[example(cut=0.0, truth=False)])
+    assert text[text.index("<article") :].count("<mark") == 3
+    text, _ = write(tmp_path, examples=[example(cut=0.95, truth=False)])
+    assert "<mark" not in text[text.index("<article") :]
+
+
+def test_what_was_not_measured_is_said(tmp_path):
+    facts = {"not_measured": {SCORES[1]: "no example has its label"}, "bad_records": 2}
+    results = Results({SCORES[0]: {"plcc": 0.5, "mse": 0.1, "n": 3}}, facts=facts)
+    _, page = write(tmp_path, results=results)
+    assert f"{SCORES[1]}: not measured, no example has its label." in page.text
+    assert f"{SCORES[0]}: no example defines SRCC." in page.text
+    assert "2 bad records were skipped" in page.text
+
+
+def test_targets_come_in_the_order_of_the_table(tmp_path):
+    names = [*reversed(SCORES)]
+    shown = example(scores=dict.fromkeys(names, 0.5))
+    metrics = {name: {"plcc": 0.5, "n": 3} for name in names}
+    text, _ = write(tmp_path, results=Results(metrics), examples=[shown])
+    rows = re.findall(r'<tr class="run"><th scope="row">([^<]+)', text)
+    bars = re.findall(r'<li title="[^"]*"><span>([^<]+)', text)
+    assert rows == bars == SCORES
+
+
+def test_garbled_lines_of_the_log_are_counted(tmp_path):
+    lines = [
+        b'{"step": 1, "train/loss": 3.0}',
+        b'{"step": 2, "train/lo',
+        b"\xff\xfe\x00",
+        b"[1, 2]",
+        b'{"train/loss": 1.0}',
+        b'{"step": NaN, "train/loss": 1.0}',
+        b'{"step": 3, "train/loss": "low"}',
+        b'{"step": 4, "train/loss": 2.0}',
+        b'{"ste',
+    ]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    assert read_log(tmp_path) == ({"train/loss": [(1, 3.0), (4, 2.0)]}, 7)
+    assert read_log(tmp_path / "none") == ({}, 0)
 
 
 def test_words_beyond_the_text_length_and_words_not_asked(tmp_path):

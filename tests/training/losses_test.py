@@ -55,3 +55,5 @@ def test_weights_name_known_targets():
     del config.loss_weights.overall
     assert losses.loss_weights(config)["overall"] == 1.0
     assert losses.loss_weights(config)["misalignment"] == 20.0
+    config.task.targets = ("overall",)  # the config keeps its weights
+    assert losses.loss_weights(config) == {"overall": 1.0}

@@ -1,11 +1,12 @@
 """Which metrics each kind of target has, and what they mean."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from rahf import targets
 from rahf.evaluation.metrics.accumulator import Accumulator
 from rahf.evaluation.metrics.captions import CaptionMetrics
-from rahf.evaluation.metrics.heatmaps import HeatmapMetrics
+from rahf.evaluation.metrics.heatmaps import FIXATED, HeatmapMetrics
 from rahf.evaluation.metrics.scores import ScoreMetrics
 from rahf.evaluation.metrics.word_presence import PiecesMetrics
 from rahf.evaluation.metrics.words import WordMetrics
@@ -17,6 +18,18 @@ METRICS: dict[targets.Kind, type[Accumulator]] = {
     targets.Kind.WORDS: WordMetrics,
     targets.Kind.CAPTION: CaptionMetrics,
     targets.Kind.PIECES: PiecesMetrics,
+}
+
+#: The names that each kind computes, counts aside; one that no example defines is absent.
+NAMES: dict[targets.Kind, tuple[str, ...]] = {
+    targets.Kind.HEATMAP: ("mse", "mse_empty", *FIXATED),
+    targets.Kind.SCORE: ("plcc", "srcc", "mse"),
+    targets.Kind.WORDS: (
+        *("precision_micro", "recall_micro", "f1_micro"),
+        *("precision_mean", "recall_mean", "f1_mean", "average_precision"),
+    ),
+    targets.Kind.CAPTION: ("nll", "nll_unigram", "perplexity"),
+    targets.Kind.PIECES: ("average_precision_mean",),
 }
 
 #: The metrics to follow during training, the most telling first.
@@ -138,3 +151,51 @@ MEANINGS: dict[str, Meaning] = {
 def meaning(name: str) -> Meaning:
     """Returns the meaning of a metric; an unknown one is titled by its name."""
     return MEANINGS.get(name, Meaning(name, "", ""))
+
+
+def find(name: str) -> tuple[targets.Target, Meaning]:
+    """Returns the target and the meaning of the metric that `<target>/<metric>` names.
+
+    Args:
+      name: as in metrics.jsonl, such as "plausibility/plcc".
+
+    Raises:
+      ValueError: there is no such target, or its kind has no such metric.
+    """
+    target, _, metric = name.partition("/")
+    try:
+        row = targets.get(target)
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from error
+    if metric not in NAMES[row.kind]:
+        raise ValueError(
+            f"{name!r}: expected <target>/<metric>; metrics of {target!r} (kind "
+            f"{row.kind.value}) are {', '.join(NAMES[row.kind])}"
+        )
+    return row, meaning(metric)
+
+
+def check_best(name: str, measured: Iterable[str]) -> None:
+    """Checks that a metric can choose the best checkpoint.
+
+    Args:
+      name: `<target>/<metric>`.
+      measured: names of the targets that the run's evaluation measures.
+
+    Raises:
+      ValueError: there is no such metric, its higher values are not better, or its
+        target is not measured.
+    """
+    measured = tuple(measured)
+    row, known = find(name)
+    better = [x for x in NAMES[row.kind] if meaning(x).better == "higher"]
+    if known.better != "higher":
+        raise ValueError(
+            f"{name!r}: expected a metric of which higher is better: "
+            + (", ".join(f"{row.name}/{x}" for x in better) or "this kind has none")
+        )
+    if row.name not in measured:
+        raise ValueError(
+            f"{name!r}: {row.name!r} is not measured in this run, which measures "
+            f"{', '.join(measured) or 'nothing'}"
+        )

@@ -1,8 +1,7 @@
 """How well the misaligned words of a prompt are found.
 
 The positive class is "misaligned". A word is taken as misaligned when its
-probability is above the target's threshold, so an exact tie reads as aligned, as
-it does in the raters' majority vote.
+probability is above the target's `cut`.
 """
 
 from collections.abc import Mapping
@@ -104,8 +103,7 @@ class WordMetrics(Accumulator):
         at = ends > 0
         scores = finite(prediction[index][at], f"the word probabilities in {label}")
         wanted = labels[at] > 0
-        threshold = self.target.threshold if self.target.threshold is not None else 0.5
-        marked = scores > threshold
+        marked = scores > self.target.cut
         counts = (
             int((marked & wanted).sum()),
             int((marked & ~wanted).sum()),

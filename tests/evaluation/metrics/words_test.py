@@ -1,5 +1,7 @@
 """Word metrics against scikit-learn, and the two conventions where they differ."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -87,6 +89,16 @@ def test_a_tie_reads_as_aligned():
     ends, labels = np.ones((1, 2), int), np.array([[1, 1]])
     row = accumulate(np.array([[THRESHOLD, THRESHOLD + 1e-4]]), (ends, labels)).rows[0]
     assert (row["hits"], row["misses"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("threshold", "cut"), [(0.0, 0.0), (None, 0.5), (0.9, 0.9)])
+def test_the_cut_is_the_rows_threshold_be_it_zero(threshold, cut):
+    row = dataclasses.replace(TARGET, threshold=threshold)
+    assert row.cut == cut
+    state = WordMetrics.empty(row)
+    ends = labels = np.ones((1, 3), int)
+    state.update(np.array([[0.0, cut, cut + 1e-6]]), (ends, labels))
+    assert (state.rows[0]["hits"], state.rows[0]["misses"]) == (1, 2)
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])

@@ -1,0 +1,84 @@
+"""The configs that come with rahf: found by name, listed with a line each."""
+
+import ast
+import difflib
+import importlib.util
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+
+def shipped() -> dict[str, pathlib.Path]:
+    """Returns the shipped configs by name."""
+    found = importlib.util.find_spec("configs")
+    folders = (found and found.submodule_search_locations) or ()
+    paths = (path for folder in folders for path in pathlib.Path(folder).glob("*.py"))
+    return {p.stem: p for p in sorted(paths) if not p.stem.startswith("_")}
+
+
+def listing() -> str:
+    """Returns the shipped configs as text, each with the first line of its docstring."""
+    lines = []
+    for name, path in shipped().items():
+        doc = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        lines.append(f"  {name:<20} {doc.partition(chr(10))[0]}")
+    return "\n".join(lines)
+
+
+def resolve(value: str) -> str:
+    """Returns the path of a config, `path[:argument]` or `name[:argument]`, as a path.
+
+    Raises:
+      ValueError: there is no such file and no such shipped config.
+    """
+    name, colon, argument = value.partition(":")
+    if pathlib.Path(name).is_file():
+        return value
+    known = shipped()
+    if name in known:
+        return f"{known[name]}{colon}{argument}"
+    near = difflib.get_close_matches(pathlib.Path(name).stem, known, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(
+        f"there is no file or shipped config {value!r}; {hint}Shipped: "
+        f"{', '.join(known)}"
+    )
+
+
+def load(value: str) -> Any:
+    """Returns the config that `--config=value` names.
+
+    Raises:
+      ValueError: there is none, or it refuses the argument.
+    """
+    path, colon, argument = resolve(value).partition(":")
+    spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"--config={value}: expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument) if colon else module.get_config()
+
+
+def keys(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the values of a config by their dotted names."""
+    found = {}
+    for name, value in config.items():
+        nested = keys(value, f"{prefix}{name}.") if hasattr(value, "items") else None
+        found |= {f"{prefix}{name}": value} if nested is None else nested
+    return found
+
+
+def resolve_arguments(arguments: Sequence[str]) -> list[str]:
+    """Returns a command line whose `--config` is a path; see `resolve`."""
+    found = list(arguments)
+    for place, argument in enumerate(found):
+        if argument == "--":
+            break
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            if equals:
+                found[place] = f"{flag}={resolve(value)}"
+            elif place + 1 < len(found):
+                found[place + 1] = resolve(found[place + 1])
+    return found

@@ -1,0 +1,39 @@
+"""Outputs are tried before the work; what is in the way is told with the flag."""
+
+import pytest
+
+from rahf.bin import output, scenes_ceiling
+
+
+def test_a_folder_is_made_and_left_empty(tmp_path):
+    folder = output.check_folder(tmp_path / "a" / "b", ["x.json"])
+    assert list(folder.iterdir()) == []
+    (folder / "x.json").write_text("kept")
+    output.check_folder(folder, ["x.json"])
+    assert (folder / "x.json").read_text() == "kept"
+
+
+def test_what_is_in_the_way(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    (tmp_path / "folder" / "x.json").mkdir(parents=True)
+    for path, message in (
+        (file, "File exists"),
+        (file / "below", "Not a directory"),
+        (tmp_path / "folder", "x.json is a folder"),
+        ("/proc/self", "cannot be written to: "),  # read-only, for root too
+    ):
+        with pytest.raises(ValueError, match=f"--output={path} .*{message}"):
+            output.check_folder(path, ["x.json"])
+    with pytest.raises(ValueError, match=f"--output={file}/x.html cannot be written"):
+        output.check_file(file / "x.html")
+
+
+def test_the_ceiling_is_not_computed_in_vain(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(scenes_ceiling, "compute_ceiling", pytest.fail)
+    with pytest.raises(SystemExit):
+        scenes_ceiling.main([f"--output={tmp_path}/file/x.json"])
+    assert (
+        f"--output={tmp_path}/file/x.json cannot be written" in capsys.readouterr().err
+    )
