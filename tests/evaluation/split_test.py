@@ -111,20 +111,20 @@ def test_an_output_is_tried_before_the_measuring(
     place, binaries, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(flags, "_evaluator", pytest.fail)
-    flags = [f"--checkpoint={tmp_path}"]
+    arguments = [f"--checkpoint={tmp_path}"]
     if place == "eval":
         (tmp_path / "eval").write_text("a file in the way")
     else:
-        flags.append(f"--output={tmp_path}/eval/x")
+        arguments.append(f"--output={tmp_path}/eval/x")
         (tmp_path / "eval").touch()
     with pytest.raises(
         SystemExit, match="error: --output=.* cannot be written"
     ) as stop:
-        eval_scores.main(flags)
+        eval_scores.main(arguments)
     assert "\n" not in str(stop.value)
     if place == "--output":
         with pytest.raises(SystemExit, match="error: --output=.*eval/x cannot be"):
-            report.main([flags[0], f"--output={tmp_path}/eval/x"])
+            report.main([arguments[0], f"--output={tmp_path}/eval/x"])
 
 
 def test_an_unknown_key_is_told_by_the_binary(binaries, tmp_path):
