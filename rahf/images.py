@@ -3,57 +3,47 @@
 Legend: H height, W width, in pixels; row 0 is the top.
 """
 
-import functools
+import contextlib
 import io
 import os
 import pathlib
-import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import numpy as np
 from PIL import Image
 
-# 100 megapixels decode to 300 MB of RGB: larger than any generator's output, and
-# small enough that a hostile file cannot take the machine down.
-MAX_PIXELS = 100_000_000
-# The longest side that JPEG can have. Shrinking a longer strip would take tables of
-# gigabytes: a coefficient for each of its pixels and each pixel of the result.
-MAX_SIDE = 65_535
+from rahf import image_limits
+from rahf.colormap import colormap
+from rahf.image_formats import FORMATS, is_image
+from rahf.image_limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, ImageError
 
-# Each scan of a progressive JPEG passes over all of its pixels: a small file can ask
-# for thousands. Encoders write about ten.
-_MAX_SCANS = 100
-# In a scan's data FF stands before 00 or a restart, D0 to D7; FF itself may fill up.
-_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]", re.DOTALL)
-
-# Decoders that are safe on files from strangers. Left out on purpose: EPS starts
-# Ghostscript, and TGA has no signature, so noise would "decode".
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+__all__ = [
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "ImageError",
+    "colormap",
+    "from_pillow",
+    "is_image",
+    "measure",
+    "overlay",
+    "read_encoded",
+    "read_heatmap",
+    "read_image",
+    "read_map",
+    "resize",
+    "write_heatmap",
+]
 
 _Convert = Callable[[Image.Image, str], np.ndarray]
 
 _ORIENTATION = 0x0112  # the Exif tag
 _WHITE = (255, 255, 255, 255)
-
-
-class ImageError(ValueError):
-    """An image that cannot be used: which, what was expected, what came, what to do."""
-
-    def __init__(self, name: str, expected: str, came: str, remedy: str):
-        self.name = name
-        super().__init__(f"{name}: expected {expected}, got {came}; {remedy}")
-
-    def __reduce__(self):  # so that it survives a worker process
-        return _rebuild, (self.name, str(self))
-
-
-def _rebuild(name: str, message: str) -> ImageError:
-    error = ImageError.__new__(ImageError)
-    ValueError.__init__(error, message)
-    error.name = name
-    return error
+# Pixels that are converted at a time.
+_STRIP = 1_000_000
 
 
 def read_image(
@@ -65,18 +55,21 @@ def read_image(
     16-bit and CMYK pixels become 8-bit RGB, and an animation gives its first frame.
     The content decides the format, not the file name. Colour profiles are ignored.
 
+    A JPEG or JPEG 2000 that would take more than `rahf.image_limits` allows is decoded
+    at a half, a quarter or an eighth of its sides.
+
     Args:
       source: a path, or the encoded bytes.
       max_pixels: limit on height * width, checked on the header before any pixel
-        is decoded; so is `MAX_SIDE`.
+        is decoded; so are `MAX_SIDE`, and `MAX_BYTES` before the file is read.
 
     Returns:
       uint8[H, W, 3].
 
     Raises:
-      ImageError: no such file, not an image, damaged, or over the limit.
+      ImageError: no such file, not an image, damaged, or over a limit.
     """
-    return _read(source, from_pillow, max_pixels)
+    return _read(source, from_pillow, max_pixels, 3)
 
 
 def read_map(
@@ -94,7 +87,7 @@ def read_map(
     Raises:
       ImageError: as `read_image`, or more than one channel.
     """
-    return _read(source, _map_from_pillow, max_pixels)
+    return _read(source, _map_from_pillow, max_pixels, 4)
 
 
 def _map_from_pillow(image: Image.Image, name: str) -> np.ndarray:
@@ -103,18 +96,35 @@ def _map_from_pillow(image: Image.Image, name: str) -> np.ndarray:
     if image.mode not in full:
         came, remedy = f"mode {image.mode}", "save it as 8-bit or 16-bit grey PNG"
         raise ImageError(name, "a heatmap of one grey channel", came, remedy)
-    values = np.asarray(image, np.float32) / np.float32(full[image.mode])
+    values = np.empty((image.height, image.width), np.float32)
+    for rows, strip in _strips(image):
+        values[rows] = np.asarray(strip, np.float32) / np.float32(full[image.mode])
     if not (values.min() >= 0 and values.max() <= 1):
         raise _damaged(name, f"grey values from {values.min()} to {values.max()}")
     return values
 
 
-def _read(source, convert: _Convert, max_pixels: int) -> np.ndarray:
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Yields an image in strips of full width: what is made of one is soon let go."""
+    height = max(1, _STRIP // image.width)
+    for top in range(0, image.height, height):
+        rows = slice(top, min(top + height, image.height))
+        yield rows, image.crop((0, rows.start, image.width, rows.stop))
+
+
+def _read(source, convert: _Convert, max_pixels: int, result: int) -> np.ndarray:
+    """Reads a path or bytes; the result takes `result` bytes a pixel."""
     if isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-        name = f"<{len(data)} bytes>"
-        _check_not_empty(name, len(data))
-        return _decode(io.BytesIO(data), name, convert, max_pixels)
+        name = f"<{memoryview(source).nbytes} bytes>"
+        image_limits.check_size(name, memoryview(source).nbytes)
+        return _decode(io.BytesIO(bytes(source)), name, convert, max_pixels, result)
+    with _open(source) as (file, name):
+        return _decode(file, name, convert, max_pixels, result)
+
+
+@contextlib.contextmanager
+def _open(source: object) -> Iterator[tuple[IO[bytes], str]]:
+    """Opens an image file whose size is within the limit."""
     if not isinstance(source, str | os.PathLike):  # such as an empty cell of a table
         raise ImageError(
             "<image>", "a path or bytes", type(source).__name__, "check the field"
@@ -126,8 +136,8 @@ def _read(source, convert: _Convert, max_pixels: int) -> np.ndarray:
             came = "a folder" if path.is_dir() else "nothing of that name"
             raise ImageError(name, "an image file", came, "check the path")
         with path.open("rb") as file:
-            _check_not_empty(name, path.stat().st_size)
-            return _decode(file, name, convert, max_pixels)
+            image_limits.check_size(name, os.fstat(file.fileno()).st_size)
+            yield file, name
     except PermissionError as error:
         raise ImageError(
             name, "a readable file", "no permission", "check its owner and mode"
@@ -136,24 +146,39 @@ def _read(source, convert: _Convert, max_pixels: int) -> np.ndarray:
         raise ImageError(name, "a readable file", str(error), "check it") from error
 
 
-def _check_not_empty(name: str, size: int) -> None:
-    if size == 0:
-        raise ImageError(
-            name, "an image file", "zero bytes", "the copy or download was cut: redo it"
-        )
+def read_encoded(path: str | os.PathLike) -> bytes:
+    """Reads an image file as it is, to be decoded later.
+
+    Raises:
+      ImageError: it cannot be read, or has more than `MAX_BYTES`.
+    """
+    with _open(path) as (file, _):
+        return file.read()
 
 
-def _decode(
-    file: IO[bytes], name: str, convert: _Convert, max_pixels: int
-) -> np.ndarray:
-    """Decodes an open file."""
+def measure(path: str | os.PathLike) -> int:
+    """Returns how many bytes an image file will have decoded, told by its header.
+
+    0 where it cannot be read: `read_image` then says why.
+    """
+    try:
+        with _open(path) as (file, name), _identify(file, name, MAX_PIXELS) as image:
+            return 3 * image.width * image.height
+    except ImageError:
+        return 0
+
+
+def _identify(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
+    """Opens an image without decoding it."""
+    image_limits.check_canvas(name, file.read(30), max_pixels)
+    file.seek(0)
     # Pillow reports damage as OSError, SyntaxError, struct.error, EOFError and
     # more, according to the format, so the one class is made here.
     try:
         with warnings.catch_warnings():
             # About damaged metadata, and sizes over Pillow's own, lower limit.
             warnings.simplefilter("ignore")
-            image = Image.open(file, formats=FORMATS)
+            return Image.open(file, formats=FORMATS)
     except Image.UnidentifiedImageError as error:
         raise ImageError(
             name,
@@ -162,57 +187,27 @@ def _decode(
             "check the file, or convert it to PNG",
         ) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(name, max_pixels, str(error)) from error
+        raise image_limits.too_large(name, max_pixels, str(error)) from error
     except Exception as error:
         raise _damaged(name, error) from error
-    with image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise _too_large(name, max_pixels, f"{width} x {height}")
-        if max(width, height) > MAX_SIDE:
-            expected = f"sides of at most {MAX_SIDE} pixels"
-            raise ImageError(name, expected, f"{width} x {height}", "cut it into parts")
-        if (
-            image.format in ("JPEG", "MPO")
-            and (scans := _count_scans(file)) > _MAX_SCANS
-        ):
-            raise ImageError(
-                name,
-                f"a JPEG of at most {_MAX_SCANS} scans",
-                f"{scans}, which would take hours",
-                "save it again",
-            )
-        if width < 1 or height < 1:
-            raise _damaged(name, f"{width} x {height} pixels")
+
+
+def _decode(
+    file: IO[bytes], name: str, convert: _Convert, max_pixels: int, result: int
+) -> np.ndarray:
+    """Decodes an open file."""
+    with _identify(file, name, max_pixels) as image:
+        size = image_limits.prepare(image, file, name, max_pixels, result)
+        if image.width < 1 or image.height < 1:
+            raise _damaged(name, f"{image.width} x {image.height} pixels")
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), image_limits.decoding(size):
                 warnings.simplefilter("ignore")
                 return convert(image, name)
         except ImageError:
             raise
         except Exception as error:
             raise _damaged(name, error) from error
-
-
-def _count_scans(file: IO[bytes]) -> int:
-    """Counts the scans of a JPEG; segments may hold pictures, and films follow its end."""
-    file.seek(0)
-    data, at, scans = file.read(), 0, 0
-    while (found := _MARKER.search(data, at)) and found[0] != b"\xff\xd9":
-        at = found.end()
-        if found[0] != b"\xff\xd8":  # all but the start have a length
-            at += int.from_bytes(data[at : at + 2])
-            scans += found[0] == b"\xff\xda"
-    return scans
-
-
-def _too_large(name: str, max_pixels: int, came: str) -> ImageError:
-    return ImageError(
-        name,
-        f"at most {max_pixels / 1e6:g} megapixels",
-        came,
-        "make it smaller, or raise max_pixels if you trust the file",
-    )
 
 
 def _damaged(name: str, why: object) -> ImageError:
@@ -238,49 +233,78 @@ def from_pillow(image: Image.Image, name: str = "a Pillow image") -> np.ndarray:
       ImageError: grey values outside their range.
     """
     image.load()  # TIFF turns itself upright here, and forgets its orientation
-    orientation = _orientation(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _to_8bit(image, name)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba)
-    image = image.convert("RGB")
-    if orientation is not None:
-        image = image.transpose(orientation)
-    return np.array(image)
+    if not image.width or not image.height:
+        came = f"{image.width} x {image.height}"
+        raise ImageError(name, "an image of at least one pixel", came, "check it")
+    stored_as = _orientation(image)
+    wide = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    if wide:
+        _check_grey(image, name)
+    sides = (image.height, image.width)
+    pixels = np.empty((*(sides[::-1] if stored_as in _TURNED else sides), 3), np.uint8)
+    stored = _AS_STORED[stored_as](pixels)
+    for rows, strip in _strips(image):
+        if wide:
+            strip = _to_8bit(strip)
+        if strip.has_transparency_data:
+            rgba = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba)
+        stored[rows] = np.asarray(
+            strip if strip.mode == "RGB" else strip.convert("RGB")
+        )
+    return pixels
 
 
-def _orientation(image: Image.Image) -> Image.Transpose | None:
+# How an upright picture looks to who stores it, by the value of the Exif tag.
+_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels, -1),
+}
+_TURNED = (5, 6, 7, 8)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns a key of `_AS_STORED`."""
     try:
         value = image.getexif().get(_ORIENTATION)
+        return value if value in _AS_STORED else 1
     except Exception:  # noqa: BLE001  damaged metadata does not spoil the pixels
-        return None
-    flips = Image.Transpose
-    return {
-        2: flips.FLIP_LEFT_RIGHT,
-        3: flips.ROTATE_180,
-        4: flips.FLIP_TOP_BOTTOM,
-        5: flips.TRANSPOSE,
-        6: flips.ROTATE_270,
-        7: flips.TRANSVERSE,
-        8: flips.ROTATE_90,
-    }.get(value or 1)
+        return 1
 
 
-def _to_8bit(image: Image.Image, name: str) -> Image.Image:
-    """Grey of more than 8 bits -> L, or LA where one value means transparent."""
-    values = np.asarray(image)
-    # Integer greys are 16-bit (PNG, TIFF, PGM); float ones have no fixed range, and
-    # [0, 1] is the one that can be told apart. numpy's comparisons refuse NaN.
-    full = 1.0 if image.mode == "F" else 65535
-    if not (values.min() >= 0 and values.max() <= full):
+def _check_grey(image: Image.Image, name: str) -> None:
+    """Raises ImageError where grey of more than 8 bits is out of its range."""
+    full = _full(image)
+    # numpy keeps NaN, and its comparisons refuse it.
+    ends = [(x.min(), x.max()) for x in (np.asarray(s) for _, s in _strips(image))]
+    low, high = np.min(ends), np.max(ends)
+    if not (low >= 0 and high <= full):
         raise ImageError(
             name,
             f"grey values in [0, {full:g}]",
-            f"[{values.min():g}, {values.max():g}]",
+            f"[{low:g}, {high:g}]",
             "save it as 8-bit or 16-bit PNG",
         )
-    grey = Image.fromarray(np.rint(values * np.float32(255 / full)).astype(np.uint8))
+
+
+def _full(image: Image.Image) -> float:
+    # Integer greys are 16-bit (PNG, TIFF, PGM); float ones have no fixed range, and
+    # [0, 1] is the one that can be told apart.
+    return 1.0 if image.mode == "F" else 65535
+
+
+def _to_8bit(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits -> L, or LA where one value means transparent."""
+    values = np.asarray(image)
+    grey = Image.fromarray(
+        np.rint(values * np.float32(255 / _full(image))).astype(np.uint8)
+    )
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
@@ -298,8 +322,14 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns:
       uint8[height, width, 3] or float32[height, width]; a map's values stay within
       its own minimum and maximum.
+
+    Raises:
+      ImageError: there are no pixels to resize.
     """
     height, width = size
+    if not image.size:
+        came = f"{image.dtype}{list(image.shape)}"
+        raise ImageError("an array", "an image of at least one pixel", came, "check it")
     if image.shape[:2] == (height, width):
         return image if image.dtype == np.uint8 else image.astype(np.float32)
     if image.dtype != np.uint8:
@@ -311,10 +341,11 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def write_heatmap(path: str | os.PathLike | IO[bytes], heatmap: np.ndarray) -> None:
     """Writes float[H, W] in [0, 1] as a 16-bit grey PNG, 65535 = 1."""
-    if heatmap.ndim != 2 or not (heatmap.min() >= 0 and heatmap.max() <= 1):
+    ends = (heatmap.min(), heatmap.max()) if heatmap.size else (np.nan, np.nan)
+    if heatmap.ndim != 2 or not (ends[0] >= 0 and ends[1] <= 1):
         raise ValueError(
             f"{path}: expected a heatmap [H, W] with values in [0, 1], got shape "
-            f"{heatmap.shape} in [{heatmap.min()}, {heatmap.max()}]"
+            f"{heatmap.shape} in [{ends[0]}, {ends[1]}]"
         )
     grey = np.rint(heatmap * np.float32(65535)).astype(np.uint16)
     # Level 2 takes less than half the time of the default, for 11 % larger files.
@@ -323,51 +354,15 @@ def write_heatmap(path: str | os.PathLike | IO[bytes], heatmap: np.ndarray) -> N
 
 def read_heatmap(path: str | os.PathLike) -> np.ndarray:
     """Reads what `write_heatmap` wrote: float32[H, W] in [0, 1]."""
-    with Image.open(path, formats=["PNG"]) as image:
-        if not image.mode.startswith("I"):
-            raise ImageError(
-                str(path), "a 16-bit grey PNG", f"mode {image.mode}", "check the path"
-            )
-        return np.asarray(image, np.float32) / 65535
+    return _read(path, _heatmap_from_pillow, MAX_PIXELS, 4)
 
 
-@functools.cache
-def colormap() -> np.ndarray:
-    """A perceptual colour scale, violet over red to pale yellow.
-
-    A path through OKLCH (Ottosson, "A perceptual color space for image processing",
-    2020; the matrices are from there) on which lightness rises evenly, so that equal
-    differences of a heatmap look equal, in grey print too.
-
-    Returns:
-      uint8[256, 3]: sRGB for heatmap values 0 to 1.
-    """
-    t = np.linspace(0, 1, 256)
-    lightness = 0.30 + 0.64 * t
-    hue = np.deg2rad(300 + 165 * t)
-    # As strong as sRGB can show without clipping, which would bend the path; around
-    # red it holds more.
-    chroma = 0.15 + 0.05 * np.exp(-(((t - 0.42) / 0.18) ** 2))
-    lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], -1)
-    lms = lab @ np.array(
-        [
-            [1.0, 1.0, 1.0],
-            [0.3963377774, -0.1055613458, -0.0894841775],
-            [0.2158037573, -0.0638541728, -1.2914855480],
-        ]
-    )
-    linear = lms**3 @ np.array(
-        [
-            [4.0767416621, -1.2684380046, -0.0041960863],
-            [-3.3077115913, 2.6097574011, -0.7034186147],
-            [0.2309699292, -0.3413193965, 1.7076147010],
-        ]
-    )
-    linear = linear.clip(0, 1)
-    srgb = np.where(
-        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
-    )
-    return np.rint(srgb * 255).astype(np.uint8)
+def _heatmap_from_pillow(image: Image.Image, name: str) -> np.ndarray:
+    if not image.mode.startswith("I"):
+        raise ImageError(
+            name, "a 16-bit grey PNG", f"mode {image.mode}", "check the path"
+        )
+    return np.asarray(image, np.float32) / 65535
 
 
 def overlay(

@@ -128,11 +128,10 @@ class CaptionTable(Sequence[Mapping[str, Any]]):
         image, caption = self._rows[index]
         sample = Sample(uid=image, number=index, end=0, caption=caption)
         try:
-            return dataclasses.replace(
-                sample, image=(self._folder / image).read_bytes()
-            )
-        except OSError as error:
-            return dataclasses.replace(sample, fault=f"{image} cannot be read: {error}")
+            encoded = images.read_encoded(self._folder / image)
+        except images.ImageError as error:
+            return dataclasses.replace(sample, fault=str(error))
+        return dataclasses.replace(sample, image=encoded)
 
 
 def _find_table(pattern: str) -> pathlib.Path | None:

@@ -1,7 +1,8 @@
 """Pairs of images with what people chose, in Pick-a-Pic's Parquet form.
 
 A row is one comparison (https://huggingface.co/datasets/yuvalkirstain/pickapic_v1):
-`image_0_uid`, `image_1_uid` (text), `jpg_0`, `jpg_1` (encoded bytes), `caption`,
+`image_0_uid`, `image_1_uid` (text), `jpg_0`, `jpg_1` (encoded, as bytes or as the
+`datasets` library's {bytes, path}), `caption`,
 `label_0`, `label_1` (1 chosen, 0 not, 0.5 each where the person saw no difference)
 and `has_label`, false where nobody chose.
 """
@@ -12,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rahf.datasets.files import parquet
+from rahf.datasets.richhf import pickapic
 
-_IMAGES = ("jpg_0", "jpg_1")
+_IMAGES = tuple(pickapic.SIDES.values())
 _COLUMNS = ("image_0_uid", "image_1_uid", "caption", "label_0", "label_1", "has_label")
 _ROWS_AT_ONCE = 16
 
@@ -52,7 +54,8 @@ class Preferences:
         """Finds the files.
 
         Args:
-          path: a Parquet file, or a folder of them.
+          path: a Parquet file, or a folder with them in it or below, such as a copy
+            of Pick-a-Pic's repository.
           split: in a folder, the files that begin with `<split>-`, as Pick-a-Pic
             has "train", "validation_unique" and "test_unique"; "" = all.
           images: whether to read them too.
@@ -60,7 +63,7 @@ class Preferences:
         Raises:
           ValueError: there is no such file, or one lacks a column.
         """
-        self._shards = parquet.find_shards(path, f"{split}-" if split else "")
+        self._shards = parquet.find_shards(path, split, below=True)
         self._columns = [*_COLUMNS, *(_IMAGES if images else ())]
         self.unlabelled = 0
         self._rows = sum(
@@ -115,9 +118,12 @@ def _pair(row: dict[str, Any], where: str) -> Pair:
         )
     images = None
     if "jpg_0" in row:
-        first, second = (row[name] for name in _IMAGES)
-        if not (isinstance(first, bytes) and isinstance(second, bytes)):
-            raise ValueError(f"{where}: fields jpg_0 and jpg_1 must be bytes")
+        first, second = (pickapic.image_bytes(row[name]) for name in _IMAGES)
+        if first is None or second is None:
+            raise ValueError(
+                f"{where}: fields jpg_0 and jpg_1 must be encoded images, as bytes or "
+                "{bytes, path}"
+            )
         images = (first, second)
     return Pair(
         uids=(row["image_0_uid"], row["image_1_uid"]),

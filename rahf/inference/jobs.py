@@ -10,6 +10,7 @@ import pathlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 
+from absl import logging
 from PIL import Image
 
 from rahf import images
@@ -25,8 +26,8 @@ IMAGE_FIELDS = ("image", "file_name")
 PROMPT_FIELDS = ("prompt", "caption", "text")
 #: Which files of a folder are images; a file named directly may be called anything.
 SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
-    | {".jp2", ".ppm", ".pgm"}
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp"}
+    | {".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm"}
 )
 
 
@@ -159,10 +160,23 @@ def _read_folder(folder: pathlib.Path, prompt: str | None) -> list[_Row]:
             f"{folder}: no prompt; give one for all its images (--prompt=...), or "
             f"put one for each into {folder / PROMPT_FILES[0]}"
         )
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
+    chosen = {p: p.suffix.lower() in SUFFIXES or images.is_image(p) for p in files}
+    found = [path for path in files if chosen[path]]
+    others = [path.name for path in files if not chosen[path]]
     if not found:
         raise ValueError(
-            f"{folder}: holds no image; looked for {' '.join(sorted(SUFFIXES))}"
+            f"{folder}: holds no image, and its subfolders are not searched; it has "
+            f"{', '.join(others[:5]) or 'no files'}. Expected {', '.join(images.FORMATS)}"
+        )
+    if others:
+        logging.warning(
+            "%s: %d of %d files are left out, as they are not %s: %s",
+            folder,
+            len(others),
+            len(files),
+            ", ".join(images.FORMATS),
+            ", ".join(others[:5]) + (", ..." if len(others) > 5 else ""),
         )
     return [(None, image, prompt) for image in found]
 

@@ -7,7 +7,7 @@ prediction.scores["plausibility"]  # 0.91
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -136,24 +136,26 @@ class Predictor:
         prompts = arguments.list_prompts(prompts, len(images))
         predictions = []
         for start in range(0, len(images), batch_size):
-            end = min(start + batch_size, len(images))
-            pictures = [
-                arguments.read_picture(images[i], f"images[{i}]")
-                for i in range(start, end)
+            end = start + batch_size
+            named = [
+                (f"images[{i}]", image)
+                for i, image in enumerate(images[start:end], start)
             ]
-            predictions += self._predict_batch(pictures, prompts[start:end])
+            predictions += self._predict_batch(named, prompts[start:end])
         return predictions
 
-    def _predict_batch(self, pictures, prompts) -> list[Prediction]:
+    def _predict_batch(
+        self, images: Sequence[tuple[str, Any]], prompts: Sequence[str]
+    ) -> list[Prediction]:
         square = (self.config.input.image_size,) * 2
-        records = [
-            {
-                "uid": str(i),
-                "image": images_lib.resize(picture, square),
-                "prompt": prompt,
-            }
-            for i, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True))
-        ]
+        records, sizes = [], []
+        for (name, image), prompt in zip(images, prompts, strict=True):
+            picture = arguments.read_picture(
+                image, name
+            )  # one by one: they may be large
+            sizes.append(picture.shape[:2])
+            picture = images_lib.resize(picture, square)
+            records.append({"uid": name, "image": picture, "prompt": prompt})
         rows = self._batch_size(len(records))
         outputs: dict[str, Any] = {}
         truncated = np.zeros(len(records), bool)
@@ -176,7 +178,7 @@ class Predictor:
                 {name: value[i] for name, value in outputs.items()},
                 batch["word_ends"][i],
                 prompt=prompts[i],
-                image_size=pictures[i].shape[:2],
+                image_size=sizes[i],
                 truncated=bool(truncated[i]),
             )
             for i in range(len(records))

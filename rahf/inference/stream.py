@@ -17,6 +17,10 @@ from rahf.inference.writer import PredictionWriter
 if TYPE_CHECKING:
     from rahf.inference.predictor import Predictor
 
+#: Decoded images of a batch. At most three are held: one read ahead, one in use, one
+#: being written.
+BATCH_BYTES = 256 * 2**20
+
 
 @dataclasses.dataclass
 class Counts:
@@ -249,21 +253,34 @@ def read_batches(
 
     Args:
       jobs: what to read.
-      batch_size: jobs per batch; the last one may be smaller.
+      batch_size: jobs per batch. The last one may be smaller, and one whose images
+        would take more than `BATCH_BYTES`; an image over that is a batch of its own.
       workers: threads that decode.
 
     Yields:
       Batches of (job, uint8[H, W, 3]), or (job, error) where it could not be read.
     """
     with ThreadPoolExecutor(workers) as pool:
-        chunks = [jobs[i : i + batch_size] for i in range(0, len(jobs), batch_size)]
         ahead = []
-        for chunk in chunks:
+        for chunk in _chunks(jobs, batch_size):
             ahead.append([(job, pool.submit(_read, job)) for job in chunk])
             if len(ahead) == 2:
                 yield [(job, future.result()) for job, future in ahead.pop(0)]
         for batch in ahead:
             yield [(job, future.result()) for job, future in batch]
+
+
+def _chunks(jobs: Sequence[Job], batch_size: int) -> Iterator[list[Job]]:
+    chunk, held = [], 0
+    for job in jobs:
+        size = images.measure(job.image)
+        if chunk and (len(chunk) == batch_size or held + size > BATCH_BYTES):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(job)
+        held += size
+    if chunk:
+        yield chunk
 
 
 def _read(job: Job) -> np.ndarray | images.ImageError:

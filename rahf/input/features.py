@@ -230,10 +230,11 @@ def _has_label(record: Mapping[str, Any], row: Target) -> bool:
 
 def _image(image: Any, size: int, where: _Where) -> np.ndarray:
     image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    rgb = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    if not rgb or not image.size:
         raise where.error(
-            f"field 'image' must be uint8[H, W, 3], got {image.dtype}"
-            f"{list(image.shape)}"
+            "field 'image' must be uint8[H, W, 3] of at least one pixel, got "
+            f"{image.dtype}{list(image.shape)}"
         )
     return images.resize(image, (size, size))
 

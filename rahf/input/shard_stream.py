@@ -1,5 +1,6 @@
 """Shards as an endless shuffled stream, divided among readers, that resumes exactly."""
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -16,6 +17,9 @@ from rahf.input.bad_records import Made
 # Shards, or parts of them, that a reader has at least where some have one more than
 # others: their samples then come up at most an eighth more often.
 _EVEN = 8
+#: Encoded images that the window of one reader holds; others are read again when it
+#: is their turn.
+WINDOW_BYTES = 2**30
 
 
 def shuffled(
@@ -49,7 +53,7 @@ def shuffled(
     if shards.window == 1:
         return samples
     return grain.experimental.WindowShuffleIterDataset(
-        samples, window_size=shards.window, seed=seed
+        _Bounded(samples, shards.window), window_size=shards.window, seed=seed
     )
 
 
@@ -89,10 +93,43 @@ def read_sample(sample: Sample) -> Mapping[str, Any]:
     if sample.fault:
         raise ValueError(f"record {sample.uid!r}: {sample.fault}")
     try:
-        image = images.read_image(sample.image)
+        image = images.read_image(sample.encoded())
     except images.ImageError as error:
         raise ValueError(f"record {sample.uid!r}, field 'image': {error}") from error
     return {"uid": sample.uid, "image": image, "prompt": sample.caption}
+
+
+class _Bounded(grain.IterDataset[Sample]):
+    """Lets go of images where the last `window` of them are over `WINDOW_BYTES`."""
+
+    def __init__(self, samples: grain.IterDataset[Sample], window: int):
+        super().__init__(samples)
+        self._window = window
+
+    def __iter__(self) -> grain.DatasetIterator[Sample]:
+        return _BoundedIterator(iter(self._parent), self._window)
+
+
+class _BoundedIterator(grain.DatasetIterator[Sample]):
+    def __init__(self, parent, window):
+        super().__init__(parent)
+        self._held: collections.deque[int] = collections.deque(maxlen=window)
+
+    def __next__(self) -> Sample:
+        sample = next(self._parent)
+        if len(self._held) == self._held.maxlen:
+            self._held.popleft()
+        if sum(self._held) + len(sample.image) > WINDOW_BYTES and sample.place:
+            sample = dataclasses.replace(sample, image=b"")
+        self._held.append(len(sample.image))
+        return sample
+
+    def get_state(self) -> dict[str, Any]:
+        return self._parent.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._parent.set_state(state)
+        self._held.clear()
 
 
 class Streamed(grain.IterDataset[Made]):

@@ -300,6 +300,23 @@ def test_read_ahead_keeps_order_and_carries_errors(folder):
     assert list(stream.read_batches([], 2)) == []
 
 
+def test_batches_of_large_images_are_smaller(folder, tmp_path, monkeypatch):
+    data = (folder / "0.png").read_bytes()
+    folder = tmp_path / "equal"
+    folder.mkdir()
+    for i in range(5):
+        (folder / f"{i}.png").write_bytes(data)
+    size = images.read_image(data).nbytes
+    assert images.measure(folder / "0.png") == size
+    assert images.measure(folder / "gone.png") == 0
+    jobs = [Job(str(i), str(folder / f"{i}.png"), "", str(i)) for i in range(5)]
+    for limit, expected in ((2 * size, [2, 2, 1]), (size - 1, [1] * 5)):
+        monkeypatch.setattr(stream, "BATCH_BYTES", limit)
+        batches = list(stream.read_batches(jobs, 4))
+        assert [len(batch) for batch in batches] == expected
+        assert [job for batch in batches for job, _ in batch] == jobs
+
+
 def test_run_checks_its_options(tmp_path):
     with (
         PredictionWriter(tmp_path) as out,

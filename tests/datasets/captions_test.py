@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from configs import pretrain_captioning
+from rahf import image_limits
 from rahf.datasets import captions
 from rahf.datasets.files.tar_shards import Shards
 from rahf.input import loader as data_input
@@ -140,6 +141,22 @@ def test_it_resumes_exactly(folder, before):
     second.set_state(state)
     for batch, expected in zip(take(second, 4), whole[before:], strict=True):
         assert_equal(batch, expected)
+
+
+def test_a_window_of_large_images_holds_only_some(folder, monkeypatch):
+    config = make_config(folder)
+    expected = take(inputs(config), 8)
+    size = len(encoded(0))
+    monkeypatch.setattr(shard_stream, "WINDOW_BYTES", 3 * size)
+    for batch, other in zip(take(inputs(config), 8), expected, strict=True):
+        assert_equal(batch, other)
+    urls = [str(path) for path in sorted((folder / "train").iterdir())]
+    stream = iter(Shards(tuple(urls), window=10, open_shards=1).shuffled(0))
+    samples = [next(stream) for _ in range(10)]
+    assert sum(bool(each.image) for each in samples) == 3
+    assert [each.encoded() for each in samples] == [
+        encoded(int(each.uid[-3:])) for each in samples
+    ]
 
 
 def test_worker_processes(folder):
@@ -300,11 +317,16 @@ def test_a_malformed_table(tmp_path, text, message):
         captions.captions_records("train", {"captions": {"train": str(tmp_path)}})
 
 
-def test_a_table_with_a_bad_image(tmp_path):
+def test_a_table_with_a_bad_image(tmp_path, monkeypatch):
     (tmp_path / "metadata.csv").write_text("file_name,text\nx.png,y\n")
     records = captions.captions_records("train", {"captions": {"train": str(tmp_path)}})
     with pytest.raises(ValueError, match=r"record 'x.png', field 'image': .*x.png"):
         records[0]
+    assert "x.png: expected an image file" in records.sample(0).fault
+    (tmp_path / "x.png").write_bytes(encoded(1))
+    assert records.sample(0).image == encoded(1)
+    monkeypatch.setattr(image_limits, "MAX_BYTES", 10)
+    assert "x.png: expected an image file of at most" in records.sample(0).fault
 
 
 def test_sources(tmp_path):

@@ -90,6 +90,15 @@ def test_cells_in_any_order_within_bounded_memory(shards, monkeypatch):
         assert pictures._held() <= max(3000, 5 * size + 500)
 
 
+def test_a_row_group_that_is_too_large_is_refused_before_it_is_read(
+    shards, monkeypatch
+):
+    monkeypatch.setattr(parquet, "MAX_GROUP_BYTES", 500)
+    with pytest.raises(ValueError, match=r"column 'image' takes .* in row group 0, .*"):
+        parquet.Cells(parquet.find_shards(shards), "image")
+    assert parquet.Cells(parquet.find_shards(shards), "dmos")[0] == 64.0
+
+
 def test_a_table_without_prompts(folder):
     for record in make_records("train", options_of(folder / "ratings.csv", prompt="")):
         assert record["prompt"] == ""

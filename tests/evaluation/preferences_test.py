@@ -15,6 +15,7 @@ from PIL import Image
 
 from rahf.bin import eval_preferences
 from rahf.datasets import preference_pairs as source
+from rahf.datasets.richhf import pickapic
 from rahf.evaluation import preference_scores as scoring
 from rahf.evaluation import preferences as rules
 from rahf.evaluation.preferences import bootstrap, choose_threshold, measure, points
@@ -98,6 +99,57 @@ def test_the_source_yields_labelled_pairs_in_order(folder):
     assert first.images is None and first.prompt == "prompt 0"
 
 
+def test_a_copy_of_the_repository(folder, tmp_path):
+    """Its folder of data, names with a hash, and images as {bytes, path}."""
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema(
+        [
+            field.with_type(picture) if field.name.startswith("jpg_") else field
+            for field in SCHEMA
+        ]
+    )
+    rows = [
+        row | {name: {"bytes": row[name], "path": None} for name in ("jpg_0", "jpg_1")}
+        for row in TEST
+    ]
+    data = tmp_path / "pickapic_v1[a]" / "data"
+    data.mkdir(parents=True)
+    for name, some in (
+        ("test_unique-00000-of-00002-b2e8f4a1c0d96357.parquet", rows[:4]),
+        ("test_unique-00001-of-00002-0c1d2e3f4a5b6978.parquet", rows[4:]),
+        ("test-00000-of-00001-5f6e7d8c9b0a1234.parquet", rows[:1]),
+    ):
+        pq.write_table(pa.Table.from_pylist(some, schema), data / name)
+    (data / "._test_unique-00000-of-00002-b2e8f4a1c0d96357.parquet").write_bytes(b"\0")
+    (data.parent / ".cache").mkdir()
+    (data.parent / ".cache" / "test_unique-x.parquet").write_bytes(b"\0")
+    expected = list(source.Preferences(folder, "test_unique"))
+    for place in (data.parent, data):
+        found = list(source.Preferences(place, "test_unique"))
+        assert [(p.uids, p.prompt, p.label, p.images) for p in found] == [
+            (p.uids, p.prompt, p.label, p.images) for p in expected
+        ]
+    # A folder may be named after the split, as the hub's own conversion has it.
+    (data / "train").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows[:2], schema), data / "train/0000.parquet")
+    assert len(source.Preferences(data.parent, "train")) == 2
+    shards = pickapic.find_shards(str(data.parent))
+    assert [shard.name.split("-")[0] for shard in shards] == [
+        "data/test",
+        "data/test_unique",
+        "data/test_unique",
+        "data/train/0000.parquet",
+    ]
+    with pickapic.ShardReader(shards[1]) as reader:
+        [(uid, picture)] = reader.read(0, {"2-1"})
+    assert (uid, picture.image, picture.prompt) == ("2-1", TEST[2]["jpg_1"], "prompt 1")
+    null = rows[0] | {"jpg_0": {"bytes": None, "path": "elsewhere.jpg"}}
+    path = tmp_path / "null.parquet"
+    pq.write_table(pa.Table.from_pylist([null], schema), path)
+    with pytest.raises(ValueError, match=r"row 0: fields jpg_0 and jpg_1 must be enc"):
+        list(source.Preferences(path))
+
+
 def test_a_source_that_is_not_there(folder, tmp_path):
     with pytest.raises(ValueError, match=r"files test-\*.parquet, it holds test_uniq"):
         source.Preferences(folder, "test")
@@ -115,7 +167,7 @@ def test_a_source_that_is_not_there(folder, tmp_path):
         ({"label_1": 1.0}, "row 1: expected label_0 and label_1 .* got 1.0 and 1.0"),
         ({"label_0": None}, "row 1: expected label_0 and label_1 .* got None and 0.0"),
         ({"caption": None}, "row 1: field 'caption' must be text, got None"),
-        ({"jpg_1": None}, "row 1: fields jpg_0 and jpg_1 must be bytes"),
+        ({"jpg_1": None}, "row 1: fields jpg_0 and jpg_1 must be encoded images"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path, changes, message):
@@ -358,3 +410,15 @@ def test_scores_that_only_some_images_have_are_not_compared():
         {"scores": [{"b": 1.0}, {"b": 0.0, "c": 1.0}]},
     ]
     assert scoring.Scored(rows=rows).names() == ["b"]
+
+
+def test_one_long_prompt_does_not_make_the_others_long():
+    def row(prompt):
+        scores = [{"x": 1.0}, {"x": 0.0}]
+        return {"uids": ["a", "b"], "prompt": prompt, "label": 1.0, "scores": scores}
+
+    rows = [row(f"prompt {i}") for i in range(500)] + [row("x" * 10**6)]
+    prompts = scoring.Scored(rows=rows).arrays("x")[2]
+    assert prompts.nbytes < 10_000
+    [agreement] = scoring.compare(scoring.Scored(rows=rows), resamples=2).values()
+    assert (agreement.n_prompts, agreement.accuracy) == (501, 1.0)

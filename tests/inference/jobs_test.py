@@ -42,6 +42,42 @@ def test_folder_in_order_of_names_without_subfolders(folder):
     assert [j.id for j in read_jobs([str(folder)], "x")] == ["a", "b"]
 
 
+def test_images_of_a_folder_are_known_by_their_first_bytes(tmp_path, caplog):
+    jpeg = b"\xff\xd8\xff\xe0\0\x10JFIF"
+    png = b"\x89PNG\r\n\x1a\n"
+    pictures = {
+        "a.jfif": jpeg,
+        "b.jpe": jpeg,
+        "c.apng": png,
+        "d.jpx": b"\0\0\0\x0cjP  \r\n\x87\n",
+        "e": png,
+        "f.HEIC": jpeg,
+        "g.avifs": b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif",
+        "h.png": b"damaged, and not passed over",
+    }
+    others = {
+        "i.heic": b"\0\0\0\x18ftypheic\0\0\0\0heicmif1",
+        "notes.txt": b"P6 is no picture, nor is BMW",
+        "empty": b"",
+        "._h.png": b"\0\5\x16\7",
+        ".DS_Store": b"\0\0\0\1Bud1",
+        ".hidden.png": png,
+    }
+    for name, data in (pictures | others).items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "z.png").mkdir()
+    with caplog.at_level("WARNING"):
+        jobs = read_jobs([str(tmp_path)], "x")
+    assert [os.path.basename(job.image) for job in jobs] == list(pictures)
+    assert "3 of 11 files are left out" in caplog.text
+    assert "empty, i.heic, notes.txt" in caplog.text
+    caplog.clear()
+    for name in ("i.heic", "notes.txt", "empty"):
+        (tmp_path / name).unlink()
+    read_jobs([str(tmp_path)], "x")
+    assert not caplog.text
+
+
 def test_folder_without_a_prompt_reads_its_prompts_file(folder):
     with pytest.raises(ValueError, match=r"no prompt; .*--prompt.*prompts\.jsonl"):
         read_jobs([str(folder)])

@@ -116,6 +116,8 @@ def test_mistakes(predictor, pictures):
     with pytest.raises(images.ImageError, match=r"images\[2\]: .*got int64\[4, 4\]"):
         given = [*pictures[:2], np.zeros((4, 4), int)]
         predictor.predict(given, "a cat", batch_size=2)
+    with pytest.raises(images.ImageError, match=r"uint8\[0, 9, 3\]"):
+        predictor.predict([np.zeros((0, 9, 3), np.uint8)], ["a cat"])
     with pytest.raises(ValueError, match="batch_size: expected a whole number"):
         predictor.predict(pictures, PROMPTS, batch_size=1.5)
     assert predictor.predict([], []) == []

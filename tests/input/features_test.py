@@ -180,6 +180,10 @@ def test_truncation_keeps_no_half_mark_and_says_so():
         ),
         ({"image": np.zeros((4, 4, 3))}, "'image' must be .* got float64"),
         (
+            {"image": np.zeros((0, 4, 3), np.uint8)},
+            r"'image' must be .* at least one pixel, got uint8\[0, 4, 3\]",
+        ),
+        (
             {"artifact_map": np.zeros((4, 4), np.uint8)},
             "'artifact_map' must be .*uint8",
         ),

@@ -12,15 +12,23 @@ from typing import Any
 
 #: Row groups of cells that one process holds, besides the one it reads, in bytes.
 CACHE_BYTES = 256_000_000
+#: The largest column of a row group that is read at once.
+MAX_GROUP_BYTES = 2**30
 _POINTER = b"version https://git-lfs"
 
 
-def find_shards(path: str | pathlib.Path, prefix: str = "") -> list[pathlib.Path]:
+def find_shards(
+    path: str | pathlib.Path, split: str = "", *, below: bool = False
+) -> list[pathlib.Path]:
     """Returns the Parquet files that a path stands for, in the order of their names.
 
+    Files and folders whose names begin with a dot are passed over.
+
     Args:
-      path: a file, or a folder, whose `*.parquet` are taken, not its subfolders'.
-      prefix: of the names to take in a folder, such as "train-".
+      path: a file, or a folder, whose `*.parquet` are taken.
+      split: in a folder, the files of this split: their names begin with it and a
+        dash ("train-00000-of-00004.parquet"), or their folder is called so. "" = all.
+      below: whether those of subfolders are taken too.
 
     Raises:
       ValueError: there is none.
@@ -29,18 +37,32 @@ def find_shards(path: str | pathlib.Path, prefix: str = "") -> list[pathlib.Path
     if not path.is_dir():
         if not path.is_file():
             raise ValueError(f"{path}: no such file or folder")
-        if prefix:
+        if split:
             raise ValueError(
-                f"{path}: expected a folder of files {prefix}*.parquet, got one file; "
+                f"{path}: expected a folder of files {split}-*.parquet, got one file; "
                 "name no split, or the folder"
             )
         return [path]
-    found = sorted(path.glob("*.parquet"))
-    chosen = [shard for shard in found if shard.name.startswith(prefix)]
+    candidates = path.rglob("*.parquet") if below else path.glob("*.parquet")
+    inside = {shard: shard.relative_to(path).parts for shard in sorted(candidates)}
+    found = [
+        shard
+        for shard, parts in inside.items()
+        if shard.is_file() and not any(part.startswith(".") for part in parts)
+    ]
+    chosen = [
+        shard
+        for shard in found
+        if not split
+        or shard.name.startswith(f"{split}-")
+        or split in inside[shard][:-1]
+    ]
     if not chosen:
-        inside = found or sorted(path.iterdir())
-        names = ", ".join(entry.name for entry in inside[:8]) or "nothing"
-        raise ValueError(f"{path}: expected files {prefix}*.parquet, it holds {names}")
+        names = [str(entry.relative_to(path)) for entry in found or path.iterdir()]
+        raise ValueError(
+            f"{path}: expected files {split and f'{split}-'}*.parquet, it holds "
+            f"{', '.join(sorted(names)[:8]) or 'nothing'}"
+        )
     return chosen
 
 
@@ -98,19 +120,36 @@ def read_column(path: pathlib.Path, file: Any, group: int, columns: list[str]) -
     return table
 
 
+def _check_group(path: pathlib.Path, metadata: Any, group: int, column: str) -> None:
+    leaves = [metadata.column(i) for i in range(metadata.num_columns)]
+    size = sum(
+        leaf.total_uncompressed_size
+        for leaf in leaves
+        if leaf.path_in_schema.split(".")[0] == column
+    )
+    if size > MAX_GROUP_BYTES:
+        raise ValueError(
+            f"{path}: column {column!r} takes {size / 2**30:.1f} GiB in row group "
+            f"{group}, over {MAX_GROUP_BYTES / 2**30:g}; write the file again with "
+            "smaller row groups (row_group_size=100)"
+        )
+
+
 class Cells(Sequence[Any]):
     """One column of some files, cell by cell, in any order.
 
     A cell is read with its whole row group, and row groups are kept up to
     `CACHE_BYTES`: in shuffled order over more than that, each cell costs the reading
-    of a row group. Files of many images want small row groups or paths.
+    of a row group. Files of many images want small row groups or paths; a column of
+    more than `MAX_GROUP_BYTES` in one row group is refused.
     """
 
     def __init__(self, shards: Sequence[pathlib.Path], column: str):
         """Reads the files' footers.
 
         Raises:
-          ValueError: a file is no Parquet file, or lacks the column.
+          ValueError: a file is no Parquet file, lacks the column, or has a row group
+            that is too large to be read.
         """
         self._shards, self._column = list(shards), column
         self._starts: list[tuple[int, int, int]] = []  # first row, shard, row group
@@ -118,6 +157,7 @@ class Cells(Sequence[Any]):
         for index, shard in enumerate(self._shards):
             metadata = open_shard(shard, [column]).metadata
             for group in range(metadata.num_row_groups):
+                _check_group(shard, metadata.row_group(group), group, column)
                 if rows := metadata.row_group(group).num_rows:
                     self._starts.append((self._length, index, group))
                     self._length += rows

@@ -7,23 +7,34 @@ back, from any place fsspec knows; where a reader stands is a byte offset and a 
 
 import contextlib
 import dataclasses
+import glob
 import itertools
 import json
+import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import fsspec
+from absl import logging
 
-# Endings of the members that are the image. img2dataset writes the first three.
+from rahf import images
+
+# Endings of the members that are the image. img2dataset writes the first three. Where
+# a sample has none of them, its image is found by its first bytes.
 _IMAGES = ("jpg", "png", "webp", "jpeg", "gif", "bmp", "tif", "tiff", "avif")
 
-# No caption, metadata or encoded image is larger; a damaged header may say it is.
-MAX_MEMBER_BYTES = 256 * 2**20
+# No encoded image is larger; a damaged header may say it is.
+MAX_MEMBER_BYTES = images.MAX_BYTES
+# Nor caption or metadata.
+MAX_TEXT_BYTES = 16 * 2**20
 
 _BLOCK = tarfile.BLOCKSIZE
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+# `._a.jpg` and `.DS_Store`, which macOS packs, but not `./a.jpg` or `../a.jpg`.
+_HIDDEN = re.compile(r"(^|/)\.(?!\.?/)")
+_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +49,7 @@ class Sample:
       caption: the text.
       fault: what is wrong with it; empty if nothing is. Image and caption may then
         be empty.
+      place: the shard's URL, and where in it the image begins and how long it is.
     """
 
     uid: str
@@ -46,6 +58,20 @@ class Sample:
     image: bytes = b""
     caption: str = ""
     fault: str = ""
+    place: tuple[str, int, int] | None = None
+
+    def encoded(self) -> bytes:
+        """Returns the image, read again where it was let go.
+
+        Raises:
+          ValueError: the shard can no longer be read.
+        """
+        if self.image or self.place is None:
+            return self.image
+        url, offset, size = self.place
+        with _clear_errors(url), fsspec.open(url, "rb") as file:
+            file.seek(offset)  # pyright: ignore[reportAttributeAccessIssue]
+            return file.read(size)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +81,7 @@ class Shards:
     Attributes:
       urls: of the tars.
       window: how many samples are shuffled at a time; encoded, so that a thousand
-        are some tens of megabytes.
+        are some tens of megabytes, and at most `shard_stream.WINDOW_BYTES`.
       open_shards: how many shards a reader takes samples from in turns.
     """
 
@@ -77,7 +103,9 @@ def list_shards(patterns: str | Sequence[str]) -> list[str]:
     Args:
       patterns: one or several, local or with a scheme such as `gs://`: a tar file,
         a folder of them, a glob (`*`, `?`, `[..]`) or a range in braces
-        (`shards/{00000..00999}.tar`), which is listed without asking the store.
+        (`shards/{00000..00999}.tar`), which is listed without asking the store. A
+        path that exists is that path, whatever characters it has. Names that begin
+        with a dot are passed over.
 
     Raises:
       ValueError: a pattern names no shard, or its scheme needs a package.
@@ -89,7 +117,7 @@ def list_shards(patterns: str | Sequence[str]) -> list[str]:
 
 def _expand(pattern: str) -> list[str]:
     match = _RANGE.search(pattern)
-    if match:
+    if match and not os.path.exists(pattern):
         first, last = match.groups()
         head, tail = pattern[: match.start()], pattern[match.end() :]
         numbers = range(int(first), int(last) + 1)
@@ -104,19 +132,58 @@ def _expand(pattern: str) -> list[str]:
     remote = "://" in pattern
     with _clear_errors(pattern):
         fs, path = fsspec.url_to_fs(pattern)
-        if re.search(r"[*?\[]", path):
-            paths = fs.glob(path)
-        elif pattern.endswith(".tar"):
+        if pattern.endswith(".tar") and not _GLOB.search(path):
             # A remote one is missed when it is opened: thousands would take minutes.
             paths = [path] if remote or fs.isfile(path) else []
+        elif pattern.endswith(".tar") and fs.isfile(path):
+            paths = [path]
+        elif not _GLOB.search(path) or fs.isdir(path):
+            paths = _list_folder(fs, path)
         else:
-            paths = fs.glob(path.rstrip("/") + "/*.tar")
+            paths = [p for p in fs.glob(_escape(fs, path)) if not _is_hidden(p)]
     if not paths:
         raise ValueError(
             f"{pattern!r} names no shard; expected .tar files, a folder of them, a "
             "glob, or a range such as {00000..00999}.tar"
         )
     return sorted(fs.unstrip_protocol(p) if remote else str(p) for p in paths)
+
+
+def _list_folder(fs: Any, folder: str) -> list[str]:
+    """Lists the tars of a folder, whatever characters its name has."""
+    try:
+        paths = [entry["name"] for entry in fs.ls(folder, detail=True)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    paths = [path for path in paths if not _is_hidden(path)]
+    if packed := sorted(
+        p for p in paths if p.endswith((".tar.gz", ".tgz", ".tar.zst"))
+    ):
+        logging.warning(
+            "%s: %d compressed tars are left out, such as %s; unpack them to .tar",
+            folder,
+            len(packed),
+            packed[0].rpartition("/")[2],
+        )
+    return [path for path in paths if path.endswith(".tar")]
+
+
+def _escape(fs: Any, path: str) -> str:
+    """Escapes the folders of a glob that exist under the very names it has for them."""
+    parts = path.split("/")
+    literal = 0
+    for end in range(1, len(parts)):
+        if not _GLOB.search(parts[end - 1]):
+            continue
+        if not fs.isdir("/".join(parts[:end])):
+            break
+        literal = end
+    return "/".join([*map(glob.escape, parts[:literal]), *parts[literal:]])
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a file's name begins with a dot: `._a.tar` is metadata of macOS."""
+    return path.rpartition("/")[2].startswith(".")
 
 
 @contextlib.contextmanager
@@ -162,7 +229,7 @@ def read_shard(
         for key, members in itertools.groupby(tar, key=lambda member: member.key):
             for sample in _split(list(members)):
                 if wanted(number):
-                    yield _make_sample(tar, f"{name}/{key}", number, sample)
+                    yield _make_sample(tar, url, f"{name}/{key}", number, sample)
                 number += 1
     fault = tar.fault
     if not fault and offset == 0 and number == first:
@@ -198,10 +265,10 @@ class _Tar:
         try:
             tar = tarfile.TarFile(fileobj=self._file)
             while (info := tar.next()) is not None:
-                end = info.offset_data - (-info.size // _BLOCK) * _BLOCK
+                end = tar.offset  # pyright: ignore  where the next header is
                 if not self.position < end:
                     raise tarfile.ReadError("negative size")  # would never end
-                if info.isfile():
+                if not info.isdir() and not _HIDDEN.search(info.name):
                     folder, slash, base = info.name.rpartition("/")
                     stem, _, ending = base.partition(".")
                     yield _Member(folder + slash + stem, ending.lower(), info, end)
@@ -213,12 +280,16 @@ class _Tar:
         except Exception as error:  # noqa: BLE001  damage has many names in tarfile
             self.fault = f"the tar cannot be read on ({error})"
 
-    def read(self, info: tarfile.TarInfo) -> bytes:
-        """Returns the bytes of a member; raises ValueError if it is cut short."""
-        if info.size > MAX_MEMBER_BYTES:
+    def read(self, info: tarfile.TarInfo, limit: int) -> bytes:
+        """Returns the bytes of a member; raises ValueError if there are not all."""
+        if not info.isfile() or info.issparse():
+            kind = f"a link to {info.linkname}" if info.linkname else "no plain file"
             raise ValueError(
-                f"{info.name} has {info.size} bytes, over {MAX_MEMBER_BYTES}"
+                f"{info.name} is {kind}; pack the tar with --dereference and "
+                "--hard-dereference, without --sparse"
             )
+        if info.size > limit:
+            raise ValueError(f"{info.name} has {info.size} bytes, over {limit}")
         self._file.seek(info.offset_data)
         data = self._file.read(info.size)
         if len(data) < info.size:
@@ -226,6 +297,13 @@ class _Tar:
                 f"{info.name} is cut short at {len(data)} of {info.size} bytes"
             )
         return data
+
+    def is_image(self, info: tarfile.TarInfo) -> bool:
+        """Whether a member begins as an image does."""
+        if not info.isfile() or info.issparse():
+            return False
+        self._file.seek(info.offset_data)
+        return images.is_image(self._file.read(min(32, info.size)))
 
     def _check_end(self) -> None:
         self._file.seek(self.position)
@@ -250,24 +328,41 @@ def _split(members: list[_Member]) -> Iterator[list[_Member]]:
     yield sample
 
 
-def _make_sample(tar: _Tar, uid: str, number: int, members: list[_Member]) -> Sample:
+def _make_sample(
+    tar: _Tar, url: str, uid: str, number: int, members: list[_Member]
+) -> Sample:
     parts = {member.ending: member.info for member in members}
     sample = Sample(uid=uid, number=number, end=members[-1].end)
     try:
-        image = next((parts[ending] for ending in _IMAGES if ending in parts), None)
+        image = _find_image(tar, parts)
         if image is None:
             raise ValueError(f"has no image among its parts {sorted(parts)}")
         if "txt" in parts:
-            caption = tar.read(parts["txt"]).decode("utf-8")
+            caption = tar.read(parts["txt"], MAX_TEXT_BYTES).decode("utf-8")
         elif "json" in parts:
-            caption = json.loads(tar.read(parts["json"])).get("caption")
+            data = tar.read(parts["json"], MAX_TEXT_BYTES)
+            caption = json.loads(data).get("caption")
         else:
             raise ValueError(f"has no caption among its parts {sorted(parts)}")
         if not isinstance(caption, str) or not caption.strip():
             raise ValueError("has an empty caption")
         caption.encode()  # JSON may hold half of a character
         return dataclasses.replace(
-            sample, image=tar.read(image), caption=caption.strip()
+            sample,
+            image=tar.read(image, MAX_MEMBER_BYTES),
+            caption=caption.strip(),
+            place=(url, image.offset_data, image.size),
         )
     except (ValueError, AttributeError, RecursionError) as error:
         return dataclasses.replace(sample, fault=str(error))
+
+
+def _find_image(
+    tar: _Tar, parts: Mapping[str, tarfile.TarInfo]
+) -> tarfile.TarInfo | None:
+    for ending in _IMAGES:
+        if ending in parts:
+            return parts[ending]
+    # `a.HEIC` or `a` may be a JPEG; `a.seg.png` is something else about the image.
+    others = [e for e in parts if e not in ("txt", "json") and "." not in e]
+    return next((parts[e] for e in others if tar.is_image(parts[e])), None)

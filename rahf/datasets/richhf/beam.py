@@ -4,6 +4,7 @@
 # pyright: reportMissingImports=false
 
 import dataclasses
+import glob
 import json
 import shlex
 from collections.abc import Iterable, Iterator
@@ -122,10 +123,12 @@ def _find_shards(folder: str) -> list[str]:
     """Returns the Parquet files in a folder, and in its folders, of any file system."""
     from apache_beam.io.filesystems import FileSystems
 
-    patterns = [f"{folder.rstrip('/')}/{deep}*.parquet" for deep in ("", "*/", "*/*/")]
+    root = glob.escape(folder.rstrip("/"))
+    patterns = [f"{root}/{deep}*.parquet" for deep in ("", "*/", "*/*/")]
     files = [
         file for found in FileSystems.match(patterns) for file in found.metadata_list
     ]
+    files = [f for f in files if not f.path.rpartition("/")[2].startswith(".")]
     if not files:
         raise ValueError(f"--pickapic={folder} holds no .parquet file of Pick-a-Pic v1")
     for file in files:

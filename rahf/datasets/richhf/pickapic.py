@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Self
 
+from rahf.datasets.files import parquet
 from rahf.datasets.richhf.joining import Picture
 from rahf.datasets.richhf.labels import refuse_pointer
 
@@ -48,13 +49,16 @@ def find_shards(folder: str) -> list[Shard]:
       ValueError: there are none, or one is a git-lfs pointer.
     """
     root = pathlib.Path(folder)
-    paths = sorted(path for path in root.rglob("*.parquet") if path.is_file())
-    if not paths:
+    try:
+        paths = parquet.find_shards(root, below=True)
+    except ValueError as error:
         raise ValueError(
             f"--pickapic={folder} holds no .parquet file; it must be a copy of "
             "Pick-a-Pic v1 (yuvalkirstain/pickapic_v1 on Hugging Face, 190 GB), or "
             "the part of it that has your images"
-        )
+        ) from error
+    if paths == [root]:
+        raise ValueError(f"--pickapic={folder} must be a folder of .parquet files")
     for path in paths:
         if path.stat().st_size < SMALLEST:
             refuse_pointer(str(path))
@@ -157,10 +161,15 @@ class ShardReader:
 
 
 def make_picture(image: Any, prompt: Any) -> Picture:
-    """Makes a picture of the cells of a row; an image may be `{"bytes": ...}`."""
-    if isinstance(image, dict):
-        image = image.get("bytes")
-    return Picture(image if isinstance(image, bytes) else None, prompt)
+    """Makes a picture of the cells of a row."""
+    return Picture(image_bytes(image), prompt)
+
+
+def image_bytes(cell: Any) -> bytes | None:
+    """Returns the encoded image of a cell: bytes, or Hugging Face's {bytes, path}."""
+    if isinstance(cell, dict):
+        cell = cell.get("bytes")
+    return cell if isinstance(cell, bytes) else None
 
 
 def _has_column(schema: Any, name: str) -> bool:

@@ -200,4 +200,102 @@ def test_odd_members(tmp_path):
         "picture number 1",
         "picture number 2",
     ]
-    assert all("has no image" in each.fault for each in found[2:])
+    assert "has no image" in found[2].fault
+    assert "a.jpg is a link to /etc/passwd; pack the tar with" in found[3].fault
+    assert "has no image" in found[4].fault
+
+
+def test_hard_links_are_not_lost(tmp_path):
+    """GNU tar stores the second of two linked files as a link to the first."""
+    path = tmp_path / "linked.tar"
+    with tarfile.open(path, "w") as tar:
+        for ending, data in sample(1).items():
+            add(tar, f"1.{ending}", data)
+        for ending in sample(1):
+            link = tarfile.TarInfo(f"2.{ending}")
+            link.type, link.linkname = tarfile.LNKTYPE, f"1.{ending}"
+            tar.addfile(link)
+        for ending, data in sample(3).items():
+            add(tar, f"3.{ending}", data)
+    found = list(read_shard(str(path)))
+    assert numbers(found) == [1, 2, 3]
+    assert [bool(each.fault) for each in found] == [False, True, False]
+    assert "is a link to 1." in found[1].fault
+    assert list(read_shard(str(path), offset=found[1].end, number=2)) == found[2:]
+
+
+def test_what_macos_packs_is_passed_over(tmp_path):
+    path = tmp_path / "mac.tar"
+    with tarfile.open(path, "w") as tar:
+        add(tar, "./.DS_Store", b"\0\0\0\1Bud1")
+        for number in (1, 2):
+            for ending, data in sample(number).items():
+                add(tar, f"./{number}/._{number}.{ending}", b"\0\5\x16\7")
+                add(tar, f"./{number}/{number}.{ending}", data)
+        add(tar, "./.cache/3.jpg", b"")
+        add(tar, "../4/.hidden.txt", b"")
+    found = list(read_shard(str(path)))
+    assert [(each.uid, each.fault) for each in found] == [
+        ("mac/./1/1", ""),
+        ("mac/./2/2", ""),
+    ]
+    assert list(read_shard(str(path), offset=found[0].end, number=1)) == found[1:]
+
+
+@pytest.mark.parametrize("ending", ["jfif", "JPE", "HEIC", "apng", "image"])
+def test_an_image_is_known_by_its_first_bytes(tmp_path, ending):
+    path = tmp_path / "odd.tar"
+    with tarfile.open(path, "w") as tar:
+        add(tar, "a.txt", b"one")
+        add(tar, f"a.{ending}", encoded(5, "JPEG"))
+        add(tar, "b", encoded(6))  # no ending at all
+        add(tar, "b.json", b'{"caption": "two"}')
+        add(tar, "c.txt", b"none")
+        add(tar, f"c.{ending}", b"P6 is no picture")
+    one, two, three = read_shard(str(path))
+    assert (one.caption, one.image, one.fault) == ("one", encoded(5, "JPEG"), "")
+    assert (two.caption, two.image, two.fault) == ("two", encoded(6), "")
+    assert "c has no image" in f"c {three.fault}"
+
+
+def test_endings_that_differ_in_case_are_two_samples(tmp_path):
+    path = tmp_path / "case.tar"
+    with tarfile.open(path, "w") as tar:
+        add(tar, "a.JPG", encoded(1))
+        add(tar, "a.jpg", encoded(2))
+        add(tar, "a.txt", b"which?")
+    one, two = read_shard(str(path))
+    assert "has no caption among its parts ['jpg']" in one.fault
+    assert (two.image, two.caption) == (encoded(2), "which?")
+
+
+def test_a_folder_that_looks_like_a_pattern(tmp_path):
+    for folder in ("set[v2]", "set?", "set{1..2}"):
+        paths = [str(p) for p in write_shards(tmp_path / folder, 2, 1)]
+        write_shard(tmp_path / folder / "[x].tar", 0, 1)
+        every = sorted([*paths, str(tmp_path / folder / "[x].tar")])
+        assert list_shards(str(tmp_path / folder)) == every
+        assert list_shards(f"{tmp_path}/{folder}/[x].tar") == every[-1:]
+    write_shard(tmp_path / "setv" / "0.tar", 0, 1)  # what the pattern would find
+    inside = f"{tmp_path}/set[v2]"
+    assert list_shards(f"{inside}/0*.tar") == list_shards(f"{inside}/00000[01].tar")
+    assert all(path.startswith(inside) for path in list_shards(f"{inside}/*.tar"))
+    assert list_shards(f"{inside}/{{000000..000001}}.tar") == list_shards(
+        f"{inside}/0*.tar"
+    )
+
+
+def test_a_folder_from_macos(tmp_path, caplog):
+    paths = [str(path) for path in write_shards(tmp_path, 2, 1)]
+    (tmp_path / "._000000.tar").write_bytes(b"\0\5\x16\7")
+    assert list_shards(str(tmp_path)) == list_shards(f"{tmp_path}/*.tar") == paths
+    (tmp_path / "000002.tar.gz").write_bytes(b"")
+    with caplog.at_level("WARNING"):
+        assert list_shards(str(tmp_path)) == paths
+    assert "1 compressed tars are left out, such as 000002.tar.gz" in caplog.text
+
+
+def test_a_caption_is_no_book(tmp_path, monkeypatch):
+    path = write_shard(tmp_path / "000000.tar", 0, 1)
+    monkeypatch.setattr(tar_shards, "MAX_TEXT_BYTES", 5)
+    assert "000000000.txt has 16 bytes, over 5" in faults(path)[0][1]
