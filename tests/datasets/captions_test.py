@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from configs import pretrain_captioning
-from rahf import image_limits
 from rahf.datasets import captions
 from rahf.datasets.files.tar_shards import Shards
+from rahf.images import limits
 from rahf.input import loader as data_input
 from rahf.input import registry, shard_stream
 from rahf.input.registry import Task, find, register
@@ -325,7 +325,7 @@ def test_a_table_with_a_bad_image(tmp_path, monkeypatch):
     assert "x.png: expected an image file" in records.sample(0).fault
     (tmp_path / "x.png").write_bytes(encoded(1))
     assert records.sample(0).image == encoded(1)
-    monkeypatch.setattr(image_limits, "MAX_BYTES", 10)
+    monkeypatch.setattr(limits, "MAX_BYTES", 10)
     assert "x.png: expected an image file of at most" in records.sample(0).fault
 
 

@@ -14,10 +14,10 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from rahf import image_limits
-from rahf.colormap import colormap
-from rahf.image_formats import FORMATS, is_image
-from rahf.image_limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, ImageError
+from rahf.images import limits
+from rahf.images.colormap import colormap
+from rahf.images.formats import FORMATS, is_image
+from rahf.images.limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, ImageError
 
 __all__ = [
     "FORMATS",
@@ -55,7 +55,7 @@ def read_image(
     16-bit and CMYK pixels become 8-bit RGB, and an animation gives its first frame.
     The content decides the format, not the file name. Colour profiles are ignored.
 
-    A JPEG or JPEG 2000 that would take more than `rahf.image_limits` allows is decoded
+    A JPEG or JPEG 2000 that would take more than `rahf.images.limits` allows is decoded
     at a half, a quarter or an eighth of its sides.
 
     Args:
@@ -116,7 +116,7 @@ def _read(source, convert: _Convert, max_pixels: int, result: int) -> np.ndarray
     """Reads a path or bytes; the result takes `result` bytes a pixel."""
     if isinstance(source, bytes | bytearray | memoryview):
         name = f"<{memoryview(source).nbytes} bytes>"
-        image_limits.check_size(name, memoryview(source).nbytes)
+        limits.check_size(name, memoryview(source).nbytes)
         return _decode(io.BytesIO(bytes(source)), name, convert, max_pixels, result)
     with _open(source) as (file, name):
         return _decode(file, name, convert, max_pixels, result)
@@ -136,7 +136,7 @@ def _open(source: object) -> Iterator[tuple[IO[bytes], str]]:
             came = "a folder" if path.is_dir() else "nothing of that name"
             raise ImageError(name, "an image file", came, "check the path")
         with path.open("rb") as file:
-            image_limits.check_size(name, os.fstat(file.fileno()).st_size)
+            limits.check_size(name, os.fstat(file.fileno()).st_size)
             yield file, name
     except PermissionError as error:
         raise ImageError(
@@ -170,7 +170,7 @@ def measure(path: str | os.PathLike) -> int:
 
 def _identify(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
     """Opens an image without decoding it."""
-    image_limits.check_canvas(name, file.read(30), max_pixels)
+    limits.check_canvas(name, file.read(30), max_pixels)
     file.seek(0)
     # Pillow reports damage as OSError, SyntaxError, struct.error, EOFError and
     # more, according to the format, so the one class is made here.
@@ -187,7 +187,7 @@ def _identify(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
             "check the file, or convert it to PNG",
         ) from error
     except Image.DecompressionBombError as error:
-        raise image_limits.too_large(name, max_pixels, str(error)) from error
+        raise limits.too_large(name, max_pixels, str(error)) from error
     except Exception as error:
         raise _damaged(name, error) from error
 
@@ -197,11 +197,11 @@ def _decode(
 ) -> np.ndarray:
     """Decodes an open file."""
     with _identify(file, name, max_pixels) as image:
-        size = image_limits.prepare(image, file, name, max_pixels, result)
+        size = limits.prepare(image, file, name, max_pixels, result)
         if image.width < 1 or image.height < 1:
             raise _damaged(name, f"{image.width} x {image.height} pixels")
         try:
-            with warnings.catch_warnings(), image_limits.decoding(size):
+            with warnings.catch_warnings(), limits.decoding(size):
                 warnings.simplefilter("ignore")
                 return convert(image, name)
         except ImageError:

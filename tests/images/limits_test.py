@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rahf import image_limits, images
-from rahf.images import ImageError
+from rahf import images
+from rahf.images import ImageError, limits
 
 
 def _encode(pixels, kind, **options) -> bytes:
@@ -44,7 +44,7 @@ def test_a_file_is_refused_by_its_size_on_disk(picture, tmp_path):
 
 def test_bytes_have_the_same_limit(picture, monkeypatch):
     data = _encode(picture, "PNG")
-    monkeypatch.setattr(image_limits, "MAX_BYTES", len(data))
+    monkeypatch.setattr(limits, "MAX_BYTES", len(data))
     assert images.read_image(data).shape == picture.shape
     for longer in (data + b"\0", bytearray(data + b"\0"), memoryview(data + b"\0")):
         with pytest.raises(ImageError, match="expected an image file of at most"):
@@ -62,16 +62,16 @@ def test_the_tail_of_a_jpeg_is_not_read(picture):
 
     data = _encode(picture, "JPEG", progressive=True)
     file = Counting(data + bytes(20_000_000))
-    assert image_limits.count_scans(file) == data.count(b"\xff\xda")
-    assert file.taken <= 2 * image_limits._CHUNK
+    assert limits.count_scans(file) == data.count(b"\xff\xda")
+    assert file.taken <= 2 * limits._CHUNK
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
 def test_scans_are_counted_across_parts_of_the_file(picture, monkeypatch, chunk):
     data = _encode(picture, "JPEG", progressive=True)
-    expected = image_limits.count_scans(io.BytesIO(data))
-    monkeypatch.setattr(image_limits, "_CHUNK", chunk)
-    assert image_limits.count_scans(io.BytesIO(data)) == expected > 5
+    expected = limits.count_scans(io.BytesIO(data))
+    monkeypatch.setattr(limits, "_CHUNK", chunk)
+    assert limits.count_scans(io.BytesIO(data)) == expected > 5
 
 
 def _webp(kind: bytes, width: int, height: int) -> bytes:
@@ -155,7 +155,7 @@ def test_strips_do_not_change_an_image(picture, monkeypatch):
 
 
 def test_decodes_of_several_threads_share_one_budget():
-    budget = image_limits._Budget(10)
+    budget = limits._Budget(10)
     inside, go = threading.Event(), threading.Event()
 
     def second():
