@@ -25,6 +25,7 @@ stage() { # name, command...
 python=.venv/bin/python
 
 stage install install_rahf
+"$python" -m rahf.bin.machine
 stage train "$python" -m rahf.bin.train --config="$CONFIG" --workdir="$WORKDIR" "$@"
 for part in heatmaps scores keywords; do
   stage "eval $part" "$python" -m "rahf.bin.eval_$part" \

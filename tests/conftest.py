@@ -1,12 +1,22 @@
 """Eight CPU devices, so that sharding is tested on any machine; compiling once."""
 
 import os
+import resource
 import shutil
+import sys
 import tempfile
 
+import pytest
+
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Compiling takes most of a run's time, running next to none: without LLVM's
+# optimisations it takes a third. XLA's own stay. The last of two flags counts, so that
+# XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_max_isa=AVX2" tests what that
+# processor would do.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    "--xla_backend_optimization_level=0 "
+    + os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
 )
 # Tests compile the same small models again and again, in several processes: what one
 # has compiled the others read. The folder is this run's own, so that no test passes
@@ -14,7 +24,37 @@ os.environ["XLA_FLAGS"] = (
 _OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
 if _OWN_CACHE:  # the workers inherit it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rahf-tests-")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+#: Process -> its largest resident size and that of its subprocesses, in bytes.
+_PEAKS: dict[str, tuple[int, int]] = {}
+
+
+def _peaks() -> tuple[int, int]:
+    unit = 1 if sys.platform == "darwin" else 1024
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    own, children = (unit * resource.getrusage(who).ru_maxrss for who in whose)
+    return own, children
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peaks"] = _peaks()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    output = getattr(node, "workeroutput", None)  # None of a worker that crashed
+    if output and "peaks" in output:
+        _PEAKS[node.gateway.id] = tuple(output["peaks"])
+
+
+def pytest_terminal_summary(terminalreporter):
+    for name, peaks in sorted((_PEAKS or {"this process": _peaks()}).items()):
+        own, child = (f"{peak / 2**30:.1f} GiB" for peak in peaks)
+        terminalreporter.write_line(
+            f"peak memory of {name}: {own}, of its largest subprocess: {child}"
+        )
 
 
 def pytest_unconfigure():

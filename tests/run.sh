@@ -6,7 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/install.sh
 install_rahf
 
+.venv/bin/python -m rahf.bin.machine # to read the times below by
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/pyright
-.venv/bin/python -m pytest -n "${WORKERS:-2}" --durations=15 "$@"
+# worksteal: a worker runs whole files as far as it can, whose fixtures are then made once.
+.venv/bin/python -m pytest -n "${WORKERS:-2}" --dist worksteal --durations=15 "$@"

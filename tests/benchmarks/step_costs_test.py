@@ -40,7 +40,11 @@ def test_the_binary():
         [sys.executable, "-m", "rahf.bin.compile_step"]
         + ["--config=configs/scenes_demo.py", "--config.sharding.mesh.model=2", *SMALL],
         cwd=pathlib.Path(__file__).parents[2],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        env=os.environ
+        | {
+            "XLA_FLAGS": "--xla_backend_optimization_level=0 "
+            "--xla_force_host_platform_device_count=2"
+        },
         capture_output=True,
         text=True,
         check=False,

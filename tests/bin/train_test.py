@@ -11,6 +11,8 @@ from rahf.checkpoints import checkpoint
 from rahf.training.logs import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
+#: One device, and compiled quickly.
+QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 SMALL = (
     "--config.input.batch_size=4",
     "--config.model.vit.depth=1",
@@ -25,7 +27,7 @@ def _run(binary, *args, config="configs/scenes_demo.py"):
     return subprocess.run(
         [sys.executable, "-m", f"rahf.bin.{binary}", f"--config={config}", *args],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        env=os.environ | QUICK,
         capture_output=True,
         text=True,
         check=False,
@@ -68,8 +70,24 @@ def test_a_key_or_file_that_does_not_exist(binary, tmp_path):
     assert line.startswith("error: --config cannot be read: ") and "demmo.py" in line
 
 
+_END = "-- the end --"
+#: Imports once, then calls the binary as a process of its own for each last argument.
+_EACH = f"""
+import os, runpy, sys
+import rahf.input.loader, rahf.evaluation.split, rahf.training.loop
+shared, each = sys.argv[1:{2 + len(SMALL)}], sys.argv[{2 + len(SMALL)}:]
+for flag in each:
+    if not (child := os.fork()):
+        sys.argv[1:] = [*shared, flag]
+        runpy.run_module("rahf.bin.train", run_name="__main__", alter_sys=True)
+        sys.exit()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(f"\\nexited with {{code}}\\n{_END}", file=sys.stderr, flush=True)
+"""
+
+
 def test_mistakes_are_one_clear_line(tmp_path):
-    for flag, message in (
+    mistakes = (
         ("--config.task.name=scenes_mood", "scenes_multihead"),
         ("--config.model.variant=both", "config.model.variant='both'"),
         ("--config.model.dtype=bfloat17", "config.model.dtype='bfloat17'"),
@@ -79,8 +97,19 @@ def test_mistakes_are_one_clear_line(tmp_path):
         ("--config.checkpoint.best_metric=plausibility/plc", "srcc"),
         ("--config.checkpoint.best_metric=plausibility/mse", "higher is better"),
         ("--config.checkpoint.best_metric=plausible/plcc", "plausibility"),
-    ):
-        result = _run("train", f"--workdir={tmp_path}", *SMALL, flag)
-        assert result.returncode == 1, result.stderr
-        last = result.stderr.strip().splitlines()[-1]
-        assert last.startswith("error: ") and message in last, result.stderr
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", _EACH, f"--workdir={tmp_path}", *SMALL]
+        + [flag for flag, _ in mistakes],
+        cwd=ROOT,
+        env=os.environ | QUICK,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    errors = done.stderr.split(_END)
+    assert len(errors) == len(mistakes) + 1
+    for error, (_, message) in zip(errors, mistakes, strict=False):
+        *_, last, status = error.strip().splitlines()
+        assert status == "exited with 1", error
+        assert last.startswith("error: ") and message in last, error

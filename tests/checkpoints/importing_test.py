@@ -78,7 +78,7 @@ def _imported(files, tmp_path_factory):
         + [f"--config.input.vocabulary={vocabulary.SCENES}"]
         + [f"--vit={files['vit']}", f"--t5={files['t5']}", *sizes],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
         capture_output=True,
         text=True,
         check=False,

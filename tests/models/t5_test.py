@@ -1,6 +1,7 @@
 """The T5 encoder-decoder: names, position buckets, causality, the cache, padding."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -23,8 +24,12 @@ def _make(config, seed=0):
         return module.decode(ids, module.encode(x, mask), mask)
 
     ids = jnp.ones((1, 3), jnp.int32)
-    variables = model.init(jax.random.key(seed), ids, method=everything)
-    return model, nn.unbox(variables)
+    init = lambda: nn.unbox(model.init(jax.random.key(seed), ids, method=everything))
+    return model, jax.jit(init)()
+
+
+def _jitted(model):
+    return jax.jit(model.apply, static_argnames="method")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,8 @@ def test_decoder_is_causal_and_reads_the_memory(gated):
         bound = model.bind(variables)
         return bound._logits(bound.decoder(embedded, memory, mask)).sum(-1)[0]
 
-    by_input, by_memory = jax.jacobian(logits, argnums=(0, 1))(embedded, memory)
+    jacobian = jax.jit(jax.jacobian(logits, argnums=(0, 1)))
+    by_input, by_memory = jacobian(embedded, memory)
     moves = jnp.abs(by_input).sum(axis=(1, 3))  # [out position, in position]
     assert (np.triu(moves, k=1) == 0).all()
     assert (np.diag(moves) > 0).all()
@@ -81,11 +87,13 @@ def test_cached_steps_equal_teacher_forcing(gated):
     tokens = jax.random.randint(jax.random.key(1), (3, 7), 2, 48)
     memory = jax.random.normal(jax.random.key(2), (3, 5, 64))
     mask = jnp.arange(5)[None] < jnp.array([[5], [3], [1]])
-    whole = model.apply(variables, tokens, memory, mask, method=T5.decode)
-    cache = model.apply(variables, memory, 9, method=T5.decode_start)
+    run = _jitted(model)
+    whole = run(variables, tokens, memory, mask, method=T5.decode)
+    start = lambda memory: model.apply(variables, memory, 9, method=T5.decode_start)
+    cache = jax.jit(start)(memory)
     token = jnp.zeros(3, jnp.int32)
     for index in range(7):
-        logits, cache = model.apply(
+        logits, cache = run(
             variables, token, cache, jnp.int32(index), mask, method=T5.decode_step
         )
         np.testing.assert_allclose(logits, whole[:, index], rtol=2e-4, atol=2e-4)
@@ -95,22 +103,25 @@ def test_cached_steps_equal_teacher_forcing(gated):
 def test_encoder_ignores_padding():
     model, variables = _make(TINY)
     x = jax.random.normal(jax.random.key(1), (1, 5, 64))
-    short = model.apply(variables, x, jnp.ones((1, 5), bool), method=T5.encode)
+    run = _jitted(model)
+    short = run(variables, x, jnp.ones((1, 5), bool), method=T5.encode)
     padded = jnp.pad(x, ((0, 0), (0, 4), (0, 0)), constant_values=7.0)
     mask = jnp.arange(9)[None] < 5
-    long = model.apply(variables, padded, mask, method=T5.encode)
+    long = run(variables, padded, mask, method=T5.encode)
     np.testing.assert_allclose(long[:, :5], short, atol=1e-5)
 
 
 def test_bfloat16_keeps_float32_parameters_and_logits():
     config = dataclasses.replace(TINY, dtype=jnp.bfloat16)
-    model, variables = _make(config)
+    model, variables = T5(config), jax.eval_shape(lambda: _make(config)[1])
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     x = jnp.ones((1, 2, 64), jnp.bfloat16)
     mask = jnp.ones((1, 2), bool)
-    assert model.apply(variables, x, mask, method=T5.encode).dtype == jnp.bfloat16
     ids = jnp.ones((1, 2), jnp.int32)
-    assert model.apply(variables, ids, x, mask, method=T5.decode).dtype == jnp.float32
+    encode = functools.partial(model.apply, method=T5.encode)
+    decode = functools.partial(model.apply, method=T5.decode)
+    assert jax.eval_shape(encode, variables, x, mask).dtype == jnp.bfloat16
+    assert jax.eval_shape(decode, variables, ids, x, mask).dtype == jnp.float32
 
 
 def test_unknown_size_names_the_known():

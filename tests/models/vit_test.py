@@ -70,15 +70,16 @@ def test_position_embeddings_resize_over_the_grid_only():
     larger = resize_position_embedding(embedding, 8, class_token=True)[0, :, 0]
     assert larger[0] == 9.0
     grid = np.asarray(larger[1:]).reshape(8, 8)
-    np.testing.assert_allclose(grid, np.repeat(grid[:, :1], 8, axis=1))
+    np.testing.assert_allclose(grid, np.repeat(grid[:, :1], 8, axis=1), atol=1e-6)
     np.testing.assert_allclose(np.diff(grid[1:-1, 0]), 0.5, atol=1e-6)
 
 
 def test_takes_other_image_sizes():
     config = ViTConfig.of_size("Ti", image_size=32, depth=1)
-    image = jnp.ones((1, 32, 32, 3))
-    variables = ViT(config).init(jax.random.key(0), image)
-    assert ViT(config).apply(variables, jnp.ones((1, 64, 64, 3))).shape == (1, 17, 192)
+    params = _shapes(config)
+    larger = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    tokens = jax.eval_shape(ViT(config).apply, {"params": params}, larger)
+    assert tokens.shape == (1, 17, 192)
 
 
 def test_sizes_that_do_not_divide():
@@ -101,15 +102,19 @@ def test_convolution_stem_gives_a_token_for_each_patch_and_sees_over_its_edge():
     )
     model = ViT(config)
     image = jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
-    params = model.init(jax.random.key(0), image)
+    params = jax.jit(model.init)(jax.random.key(0), image)
 
-    def last_token(image):
-        return model.apply(params, image)[0, -1].sum()
+    @jax.jit
+    @jax.grad
+    def moves(image):
+        # One feature: their sum is the same whatever the image, by the last norm.
+        return model.apply(params, image)[0, -1, 0]
 
-    assert model.apply(params, image).shape == (1, 16, 16)
-    seen = np.abs(jax.grad(last_token)(image)[0]).sum(axis=-1) > 0  # [32, 32]
+    assert jax.eval_shape(model.apply, params, image).shape == (1, 16, 16)
+    moved = np.abs(moves(image)[0]).sum(axis=-1)  # [32, 32]
+    seen = moved > 1e-4 * moved.max()
     assert seen[24:, 24:].all() and seen[20:24, 20:].any()
-    assert not seen[:16].any()  # and not the whole image
+    assert not moved[:16].any()  # and not the whole image
 
 
 @pytest.mark.parametrize("stem, patch", [("convolutions", 12), ("cnn", 8)])

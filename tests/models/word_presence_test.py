@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
 from rahf import targets
 from rahf.evaluation.metrics.word_presence import PiecesMetrics
@@ -106,8 +105,7 @@ def test_pieces_teach_what_prompts_are_told():
     other outputs depend on the evidence."""
     config = _with_pieces()
     model, batch = make_model(config), tiny.batch(config)
-    init = jax.jit(lambda: nn.unbox(model.init(jax.random.key(0), batch)))
-    params = init()["params"]
+    params = tiny.params(config)
 
     @jax.jit
     @jax.grad

@@ -1,11 +1,14 @@
 """A config that compiles and runs in seconds, and batches of noise for it."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from configs import scenes
 from rahf import targets
+from rahf.models.rahf import make_model
 from rahf.targets import Kind
+from rahf.training import steps
 
 
 def config(variant: str = "multihead"):
@@ -34,6 +37,13 @@ def config(variant: str = "multihead"):
     c.checkpoint.every_steps = 2
     c.log.every_steps = 1
     return c
+
+
+def params(c):
+    """Untrained parameters of the model; how they are drawn compiles quickly."""
+    model, key = make_model(c), jax.random.key(0, impl="rbg")
+    example = steps.example_batch(c)
+    return jax.jit(lambda: nn.unbox(model.init(key, example)["params"]))()
 
 
 def batch(c, seed: int = 0) -> dict:

@@ -66,7 +66,7 @@ def _workdir(released):
         + [f"--config.input.vocabulary={vocabulary.SCENES}"]
         + [f"--config.{key}={value}" for key, value in SIZES.items()],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
         capture_output=True,
         text=True,
         check=False,
