@@ -4,6 +4,7 @@ import collections
 import hashlib
 import json
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -35,13 +36,10 @@ def records(request):
 
 
 def test_record_is_the_same_in_another_process():
-    code = "import scenes_test; print(scenes_test._fingerprint())"
-    paths = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONHASHSEED": "7",
-    }
+    module = "tests.datasets.scenes.dataset_test"
+    code = f"from {module} import _fingerprint; print(_fingerprint())"
+    root = str(pathlib.Path(__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": root, "PYTHONHASHSEED": "7"}
     other = subprocess.run(
         [sys.executable, "-c", code],
         env=environment,
