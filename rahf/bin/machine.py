@@ -36,7 +36,7 @@ def describe_processor(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) ->
         return platform.processor() or platform.machine()
     pairs = (line.partition(":") for line in cpuinfo.read_text("utf-8").splitlines())
     fields = {key.strip(): value.strip() for key, _, value in pairs}
-    args = fields.get("flags", "").split()
+    flags = fields.get("flags", "").split()
     widest = [name for name in VECTORS if name in flags][:1]
     return ", ".join([fields.get("model name", platform.machine()), *widest])
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from configs import scenes
 from rahf import targets
+from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
 from rahf.targets import Kind
-from rahf.training import steps
 
 
 def config(variant: str = "multihead"):
@@ -42,7 +42,7 @@ def config(variant: str = "multihead"):
 def params(c):
     """Untrained parameters of the model; how they are drawn compiles quickly."""
     model, key = make_model(c), jax.random.key(0, impl="rbg")
-    example = steps.example_batch(c)
+    example = example_batch(c)
     return jax.jit(lambda: nn.unbox(model.init(key, example)["params"]))()
 
 
