@@ -20,8 +20,6 @@ from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.metrics.table import HEADLINES, meaning
 from rahf.reports import cards, charts
 
-__all__ = ["JudgedExample", "read_curves", "read_log", "write_report"]
-
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _COLORS = 8  # `.c0` to `.c7` in report.css
 

@@ -8,8 +8,9 @@ import pytest
 
 from rahf import targets
 from rahf.evaluation.evaluate import Results
+from rahf.evaluation.examples import JudgedExample
 from rahf.reports import charts
-from rahf.reports.run_page import Example, read_curves, read_log, write_report
+from rahf.reports.run_page import read_curves, read_log, write_report
 
 HEATMAPS = [row.name for row in targets.select(targets.FEEDBACK, targets.Kind.HEATMAP)]
 SCORES = [row.name for row in targets.select(targets.FEEDBACK, targets.Kind.SCORE)]
@@ -69,7 +70,7 @@ def example(prompt="a red, cat", truth=True, size=(20, 30), **kwargs):
         "words": np.array([0.9, 0.3, 0.01]),
     }
     image = rng.integers(0, 256, (*size, 3), np.uint8)
-    return Example(image=image, **(predicted | (known if truth else {}) | kwargs))
+    return JudgedExample(image=image, **(predicted | (known if truth else {}) | kwargs))
 
 
 def test_nothing_is_fetched_and_the_page_is_well_formed(tmp_path):
