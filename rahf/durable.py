@@ -13,7 +13,7 @@ import pathlib
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 LOCK_FILE = ".rahf-lock"
 
@@ -55,27 +55,47 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def check_writable(folder: str | os.PathLike, flag: str) -> None:
-    """Tries whether files can be written to a folder, which is made if need be.
-
-    For programs that compute for long before they write.
+def check_folder(
+    folder: str | os.PathLike, files: Sequence[str] = (), *, flag: str = "--output"
+) -> pathlib.Path:
+    """Makes a folder and tries to write to it, for who computes long before writing.
 
     Args:
-      folder: the folder.
-      flag: what names it on the command line, as "--output".
+      folder: where results will go.
+      files: the names they will have there.
+      flag: that named the folder, for the error.
+
+    Returns:
+      The folder.
 
     Raises:
-      ValueError: it is a file, is not writable, or the disk is full, in one line.
+      ValueError: the folder cannot be made or written to, or a folder has the name of
+        one of the files.
     """
+    folder = pathlib.Path(folder)
     try:
-        os.makedirs(folder, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))
-    except FileExistsError as error:
-        raise ValueError(f"{flag}={folder}: expected a folder, got a file") from error
+        for name in files:
+            if (folder / name).is_dir():
+                raise IsADirectoryError(f"{name} is a folder")
     except OSError as error:
-        why = error.strerror
-        raise ValueError(f"{flag}={folder}: cannot be written to ({why})") from error
+        raise ValueError(
+            f"{flag}={folder} cannot be written to: {error.strerror or error}"
+        ) from error
+    return folder
+
+
+def check_file(path: str | os.PathLike, *, flag: str = "--output") -> pathlib.Path:
+    """Makes the folder of a file and tries to write there; see `check_folder`."""
+    path = pathlib.Path(path)
+    try:
+        check_folder(path.parent, [path.name], flag=flag)
+    except ValueError as error:
+        reason = str(error).partition(" cannot be written to: ")[2]
+        raise ValueError(f"{flag}={path} cannot be written: {reason}") from error
+    return path
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if done.returncode:
             raise SystemExit(done.returncode)
     with flags.clear_errors():
-        flags.pool_folds(args, folders)
+        from rahf.evaluation.cross_validation import pool_checkpoints
+
+        print(pool_checkpoints(args.workdir, folders, args.step))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rahf.targets import Kind
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    flags.run(Kind.HEATMAP, "heatmaps", __doc__, argv)
+    flags.evaluate(Kind.HEATMAP, "heatmaps", __doc__, argv)
 
 
 if __name__ == "__main__":

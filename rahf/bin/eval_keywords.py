@@ -17,7 +17,7 @@ from rahf.targets import Kind
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    flags.run(Kind.WORDS, "keywords", __doc__, argv)
+    flags.evaluate(Kind.WORDS, "keywords", __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--resamples", type=number(1), default=2000, help="of the bootstrap (2000)")
     add("--on_error", choices=("fail", "skip"), default="fail", help="(%(default)s)")
     add("--output", help="folder of the files (W/eval/preferences; not written)")
+    args = parser.parse_args(argv)
     with flags.clear_errors():
-        print(flags.compare_preferences(parser.parse_args(argv)))
+        from rahf.evaluation.preference_runs import (
+            PreferenceRequest,
+            compare_preferences,
+        )
+
+        print(compare_preferences(PreferenceRequest(**vars(args))))
 
 
 if __name__ == "__main__":

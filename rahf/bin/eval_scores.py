@@ -14,7 +14,7 @@ from rahf.targets import Kind
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    flags.run(Kind.SCORE, "scores", __doc__, argv)
+    flags.evaluate(Kind.SCORE, "scores", __doc__, argv)
 
 
 if __name__ == "__main__":

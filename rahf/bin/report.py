@@ -39,7 +39,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.images and args.step not in (None, "latest"):
         parser.error("your own images are predicted by the latest step only")
     with flags.clear_errors():
-        print("written:", flags.write_page(args))
+        from rahf.reports.checkpoint_page import PageRequest, write_checkpoint_page
+
+        request = PageRequest(
+            evaluation=flags.evaluation_request(args, examples=args.eval_examples),
+            shown=args.examples,
+            pictures=args.images,
+            prompt=args.prompt,
+            ceiling=args.ceiling,
+            title=args.title,
+            output=args.output,
+        )
+        print("written:", write_checkpoint_page(request))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import pathlib
 from collections.abc import Sequence
 
 from rahf import durable
-from rahf.bin.output import check_file
 from rahf.datasets.scenes import SPLITS, Scenes
 from rahf.datasets.scenes.grammar import DIFFICULTIES
+from rahf.durable import check_file
 from rahf.evaluation import text_tables
 from rahf.evaluation.scenes_ceiling import compute_ceiling
 

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rahf import durable
 from rahf import targets as table
+from rahf.checkpoints.checkpoint import restore_for_inference
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.metrics.table import METRICS
+from rahf.evaluation.split import SplitEvaluator
 from rahf.targets import Kind
 
 
@@ -52,3 +55,34 @@ def pool(folds: Sequence[Results]) -> Results:
         together.rows = [row for row in rows if row["target"] == name]
         metrics[f"{name}, pooled"] = together.compute()
     return Results(metrics=metrics, rows=rows, convention=folds[0].convention)
+
+
+def pool_checkpoints(
+    workdir: str, folders: Sequence[str], step: str | None = None
+) -> str:
+    """Tests the checkpoint of every fold and writes them as one.
+
+    Args:
+      workdir: where scores.json goes.
+      folders: the folds' workdirs.
+      step: of each: a step, "latest" (default) or "best".
+
+    Returns:
+      The table as text, with where it was written.
+
+    Raises:
+      ValueError: a fold has no such checkpoint, or the output cannot be written.
+    """
+    durable.check_folder(
+        workdir, ["scores.json", "scores.examples.jsonl"], flag="--workdir"
+    )
+    found, steps = [], []
+    for folder in folders:
+        config, params, found_step = restore_for_inference(folder, step)
+        evaluator = SplitEvaluator(config, split="test", kind=Kind.SCORE, examples=0)
+        found.append(evaluator(params, progress=False))
+        steps.append(found_step)
+    results = pool(found)
+    results.facts |= {"folds": len(folders), "steps": steps}
+    paths = results.write(workdir, "scores")
+    return f"written: {' '.join(paths)}\n{results.table()}"

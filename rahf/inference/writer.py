@@ -66,7 +66,7 @@ class PredictionWriter:
         self.path = pathlib.Path(output_dir) / "predictions.jsonl"
         self.written = self.truncated = 0
         self._file, self._checkpoint = None, ""
-        durable.check_writable(output_dir, "--output")
+        durable.check_folder(output_dir)
         with contextlib.ExitStack() as stack, _one_line(self.path.parent):
             stack.enter_context(durable.locked(output_dir, "predicting"))
             for folder in ("heatmaps", "overlays"):

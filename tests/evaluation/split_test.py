@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rahf import targets
-from rahf.bin import eval_scores, flags, report
-from rahf.evaluation import split
+from rahf.bin import eval_scores, report
+from rahf.evaluation import runs, split
 from rahf.evaluation.evaluate import Results
 from tests.support import tiny
 
@@ -84,8 +84,8 @@ def binaries(monkeypatch):
     """The binaries, without a checkpoint; returns what their evaluation finds."""
     found = Results({"overall": {"n": 0}}, facts={"truncated": 0, "seconds": 0.0})
     config = tiny.config()
-    monkeypatch.setattr(flags, "_restore", lambda flags: (config, {}, 7))
-    monkeypatch.setattr(flags, "_evaluator", lambda *_: lambda params: found)
+    monkeypatch.setattr(runs, "restore_for_inference", lambda *_: (config, {}, 7))
+    monkeypatch.setattr(runs, "SplitEvaluator", lambda *_, **__: lambda params: found)
     return found
 
 
@@ -110,7 +110,7 @@ def test_what_is_not_measured_is_printed(binaries, tmp_path, capsys):
 def test_an_output_is_tried_before_the_measuring(
     place, binaries, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(flags, "_evaluator", pytest.fail)
+    monkeypatch.setattr(runs, "SplitEvaluator", lambda *_, **__: pytest.fail)
     arguments = [f"--checkpoint={tmp_path}"]
     if place == "eval":
         (tmp_path / "eval").write_text("a file in the way")

@@ -2,14 +2,15 @@
 
 import pytest
 
-from rahf.bin import output, scenes_ceiling
+from rahf import durable
+from rahf.bin import scenes_ceiling
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path):
-    folder = output.check_folder(tmp_path / "a" / "b", ["x.json"])
+    folder = durable.check_folder(tmp_path / "a" / "b", ["x.json"])
     assert list(folder.iterdir()) == []
     (folder / "x.json").write_text("kept")
-    output.check_folder(folder, ["x.json"])
+    durable.check_folder(folder, ["x.json"])
     assert (folder / "x.json").read_text() == "kept"
 
 
@@ -24,9 +25,9 @@ def test_what_is_in_the_way(tmp_path):
         ("/proc/self", "cannot be written to: "),  # read-only, for root too
     ):
         with pytest.raises(ValueError, match=f"--output={path} .*{message}"):
-            output.check_folder(path, ["x.json"])
+            durable.check_folder(path, ["x.json"])
     with pytest.raises(ValueError, match=f"--output={file}/x.html cannot be written"):
-        output.check_file(file / "x.html")
+        durable.check_file(file / "x.html")
 
 
 def test_the_ceiling_is_not_computed_in_vain(tmp_path, monkeypatch, capsys):

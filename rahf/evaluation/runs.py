@@ -1,0 +1,137 @@
+"""Evaluates a checkpoint as the eval binaries do: restore, measure, write, tell."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from rahf import durable
+from rahf.checkpoints.checkpoint import restore_for_inference
+from rahf.evaluation.evaluate import Results
+from rahf.evaluation.overrides import set_key
+from rahf.evaluation.results import results_folder
+from rahf.evaluation.split import SplitEvaluator
+from rahf.targets import Kind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """What to evaluate; the fields are the flags of the eval binaries.
+
+    Attributes:
+      checkpoint: workdir of a run, or a folder that was exported.
+      step: a step, "latest" (default) or "best".
+      split: of the task.
+      batch_size: examples at a time; default `config.eval.batch_size`.
+      convention: of the metrics.
+      examples: records to measure, 0 = all.
+      settings: KEY=VALUE of the config's task or input, for other data.
+      output: folder of the files; default W/eval/<split>.
+    """
+
+    checkpoint: str
+    step: str | None = None
+    split: str = "test"
+    batch_size: int | None = None
+    convention: str = "rahf"
+    examples: int = 0
+    settings: Sequence[str] = ()
+    output: str | None = None
+
+
+class RunEvaluation:
+    """A restored checkpoint that is ready to be measured.
+
+    Attributes:
+      config, params, step: of the checkpoint.
+      evaluator: of the split.
+    """
+
+    def __init__(self, request: EvaluationRequest, kind: Kind | None = None):
+        """Restores.
+
+        Args:
+          request: what to evaluate.
+          kind: of the targets to measure; default all.
+
+        Raises:
+          ValueError: there is no such checkpoint, or a setting is not known.
+        """
+        self.request = request
+        self.config, self.params, self.step = restore_for_inference(
+            request.checkpoint, request.step
+        )
+        for setting in request.settings:
+            set_key(self.config, setting)
+        self.evaluator = SplitEvaluator(
+            self.config,
+            split=request.split,
+            kind=kind,
+            examples=request.examples,
+            batch_size=request.batch_size,
+            convention=request.convention,
+        )
+
+    def measure(self, name: str) -> tuple[Results, list[str]]:
+        """Measures and writes.
+
+        Args:
+          name: of the files, such as "scores".
+
+        Returns:
+          The results and the paths of `<name>.json` and `<name>.examples.jsonl`.
+
+        Raises:
+          ValueError: the files cannot be written (tried before measuring), or there
+            is nothing to measure.
+        """
+        folder = self._check_output(name)
+        results = self.evaluator(self.params)
+        if not any(values["n"] for values in results.metrics.values()):
+            raise ValueError(f"nothing to measure: {'; '.join(results.notes())}")
+        results.facts |= {"checkpoint": self.request.checkpoint, "step": self.step}
+        if self.request.settings:
+            results.facts["set"] = list(self.request.settings)
+        return results, results.write(folder, name)
+
+    def _check_output(self, name: str) -> pathlib.Path:
+        request, files = self.request, [f"{name}.json", f"{name}.examples.jsonl"]
+        default = results_folder(request.checkpoint, request.split)
+        try:
+            return durable.check_folder(request.output or default, files)
+        except ValueError as error:
+            if request.output:
+                raise
+            raise ValueError(f"{error}; name another folder by --output") from error
+
+
+def evaluate_run(request: EvaluationRequest, kind: Kind, name: str) -> str:
+    """Evaluates the targets of one kind and writes the files.
+
+    Args:
+      request: what to evaluate.
+      kind: of the targets.
+      name: of the files, such as "scores".
+
+    Returns:
+      The table as text, with where it was written and what it does not measure.
+
+    Raises:
+      ValueError: as `RunEvaluation` does.
+    """
+    run = RunEvaluation(request, kind)
+    results, paths = run.measure(name)
+    parts = [f"written: {' '.join(paths)}\n{results.table()}", *results.notes()]
+    i: Any = run.config.input
+    if cut := results.facts["truncated"]:
+        parts.append(
+            f"{cut:,} prompts are longer than the model reads (config.input.text_length="
+            f"{i.text_length}, target_length={i.target_length}): the words cut off are "
+            "not measured"
+        )
+    parts.append(
+        f"{request.checkpoint}, step {run.step}, {request.split} split, "
+        f"{request.convention} convention; {results.facts['seconds']:.1f} s. "
+        "^ higher is better, v lower."
+    )
+    return "\n\n".join(parts)

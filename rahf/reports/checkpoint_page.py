@@ -1,0 +1,120 @@
+"""The page of a checkpoint: its run's curves, its tables, pictures with predictions."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+from rahf import durable, images
+from rahf.evaluation import results as eval_results
+from rahf.evaluation.evaluate import Results
+from rahf.evaluation.examples import JudgedExample
+from rahf.evaluation.runs import EvaluationRequest, RunEvaluation
+from rahf.inference.jobs import read_jobs
+from rahf.inference.predictor import load
+from rahf.reports import run_page
+from rahf.targets import Kind, select
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PageRequest:
+    """What the page shows.
+
+    Attributes:
+      evaluation: which checkpoint, and which split of it.
+      shown: how many pictures.
+      pictures: the user's own images (files, folders, tables), in place of the
+        split's.
+      prompt: of the images that come without one.
+      ceiling: path of the JSON that rahf.bin.scenes_ceiling writes.
+      title: of the page; default the task's name.
+      output: the page; default W/report.html.
+    """
+
+    evaluation: EvaluationRequest
+    shown: int = 12
+    pictures: Sequence[str] = ()
+    prompt: str | None = None
+    ceiling: str | None = None
+    title: str | None = None
+    output: str | None = None
+
+
+def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
+    """Writes the page; what the eval binaries have left in the workdir is used.
+
+    Returns:
+      The page's path.
+
+    Raises:
+      ValueError: there is no such checkpoint, or the page cannot be written.
+    """
+    run = RunEvaluation(request.evaluation)
+    workdir = request.evaluation.checkpoint
+    page = durable.check_file(request.output or pathlib.Path(workdir) / "report.html")
+    results = _results(run)
+    if request.pictures:
+        examples = _predict(request)
+    else:
+        examples = run.evaluator.predict_examples(run.params, request.shown)
+    ceiling = request.ceiling and json.loads(pathlib.Path(request.ceiling).read_text())
+    facts = eval_results.describe(workdir, run.config, run.params, run.step)
+    curves, garbled = run_page.read_log(workdir)
+    if garbled:
+        facts["Log"] = f"{garbled:,} garbled lines of metrics.jsonl were left out"
+        print(facts["Log"])
+    return run_page.write_report(
+        page,
+        title=request.title or f"RAHF on {run.config.task.name}",
+        facts=facts,
+        curves=curves,
+        results=results,
+        ceiling=ceiling or None,
+        examples=examples,
+    )
+
+
+def _results(run: RunEvaluation) -> Results:
+    """The results in the workdir if they are whole, else measured now."""
+    request = run.request
+    found = eval_results.read_results(
+        eval_results.results_folder(request.checkpoint, request.split),
+        split=request.split,
+        step=run.step,
+        convention=request.convention,
+        examples=request.examples,
+    )
+    # Word presence only teaches other targets; training shows its curve.
+    rows = select(run.evaluator.targets)
+    shown = [row.name for row in rows if row.kind != Kind.PIECES]
+    if set(shown) - set(found.metrics):
+        found, paths = run.measure("all")
+        print("written:", *paths)
+    found.metrics = {name: found.metrics[name] for name in shown}
+    return found
+
+
+def _predict(request: PageRequest) -> list[JudgedExample]:
+    """Predicts the user's images, as examples without truth."""
+    named = read_jobs(request.pictures, request.prompt)
+    jobs = named[: request.shown]
+    if len(jobs) < len(named):
+        print(f"{len(jobs)} of {len(named)} images; --examples={len(named)} shows all")
+    predictor = load(request.evaluation.checkpoint)
+    cut = next((row.cut for row in select(predictor.targets, Kind.WORDS)), 0.5)
+    examples = []
+    for job in jobs:  # one at a time: pictures may be large
+        picture = images.read_image(job.image)
+        [prediction] = predictor.predict([picture], [job.prompt])
+        examples.append(
+            JudgedExample(
+                image=picture,
+                prompt=job.prompt,
+                name=job.id,
+                scores=prediction.scores,
+                heatmaps=prediction.heatmaps,
+                words=[word.probability for word in prediction.words],
+                cut=cut,
+            )
+        )
+    return examples
