@@ -153,6 +153,7 @@ def get_config(arg: str = ""):
 
     c.checkpoint = ml_collections.ConfigDict()
     c.checkpoint.every_steps = 1000
+    c.checkpoint.keep_latest = 2  # the one before stands in for a damaged newest
     c.checkpoint.keep_best = 1
     c.checkpoint.best_metric = "plausibility/plcc"  # higher is better
 

@@ -7,7 +7,7 @@ import jax
 import ml_collections
 import pytest
 
-from rahf.checkpoints import checkpoint
+from rahf.checkpoints import workdir as workdirs
 from rahf.input import vocabulary
 from rahf.input.loader import asked_targets
 from rahf.models import sharding
@@ -40,7 +40,7 @@ def test_builds(name, argument):
     mesh = sharding.make_mesh(config, devices)
     sharding.check_batch(config, mesh)
     losses.loss_weights(config)
-    checkpoint.check_vocabulary(config)
+    workdirs.check_vocabulary(config)
     with sharding.use(mesh, config):
         state, shardings = steps.make_state(config, mesh, abstract=True)
         step = steps.make_train_step(config, mesh, shardings)

@@ -21,7 +21,9 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main():
-    logging.set_verbosity(logging.WARNING)  # Orbax tells a story a checkpoint
+    logging.set_verbosity(logging.WARNING)
+    # Orbax tells a story a checkpoint; what fails it raises, too, and we say in a line.
+    logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathname)
     import jax  # Here, so that --help answers at once.
 
     from rahf.evaluation.split import SplitEvaluator
@@ -45,6 +47,9 @@ def main():
             train(config, workdir, train_input, evaluate)
     except NonFiniteLossError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:  # a full disk, a folder that is read-only
+        why = f"{error.filename or workdir}: {error.strerror}" if error.errno else error
+        sys.exit(f"error: {why}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from rahf.checkpoints import checkpoint
+from rahf.checkpoints import restore, workdir
+from rahf.checkpoints.checksums import write_checksums
 from rahf.checkpoints.trust import parameter_shapes
 from rahf.models.rahf import make_model
 from rahf.weights import augreg, huggingface, huggingface_config, matching, t5x
@@ -84,7 +85,7 @@ def _abstract(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _check(config, output: str | os.PathLike, sources: Mapping[str, str]) -> None:
-    if checkpoint.complete_steps(output):
+    if restore.complete_steps(output):
         raise ValueError(
             f"--output={os.fspath(output)} already holds a checkpoint; choose another"
         )
@@ -93,7 +94,7 @@ def _check(config, output: str | os.PathLike, sources: Mapping[str, str]) -> Non
             "a published T5 needs the SentencePiece model it was trained with: "
             "--config.input.vocabulary=spiece.model, from the place the weights are from"
         )
-    checkpoint.check_vocabulary(config)
+    workdir.check_vocabulary(config)
 
 
 def _read(part: str, path: str, wanted, config) -> tuple[dict[str, np.ndarray], str]:
@@ -124,14 +125,15 @@ def _write(config, output, sources: Mapping[str, str], loaded, report) -> None:
     written: Any = ml_collections.ConfigDict(config.to_dict())
     with written.unlocked():
         written.imported = ml_collections.ConfigDict(dict(sources))
-    checkpoint.write_config(output, written)
+    workdir.write_config(output, written)
     report.write(output)
     params = matching.unflatten(loaded)
     try:
-        with ocp.CheckpointManager((output / "checkpoints").resolve()) as manager:
+        with ocp.CheckpointManager((output / workdir.CHECKPOINTS).resolve()) as manager:
             item = ocp.args.Composite(state=ocp.args.StandardSave({"params": params}))
             manager.save(0, args=item)
             manager.wait_until_finished()
+        write_checksums(output / workdir.CHECKPOINTS / "0")
     except (ValueError, RuntimeError) as error:  # tensorstore's, as of a full disk
         why = " ".join(str(error).split())[:300]
         raise ValueError(

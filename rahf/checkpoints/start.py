@@ -4,9 +4,9 @@ import sys
 
 import jax
 import numpy as np
-from etils import epath
 
-from rahf.checkpoints.checkpoint import VOCABULARY_FILE, read_params
+from rahf.checkpoints.restore import read_params
+from rahf.checkpoints.workdir import VOCABULARY_FILE, folder
 from rahf.input import vocabulary
 from rahf.weights import matching
 
@@ -51,9 +51,9 @@ def start_from(config, workdir, params):
 
 def check_same_vocabulary(config) -> None:
     """Raises ValueError where `init_from` was trained with other pieces."""
-    given = epath.Path(config.init_from)
-    for folder in (given, given.parent.parent):  # a workdir, or one step of it
-        theirs = folder / VOCABULARY_FILE
+    given = folder(config.init_from)
+    for place in (given, given.parent.parent):  # a workdir, or one step of it
+        theirs = place / VOCABULARY_FILE
         if theirs.exists():
             ours = vocabulary.load(config.input.vocabulary)
             if ours.serialized() != theirs.read_bytes():

@@ -7,7 +7,7 @@ import numpy as np
 
 from rahf import durable
 from rahf import targets as table
-from rahf.checkpoints.checkpoint import restore_for_inference
+from rahf.checkpoints.restore import restore_for_inference
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.metrics.table import METRICS
 from rahf.evaluation.split import SplitEvaluator

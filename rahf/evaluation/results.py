@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from rahf import targets as table
+from rahf.checkpoints import changes
 from rahf.evaluation.evaluate import Results
 
 
@@ -47,7 +48,7 @@ def describe(workdir: str | pathlib.Path, config, params, step: int) -> dict[str
     # A network may be given by a size's name, by its numbers, or by both.
     image = f"ViT {vit.get('size') or vit.get('width')}/{vit.patch_size}"
     text = f"T5 {t5.get('size') or t5.get('embed_dim')}"
-    return {
+    facts = {
         "Task": config.task.name,
         "Model": f"{config.model.variant}, {image}, {text}",
         "Parameters": f"{count:,}",
@@ -57,3 +58,5 @@ def describe(workdir: str | pathlib.Path, config, params, step: int) -> dict[str
         "Seed": f"{config.seed}",
         "Checkpoint": f"{workdir}",
     }
+    changed = changes.describe(config.get("segments", ()))
+    return facts | ({"Changed on the way": changed} if changed else {})

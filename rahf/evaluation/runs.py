@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rahf import durable
-from rahf.checkpoints.checkpoint import restore_for_inference
+from rahf.checkpoints.restore import restore_for_inference
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.overrides import set_key
 from rahf.evaluation.results import results_folder

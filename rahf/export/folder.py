@@ -10,11 +10,8 @@ import jax
 
 from rahf import durable
 from rahf import targets as table
-from rahf.checkpoints.checkpoint import (
-    CONFIG_FILE,
-    VOCABULARY_FILE,
-    restore_for_inference,
-)
+from rahf.checkpoints.restore import restore_for_inference
+from rahf.checkpoints.workdir import CONFIG_FILE, VOCABULARY_FILE
 from rahf.export import model_card, stablehlo, standalone
 from rahf.inference.predictor import Predictor
 from rahf.input import vocabulary

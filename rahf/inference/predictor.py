@@ -16,7 +16,7 @@ import numpy as np
 from rahf import images as images_lib
 from rahf import targets as table
 from rahf import words as words_lib
-from rahf.checkpoints.checkpoint import restore_for_inference
+from rahf.checkpoints.restore import restore_for_inference
 from rahf.inference import arguments
 from rahf.inference.arguments import ImageLike
 from rahf.inference.predict_step import make_encode_image, make_predict_step

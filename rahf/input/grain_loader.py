@@ -6,7 +6,7 @@ mixture takes turns between tasks.
 
 import dataclasses
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -21,6 +21,7 @@ from rahf.input.augmentation import Augmentation
 from rahf.input.bad_records import Counter, Policy
 from rahf.input.batching import Batched, BatchedWithInfos
 from rahf.input.converter import Batch, Converter
+from rahf.input.digests import digest_of
 from rahf.input.features import FeatureMaker
 from rahf.input.record_cache import RecordCache, cached_records
 from rahf.input.registry import Records, Task, find, for_targets, weights_of
@@ -38,9 +39,15 @@ _ATTEMPTS = 100
 class TrainInput:
     """An endless iterator of batches that resumes exactly."""
 
-    def __init__(self, batches: grain.IterDataset, workers: int, policy: Policy):
+    def __init__(
+        self,
+        batches: grain.IterDataset,
+        workers: int,
+        policy: Policy,
+        records: Iterable[Any] = (),
+    ):
         self._batches, self._workers = iter(batches), workers
-        self._counter = Counter(policy)
+        self._counter, self._records = Counter(policy), tuple(records)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -53,6 +60,10 @@ class TrainInput:
     def metrics(self) -> dict[str, float]:
         """Returns how many records were bad until now."""
         return self._counter.metrics()
+
+    def digest(self) -> str | None:
+        """Returns a digest of the records it reads, None where none of them has one."""
+        return digest_of(self._records)
 
     def get_state(self) -> dict[str, Any]:
         """Returns where the next batch stands, as JSON can hold it."""
@@ -177,7 +188,7 @@ def make_train_input(
         if not flags.FLAGS.is_parsed():  # grain reads its flags, also in a library
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return TrainInput(dataset, workers, policy)
+    return TrainInput(dataset, workers, policy, records.values())
 
 
 def make_eval_batches(

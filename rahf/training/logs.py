@@ -1,11 +1,13 @@
 """What a run writes down: metrics.jsonl, and the same numbers for TensorBoard."""
 
+import io
 import json
+import os
+import pathlib
 
 import jax
 import numpy as np
-from etils import epath
-from jax.experimental import multihost_utils
+from absl import logging
 from tensorboardX import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
@@ -15,17 +17,18 @@ class MetricsLog:
     """Appends {"step": int, name: float, ...} lines and TensorBoard scalars.
 
     A run that goes on from a checkpoint forgets what had been logged after it, so
-    each step stands in the file once. Only the first process writes.
+    each step stands in the file once: that tail, and a line that a killed process left
+    half-written, are cut off, and what is before stays as it is. Only the first process
+    writes.
     """
 
     def __init__(self, workdir, start_step: int):
         self._writes = jax.process_index() == 0
         if not self._writes:
             return
-        path = epath.Path(workdir) / METRICS_FILE
-        lines = [x for x in read_metrics(workdir) if x["step"] <= start_step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self._file = path.open("a")
+        path = pathlib.Path(workdir) / METRICS_FILE
+        _cut_tail(path, start_step)
+        self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir), purge_step=start_step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -45,26 +48,46 @@ class MetricsLog:
 
 
 def read_metrics(workdir) -> list[dict]:
-    """The lines of a workdir's metrics.jsonl; a torn last line is left out."""
-    path = epath.Path(workdir) / METRICS_FILE
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # the process was killed in the middle of this line
-    return rows
+    """The lines of a workdir's metrics.jsonl.
+
+    A torn last line is left out; another that cannot be read is left out with a warning.
+    """
+    path = pathlib.Path(workdir) / METRICS_FILE
+    lines = _lines(path)
+    rows = [_parse(line) for line in lines]
+    for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):
+        if row is None and line.endswith(b"\n"):
+            logging.warning("%s, line %d is damaged and left out", path, number)
+    return [row for row in rows if row is not None]
 
 
-def sum_over_processes(values: dict[str, float]) -> dict[str, float]:
-    """Adds up what each process counted; all must call it at the same step."""
-    if jax.process_count() == 1 or not values:
-        return values
-    counts = np.array(list(values.values()), np.float32)
-    total = multihost_utils.process_allgather(counts).sum(axis=0)
-    return dict(zip(values, total.tolist(), strict=True))
+def _cut_tail(path: pathlib.Path, start_step: int) -> None:
+    """Ends the file behind its last line of a step up to this one."""
+    lines = _lines(path)
+    while lines:
+        row = _parse(lines[-1])
+        if row is not None and row["step"] <= start_step:
+            break
+        lines.pop()
+    if path.exists():
+        os.truncate(path, sum(map(len, lines)))
+    if lines and not lines[-1].endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
+def _lines(path: pathlib.Path) -> list[bytes]:
+    """With their ends; not by splitlines, to which other characters end a line, too."""
+    return io.BytesIO(path.read_bytes()).readlines() if path.exists() else []
+
+
+def _parse(line: bytes) -> dict | None:
+    """A line as it was written, or None."""
+    try:
+        row = json.loads(line)
+    except ValueError:  # not JSON, or not UTF-8
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 class Meter:

@@ -16,15 +16,13 @@ import jax
 from clu import parameter_overview
 from tqdm import tqdm
 
-from rahf.checkpoints.checkpoint import (
-    Checkpointer,
-    check_same_model,
-    check_vocabulary,
-    write_config,
-)
+from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.checkpointer import Checkpointer
+from rahf.checkpoints.processes import sum_over_processes
+from rahf.checkpoints.resume import Start, find_start
 from rahf.checkpoints.start import start_from
 from rahf.models import sharding
-from rahf.training.logs import Meter, MetricsLog, sum_over_processes
+from rahf.training.logs import Meter, MetricsLog
 from rahf.training.steps import make_state, make_train_step
 
 Evaluate = Callable[[Any], dict[str, float]]
@@ -39,53 +37,41 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
 
     Without one it starts from the parameters of `config.init_from`, or fresh.
     Called again with the same config it goes on exactly where the checkpoint was,
-    the data position included. The metrics of a step are read only after the next
-    one is dispatched, so that the host never holds up the device.
+    the data position included; a run that is at its end writes nothing. The metrics of
+    a step are read only after the next one is dispatched, so that the host never holds
+    up the device.
 
     Args:
       config: see configs/scenes.py.
       workdir: where everything is written.
-      train_input: iterator of batches with `get_state`, `set_state` and `metrics`.
+      train_input: iterator of batches with `get_state`, `set_state` and `metrics`, and
+        perhaps `digest`, of the data it reads.
       evaluate: params -> {"target/metric": value}, run each
         `config.eval.every_steps`.
 
     Raises:
-      ValueError: a batch that does not divide, a period of no steps, another
-        model's workdir, or an `init_from` that does not fit.
+      ValueError: a batch that does not divide, a period of no steps, a workdir of
+        another run or in use by one, or an `init_from` that does not fit.
       NonFiniteLossError: with the step and the targets whose loss it was.
+      OSError: the workdir cannot be written to.
     """
     mesh = sharding.make_mesh(config)
     sharding.check_batch(config, mesh)
     _check_periods(config)
-    check_vocabulary(config)
-    check_same_model(workdir, config)
-    with sharding.use(mesh, config):
-        abstract_state, shardings = make_state(config, mesh, abstract=True)
-        checkpointer = Checkpointer(workdir, config)
-        if checkpointer.latest_step() is None:
-            state, _ = make_state(config, mesh)
-            if config.get("init_from"):
-                params = start_from(config, workdir, state.params)
-                state = dataclasses.replace(state, params=params)
-        else:
-            state, input_state = checkpointer.restore(abstract_state)
-            train_input.set_state(input_state)
-        if jax.process_index() == 0:
-            write_config(workdir, config)
-        _announce(config, workdir, mesh, state)
-        try:
-            _run(
-                config,
-                workdir,
-                mesh,
-                state,
-                shardings,
-                train_input,
-                evaluate,
-                checkpointer,
+    workdirs.check_vocabulary(config)
+    digest = getattr(train_input, "digest", lambda: None)
+    with workdirs.kept_to_one_run(workdir), sharding.use(mesh, config):
+        start = find_start(workdir, config, digest)
+        if start.step is not None and start.step >= config.training_steps:
+            _say(
+                f"nothing to do: step {start.step} of {config.training_steps}, "
+                f"in {workdir}"
             )
-        finally:
-            checkpointer.close()
+            return
+        with contextlib.closing(Checkpointer(workdir, config)) as checkpointer:
+            run = _Run(config, workdir, mesh, train_input, evaluate, checkpointer)
+            run.begin(start)
+            run.to_the_end()
 
 
 def _check_periods(config) -> None:
@@ -97,54 +83,94 @@ def _check_periods(config) -> None:
             )
 
 
-def _run(config, workdir, mesh, state, shardings, train_input, evaluate, checkpointer):
-    step_fn = make_train_step(config, mesh, shardings)
-    first, last = int(state.step), config.training_steps
-    meter, pending = Meter(), None
-    with (
-        contextlib.closing(MetricsLog(workdir, first)) as log,
-        tqdm(
-            total=last, initial=first, unit="step", disable=jax.process_index() != 0
-        ) as progress,
-    ):
-        logged_at, logged_step = time.monotonic(), first
-        for step in range(first + 1, last + 1):
-            batch = sharding.put_batch(next(train_input), mesh)
-            state, metrics = step_fn(state, batch)
-            if pending is not None:
-                _record(meter, step - 1, pending)
-            pending = metrics
-            progress.update()
-            logs, saves, evaluates = (
-                step % part.every_steps == 0 or step == last
-                for part in (config.log, config.checkpoint, config.eval)
-            )
-            if not (logs or saves or evaluates):
-                continue
-            _record(meter, step, pending)
-            pending, values = None, {}
-            if logs:
-                values = meter.take()
-                rate = (step - logged_step) / (time.monotonic() - logged_at)
-                values["train/examples_per_second"] = rate * config.input.batch_size
-                counts = sum_over_processes(train_input.metrics())
-                values |= {f"train/{name}": count for name, count in counts.items()}
-                progress.set_postfix(loss=f"{values['train/loss']:.4f}")
-            results = {}
-            if evaluate and evaluates:
-                try:
-                    results = evaluate(state.params)
-                except Exception:
-                    # Nothing that was learned is lost. Of several processes this may
-                    # be the only one that failed, and saving takes all of them.
-                    if jax.process_count() == 1:
-                        checkpointer.save(step, state, train_input.get_state(), {})
-                    raise
-            log.write(step, values | {f"eval/{k}": v for k, v in results.items()})
-            if saves:
-                checkpointer.save(step, state, train_input.get_state(), results)
-            if values:
-                logged_at, logged_step = time.monotonic(), step
+@dataclasses.dataclass
+class _Run:
+    """One call of `train`, from the step it begins at to the last."""
+
+    config: Any
+    workdir: Any
+    mesh: jax.sharding.Mesh
+    train_input: Any
+    evaluate: Evaluate | None
+    checkpointer: Checkpointer
+    state: Any = None
+    shardings: Any = None
+
+    def begin(self, start: Start) -> None:
+        """Makes or restores the state, and writes the config that it goes on with."""
+        config, workdir = self.config, self.workdir
+        if start.step is None:
+            self.state, self.shardings = make_state(config, self.mesh)
+            if config.get("init_from"):
+                params = start_from(config, workdir, self.state.params)
+                self.state = dataclasses.replace(self.state, params=params)
+        else:
+            shapes, self.shardings = make_state(config, self.mesh, abstract=True)
+            self.state, input_state = self.checkpointer.restore(shapes)
+            self.train_input.set_state(input_state)
+        if jax.process_index() == 0:
+            anew = start.step is None
+            write = workdirs.write_config if anew else workdirs.rewrite_config
+            write(workdir, config, start.segments)
+            _announce(config, workdir, self.mesh, self.state)
+
+    def to_the_end(self) -> None:
+        """Takes every step that is left, logging, evaluating and saving on the way."""
+        config = self.config
+        step_fn = make_train_step(config, self.mesh, self.shardings)
+        first, last = int(self.state.step), config.training_steps
+        meter, pending = Meter(), None
+        with (
+            contextlib.closing(MetricsLog(self.workdir, first)) as log,
+            tqdm(
+                total=last, initial=first, unit="step", disable=jax.process_index() != 0
+            ) as progress,
+        ):
+            logged_at, logged_step = time.monotonic(), first
+            for step in range(first + 1, last + 1):
+                batch = sharding.put_batch(next(self.train_input), self.mesh)
+                self.state, metrics = step_fn(self.state, batch)
+                if pending is not None:
+                    _record(meter, step - 1, pending)
+                pending = metrics
+                progress.update()
+                logs, saves, evaluates = (
+                    step % part.every_steps == 0 or step == last
+                    for part in (config.log, config.checkpoint, config.eval)
+                )
+                if not (logs or saves or evaluates):
+                    continue
+                _record(meter, step, pending)
+                pending, values = None, {}
+                if logs:
+                    values = meter.take()
+                    rate = (step - logged_step) / (time.monotonic() - logged_at)
+                    values["train/examples_per_second"] = rate * config.input.batch_size
+                    counts = sum_over_processes(self.train_input.metrics())
+                    values |= {f"train/{name}": count for name, count in counts.items()}
+                    progress.set_postfix(loss=f"{values['train/loss']:.4f}")
+                results = self._measure(step) if evaluates else {}
+                log.write(step, values | {f"eval/{k}": v for k, v in results.items()})
+                if saves:
+                    self._save(step, results)
+                if values:
+                    logged_at, logged_step = time.monotonic(), step
+
+    def _measure(self, step: int) -> dict[str, float]:
+        if self.evaluate is None:
+            return {}
+        try:
+            return self.evaluate(self.state.params)
+        except Exception:
+            # Nothing that was learned is lost. Of several processes this may be the
+            # only one that failed, and saving takes all of them.
+            if jax.process_count() == 1:
+                self._save(step, {})
+            raise
+
+    def _save(self, step: int, results: dict[str, float]) -> None:
+        position = self.train_input.get_state()
+        self.checkpointer.save(step, self.state, position, results)
 
 
 def _record(meter: Meter, step: int, metrics) -> None:
@@ -167,15 +193,16 @@ def _record(meter: Meter, step: int, metrics) -> None:
 
 
 def _announce(config, workdir, mesh, state) -> None:
-    """Says what is about to run, once."""
-    if jax.process_index() != 0:
-        return
-    table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-    print(table, file=sys.stderr)
+    """Says what is about to run."""
+    _say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
     count = sum(x.size for x in jax.tree.leaves(state.params))
-    print(
+    _say(
         f"{config.task.name}, {config.model.variant}: {count:,} parameters on "
         f"{dict(mesh.shape)}, step {int(state.step)} of {config.training_steps}, "
-        f"in {workdir}",
-        file=sys.stderr,
+        f"in {workdir}"
     )
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr)

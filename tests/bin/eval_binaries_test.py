@@ -14,7 +14,9 @@ from PIL import Image
 import rahf
 from rahf import targets
 from rahf.bin import eval_heatmaps, eval_keywords, eval_scores, report
-from rahf.checkpoints import checkpoint
+from rahf.checkpoints import restore
+from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.split import SplitEvaluator
 from rahf.input import vocabulary
@@ -46,8 +48,8 @@ def workdir(request, tmp_path_factory):
     """A workdir with one checkpoint, its parameters noise: no training to wait for."""
     folder = tmp_path_factory.mktemp(request.param)
     config = config_of(request.param)
-    checkpoint.write_config(folder, config)
-    vocabulary.load("scenes").save(folder / checkpoint.VOCABULARY_FILE)
+    workdirs.write_config(folder, config)
+    vocabulary.load("scenes").save(folder / workdirs.VOCABULARY_FILE)
     mesh = sharding.make_mesh(config)
     with sharding.use(mesh, config):
         shapes = steps.make_state(config, mesh, abstract=True)[0].params
@@ -55,7 +57,7 @@ def workdir(request, tmp_path_factory):
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape), x.dtype), shapes
     )
-    saver = checkpoint.Checkpointer(folder, config)
+    saver = Checkpointer(folder, config)
     saver.save(STEP, {"params": params}, {}, {})
     saver.close()
     line = {"step": STEP, "train/loss": 1.5, "eval/plausibility/plcc": 0.5}
@@ -66,7 +68,7 @@ def workdir(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(workdir):
     """All targets evaluated from Python."""
-    config, params, _ = checkpoint.restore_for_inference(workdir)
+    config, params, _ = restore.restore_for_inference(workdir)
     evaluator = SplitEvaluator(config, split="test", examples=RECORDS)
     return evaluator(params, progress=False)
 
@@ -210,7 +212,7 @@ def test_help_teaches(binary, capsys):
 
 
 def test_evaluation_in_the_loop_compiles_once(workdir):
-    config, params, _ = checkpoint.restore_for_inference(workdir)
+    config, params, _ = restore.restore_for_inference(workdir)
     evaluator = SplitEvaluator(config, split="dev", examples=2)
     first = evaluator(params, progress=False)
     compiled = [each._cache_size() for _, each in evaluator._passes]

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from rahf.checkpoints import checkpoint
+from rahf.checkpoints import restore
+from rahf.checkpoints import workdir as workdirs
 from rahf.training.logs import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -39,14 +40,14 @@ def test_trains_and_goes_on(tmp_path):
     first = _run("train", *flags, "--config.training_steps=2")
     assert first.returncode == 0, first.stderr
     assert "parameters on {'data': 1" in first.stderr
-    assert checkpoint.complete_steps(tmp_path) == [2]
+    assert restore.complete_steps(tmp_path) == [2]
     second = _run("train", *flags, "--config.training_steps=3")
     assert second.returncode == 0, second.stderr
     assert "step 2 of 3" in second.stderr
     rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert "eval/plausibility/mse" in rows[-1]
-    assert (tmp_path / checkpoint.VOCABULARY_FILE).stat().st_size > 1000
+    assert (tmp_path / workdirs.VOCABULARY_FILE).stat().st_size > 1000
 
 
 def test_trains_on_a_seqio_task(tmp_path):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from configs import rated_images
-from rahf.checkpoints import checkpoint
+from rahf.checkpoints import changes, restore
+from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.models import sharding
 from rahf.training import loop, steps
-from tests.support import tiny
+from tests.support import quick_steps, tiny
 
 
 @pytest.fixture(scope="module", name="workdir")
@@ -25,8 +27,8 @@ def _workdir(tmp_path_factory):
     state = jax.tree.map(
         lambda x: jax.device_put(np.ones(x.shape, x.dtype), x.sharding), shapes
     )
-    checkpoint.write_config(folder, config)
-    with contextlib.closing(checkpoint.Checkpointer(folder, config)) as checkpointer:
+    workdirs.write_config(folder, config)
+    with contextlib.closing(Checkpointer(folder, config)) as checkpointer:
         checkpointer.save(3, state, {"position": 3}, {})
     return folder
 
@@ -61,24 +63,58 @@ def test_a_checkpoint_that_was_cut_short(workdir, tmp_path, damage):
     damage(folder)
     message = r"copy/checkpoints/3 is not whole.*\(no earlier step is beside it\)"
     with pytest.raises(ValueError, match=message):
-        checkpoint.restore_for_inference(folder)
+        restore.restore_for_inference(folder)
     with pytest.raises(ValueError, match=message):
-        checkpoint.read_params(folder)
+        restore.read_params(folder)
     with pytest.raises(ValueError, match=message):
         _resume(folder)
 
 
-def test_a_place_in_the_data_that_was_not_copied(workdir, tmp_path):
+def _as_before(folder):
+    """The layout before data positions were items of the step."""
+    step = folder / "checkpoints" / "3"
+    (step / "checksums.json").unlink()
+    old = folder / "input_state" / "3" / "process_0.json"
+    old.parent.mkdir(parents=True)
+    shutil.move(step / "input_state" / "process_0-of-1.json", old)
+    shutil.rmtree(step / "input_state")
+    return old
+
+
+def test_an_old_workdir_goes_on_if_it_has_its_place_in_the_data(
+    workdir, tmp_path, monkeypatch
+):
     folder = shutil.copytree(workdir, tmp_path / "copy")
-    shutil.rmtree(folder / "input_state")
-    shutil.copytree(folder / "checkpoints" / "3", folder / "checkpoints" / "1")
-    with pytest.raises(ValueError, match=r"3 is not whole.*step 1 is.*input_state/3"):
+    old = _as_before(folder)
+    gone = shutil.copytree(folder, tmp_path / "gone")
+    shutil.rmtree(gone / "input_state")
+    with pytest.raises(ValueError, match="step 3 of .*gone has no input_state: it is"):
+        _resume(gone)
+    assert restore.restore_for_inference(gone)[2] == 3  # it needs no data
+    quick_steps.use(monkeypatch)
+    _resume(folder, **{"checkpoint.every_steps": 4, "checkpoint.keep_latest": 1})
+    assert restore.complete_steps(folder) == [4] and not old.parent.parent.exists()
+
+
+@pytest.mark.parametrize("files", ["process_{}.json", "process_{}-of-2.json"])
+def test_another_number_of_processes_is_refused(workdir, tmp_path, files):
+    folder = shutil.copytree(workdir, tmp_path / "copy")
+    place = folder / "input_state" / "3"
+    if "of" in files:
+        (folder / "checkpoints/3/checksums.json").unlink()
+        place = folder / "checkpoints" / "3" / "input_state"
+        (place / "process_0-of-1.json").unlink()
+    else:
+        _as_before(folder)
+    for index in range(2):
+        (place / files.format(index)).write_text('{"json": {"position": 3}}')
+    message = "trained by 2 processes until step 3, .* and now there are 1; start 2, or"
+    with pytest.raises(ValueError, match=message):
         _resume(folder)
-    assert checkpoint.restore_for_inference(folder)[2] == 3  # it needs no data
 
 
 def test_a_url_is_no_workdir():
-    for use in (checkpoint.restore_for_inference, checkpoint.read_params, _resume):
+    for use in (restore.restore_for_inference, restore.read_params, _resume):
         with pytest.raises(ValueError, match="gs://bucket/run: a workdir is a folder"):
             use("gs://bucket/run")
 
@@ -92,26 +128,26 @@ def test_other_images_held_out_are_refused(tmp_path):
     """Those that are tested on from now on were trained on before."""
     config = rated_images.get_config("mos:1-5->overall")
     config.input.rated_images.update(path="a.csv", folds=3, fold=0)
-    checkpoint.write_config(tmp_path, config)
+    workdirs.write_config(tmp_path, config)
     config.input.rated_images.update(path="moved/a.csv", folder="images")
-    checkpoint.check_same_model(tmp_path, config)
-    changes = {"folds": 2, "fold": 1, "seed": 1, "split": "part", "cut": "rank"}
-    for key, value in changes.items():
+    changes.compare(tmp_path, config)
+    other_keys = {"folds": 2, "fold": 1, "seed": 1, "split": "part", "cut": "rank"}
+    for key, value in other_keys.items():
         other = config.copy_and_resolve_references()
         other.input.rated_images[key] = value
         with pytest.raises(ValueError, match=f"rated_images.{key}: .* here"):
-            checkpoint.check_same_model(tmp_path, other)
+            changes.compare(tmp_path, other)
 
 
 def test_a_run_from_before_groups_were_hashed_goes_on_by_ranks(tmp_path):
     config = rated_images.get_config("mos:1-5->overall")
     new = config.copy_and_resolve_references()
     del config.input.rated_images["cut"]
-    checkpoint.write_config(tmp_path, config)
+    workdirs.write_config(tmp_path, config)
     with pytest.raises(ValueError, match="rated_images.cut: 'rank' there, 'hash' here"):
-        checkpoint.check_same_model(tmp_path, new)
+        changes.compare(tmp_path, new)
     new.input.rated_images.cut = "rank"
-    checkpoint.check_same_model(tmp_path, new)
+    changes.compare(tmp_path, new)
 
 
 def test_a_run_goes_on_with_another_clipping(workdir):
@@ -121,7 +157,7 @@ def test_a_run_goes_on_with_another_clipping(workdir):
     config.optimizer.clip_norm = 0.0
     with (
         sharding.use(mesh, config),
-        contextlib.closing(checkpoint.Checkpointer(workdir, config)) as checkpointer,
+        contextlib.closing(Checkpointer(workdir, config)) as checkpointer,
     ):
         shapes, _ = steps.make_state(config, mesh, abstract=True)
         state, input_state = checkpointer.restore(shapes)

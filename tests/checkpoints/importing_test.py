@@ -16,7 +16,7 @@ from flax import serialization
 from safetensors.numpy import save_file
 
 from rahf import durable
-from rahf.checkpoints import checkpoint, importing, start
+from rahf.checkpoints import changes, importing, restore, start
 from rahf.input import vocabulary
 from rahf.weights import export_layout, matching
 from tests.support import tiny
@@ -91,7 +91,7 @@ def test_what_is_written(imported, shapes, files):
     folder, printed = imported
     assert "unexpected vit/head/kernel [32, 10]" in printed
     assert "pos_embedding [1, 5, 32] from [1, 10, 32]" in printed
-    params = checkpoint.read_params(folder)
+    params = restore.read_params(folder)
     parts = {k: v for k, v in shapes.items() if k.split("/")[0] in ("vit", "t5")}
     assert {name: value.shape for name, value in params.items()} == parts
     with np.load(files["vit"]) as vit:
@@ -115,7 +115,7 @@ def test_training_starts_from_it(imported, shapes, tmp_path):
         start.start_from(config, tmp_path, _fresh(shapes))
     config.init_expect_missing = HEADS
     params = matching.flatten(start.start_from(config, tmp_path, _fresh(shapes)))
-    imported_params = checkpoint.read_params(folder)
+    imported_params = restore.read_params(folder)
     for name, value in params.items():
         expected = imported_params.get(name, 0)
         np.testing.assert_array_equal(value, expected, err_msg=name)
@@ -130,9 +130,9 @@ def test_training_starts_from_it(imported, shapes, tmp_path):
 def test_parts_do_not_predict_and_are_no_run(imported):
     folder, _ = imported
     with pytest.raises(ValueError, match="imported parts, t5 and vit, without heads"):
-        checkpoint.restore_for_inference(folder)
+        restore.restore_for_inference(folder)
     with pytest.raises(ValueError, match="start one from them with --config.init_from"):
-        checkpoint.check_same_model(folder, _config())
+        changes.compare(folder, _config())
 
 
 def test_mistakes(files, imported, tmp_path):
@@ -177,7 +177,7 @@ def test_mistakes(files, imported, tmp_path):
     config.model.t5.vocab_size = 640
     report = run(config, t5=files["t5"], resize_vocabulary=True)
     assert report.names("resized") == ["t5/token_embedder/embedding"]
-    table = checkpoint.read_params(tmp_path / "W")["t5/token_embedder/embedding"]
+    table = restore.read_params(tmp_path / "W")["t5/token_embedder/embedding"]
     np.testing.assert_allclose(table[600], table[:512].mean(axis=0), atol=1e-6)
     assert jax.tree.leaves(table)[0].shape == (640, 64)
 
@@ -246,4 +246,4 @@ def test_a_disk_that_fills(files, tmp_path, monkeypatch, error):
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     importing.import_weights(_config(), tmp_path / "W", vit=files["vit"])
-    assert checkpoint.read_params(tmp_path / "W")
+    assert restore.read_params(tmp_path / "W")

@@ -1,7 +1,6 @@
 """`config.init_from`: what a new run takes over, and what it refuses."""
 
 import contextlib
-import dataclasses
 import json
 import shutil
 
@@ -9,45 +8,21 @@ import jax
 import numpy as np
 import pytest
 
-from rahf.checkpoints import checkpoint, start
+from rahf.checkpoints import restore, start
+from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.export.folder import export
 from rahf.models import sharding
 from rahf.training import loop, steps
 from rahf.weights import matching
-from tests.support import tiny
+from tests.support import quick_steps, tiny
 
 HEADS = ("heatmap_predictor_*", "score_predictor_*")
 
 
-def _make_state(config, mesh, *, abstract=False):
-    """A random state of the right shapes and shardings; nothing is compiled."""
-    shapes, shardings = steps.make_state(config, mesh, abstract=True)
-    rng = np.random.default_rng(config.seed)
-    if not abstract:
-        shapes = jax.tree.map(
-            lambda x: jax.device_put(
-                rng.random(x.shape).astype(x.dtype) if x.ndim else x.dtype.type(0),
-                x.sharding,
-            ),
-            shapes,
-        )
-    return shapes, shardings
-
-
-def _make_train_step(config, mesh, shardings):
-    """Steps that count and learn nothing: no gradient has to be compiled."""
-    nothing = {"loss": 0.0, "gradient_norm": 0.0, "learning_rate": 0.0}
-    metrics = nothing | {"loss_sum": {}, "weight_sum": {}}
-    return lambda state, batch: (
-        dataclasses.replace(state, step=state.step + 1),
-        metrics,
-    )
-
-
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(loop, "make_train_step", _make_train_step)
-    monkeypatch.setattr(loop, "make_state", _make_state)
+    quick_steps.use(monkeypatch)
 
 
 @pytest.fixture(scope="module", name="source")
@@ -57,9 +32,9 @@ def _source(tmp_path_factory):
     config = tiny.config()
     mesh = sharding.make_mesh(config)
     with sharding.use(mesh, config):
-        state, _ = _make_state(config, mesh)
-    checkpoint.write_config(folder, config)
-    with contextlib.closing(checkpoint.Checkpointer(folder, config)) as checkpointer:
+        state, _ = quick_steps.make_state(config, mesh)
+    workdirs.write_config(folder, config)
+    with contextlib.closing(Checkpointer(folder, config)) as checkpointer:
         checkpointer.save(1, state, {}, {})
     return folder
 
@@ -76,7 +51,7 @@ def _config(source, variant="multihead", **model):
 
 def _train(config, workdir):
     loop.train(config, workdir, tiny.NoiseInput(config))
-    return checkpoint.read_params(workdir)
+    return restore.read_params(workdir)
 
 
 def _statuses(workdir):
@@ -89,7 +64,7 @@ def test_a_run_starts_from_it_and_goes_on_without_it(source, tmp_path, capfd):
     shutil.copytree(source, moved)
     config = _config(moved)
     after = _train(config, tmp_path / "new")
-    before = checkpoint.read_params(source)
+    before = restore.read_params(source)
     assert after.keys() == before.keys()
     for name, value in after.items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
@@ -99,13 +74,13 @@ def test_a_run_starts_from_it_and_goes_on_without_it(source, tmp_path, capfd):
     shutil.rmtree(moved)  # on resumption nobody asks for it
     config.training_steps = 2
     _train(config, tmp_path / "new")
-    assert checkpoint.complete_steps(tmp_path / "new") == [2]
+    assert restore.complete_steps(tmp_path / "new") == [1, 2]
 
 
 def test_an_exported_folder_is_as_good_as_the_workdir(source, tmp_path):
     folder = export(source, tmp_path / "exported", form="safetensors")
     after = _train(_config(folder), tmp_path / "new")
-    before = checkpoint.read_params(source)
+    before = restore.read_params(source)
     assert after.keys() == before.keys()
     for name, value in after.items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
@@ -117,7 +92,7 @@ def test_an_exported_folder_is_as_good_as_the_workdir(source, tmp_path):
     # An export for PyTorch has no parameters of ours.
     (folder / "model.safetensors").rename(folder / "richhf.pt")
     with pytest.raises(ValueError, match="is an export for PyTorch.*import_weights"):
-        checkpoint.read_params(folder)
+        restore.read_params(folder)
 
 
 def test_from_multihead_to_augmented(source, tmp_path):
@@ -127,10 +102,10 @@ def test_from_multihead_to_augmented(source, tmp_path):
         _train(config, tmp_path / "refused")
     assert "heatmap_predictor_heatmap/" in str(caught.value)
     assert "config.init_expect_missing=('heatmap_pred" in str(caught.value)
-    assert not checkpoint.complete_steps(tmp_path / "refused")
+    assert not restore.complete_steps(tmp_path / "refused")
     config.init_expect_missing = HEADS
     after = _train(config, tmp_path / "new")
-    before = checkpoint.read_params(source)
+    before = restore.read_params(source)
     statuses = _statuses(tmp_path / "new")
     for name, value in after.items():
         head = "_predictor_" in name
@@ -146,7 +121,7 @@ def test_another_grid_is_resized_and_lies_as_the_mesh_says(source, tmp_path):
     config.model.vit.patch_size = 12
     config.sharding.mesh.update(data=2, fsdp=2, model=2)
     after = _train(config, tmp_path)
-    before = checkpoint.read_params(source)
+    before = restore.read_params(source)
     statuses = _statuses(tmp_path)
     resized = {name for name, status in statuses.items() if status == "resized"}
     assert resized == {
@@ -174,8 +149,8 @@ def test_a_run_of_another_size_says_both_shapes(source, tmp_path):
 
 
 def test_one_step_and_no_checkpoint(source, tmp_path):
-    whole = checkpoint.read_params(source)
-    step = checkpoint.read_params(source / "checkpoints" / "1")
+    whole = restore.read_params(source)
+    step = restore.read_params(source / "checkpoints" / "1")
     jax.tree.map(np.testing.assert_array_equal, step, whole)
     with pytest.raises(ValueError, match="holds no complete checkpoint; expected a"):
         _train(_config(tmp_path / "nowhere"), tmp_path / "new")
@@ -199,3 +174,9 @@ def test_the_seed_names_the_parameters():
             params = steps.make_state(config, mesh)[0].params
         kernels.append(params["t5"]["encoder"]["layers_0"]["mlp"]["wi"]["kernel"])
     assert (kernels[0] == kernels[2]).all() and (kernels[0] != kernels[1]).all()
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/run", "file:///runs/demo"])
+def test_a_url_is_nothing_to_start_from(place, tmp_path):
+    with pytest.raises(ValueError, match=f"{place}: a workdir is a folder on a disk"):
+        _train(_config(place), tmp_path / "new")

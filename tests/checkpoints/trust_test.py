@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 
 import rahf
 from rahf import images
-from rahf.checkpoints import checkpoint, trust
+from rahf.checkpoints import restore, trust
+from rahf.checkpoints import workdir as workdirs
 from rahf.evaluation.examples import JudgedExample
 from rahf.export import standalone
 from rahf.reports import run_page
@@ -25,7 +26,7 @@ def _folder(tmp_path_factory):
     """A model as rahf.bin.export leaves it, its parameters noise."""
     folder = tmp_path_factory.mktemp("exported") / "model"
     config = tiny.config()
-    checkpoint.write_config(folder, config)
+    workdirs.write_config(folder, config)
     exported.write_params(folder / exported.PARAMS_FILE, _noise(config), step=7)
     return folder
 
@@ -145,7 +146,7 @@ def test_modules_of_ones_own_are_imported(folder, tmp_path, monkeypatch):
         "not_installed",
     ]
     _ask_for(mine, modules)
-    assert checkpoint.restore_for_inference(mine)[2] == 7
+    assert restore.restore_for_inference(mine)[2] == 7
 
 
 @pytest.mark.parametrize(

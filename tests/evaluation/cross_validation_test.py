@@ -14,7 +14,8 @@ from scipy import stats
 
 from rahf import targets
 from rahf.bin import cross_validate
-from rahf.checkpoints import checkpoint
+from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.evaluation.cross_validation import pool
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.metrics.table import METRICS
@@ -93,8 +94,8 @@ def _noise_run(folder, flags):
     rated.path = flags["config.input.rated_images.path"]
     rated.folds = int(flags["config.input.rated_images.folds"])
     rated.fold = int(flags["config.input.rated_images.fold"])
-    checkpoint.write_config(folder, config)
-    vocabulary.load("scenes").save(folder + "/" + checkpoint.VOCABULARY_FILE)
+    workdirs.write_config(folder, config)
+    vocabulary.load("scenes").save(folder + "/" + workdirs.VOCABULARY_FILE)
     mesh = sharding.make_mesh(config, jax.devices()[:1])
     with sharding.use(mesh, config):
         shapes = steps.make_state(config, mesh, abstract=True)[0].params
@@ -102,7 +103,7 @@ def _noise_run(folder, flags):
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape), x.dtype), shapes
     )
-    saver = checkpoint.Checkpointer(folder, config)
+    saver = Checkpointer(folder, config)
     saver.save(2, {"params": params}, {}, {})
     saver.close()
 

@@ -17,7 +17,9 @@ from safetensors.numpy import load_file, save_file
 import rahf
 from rahf import targets
 from rahf.bin import export as binary
-from rahf.checkpoints import checkpoint
+from rahf.checkpoints import restore
+from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.datasets.scenes import Scenes
 from rahf.export import folder as export_lib
 from rahf.export import stablehlo
@@ -46,8 +48,8 @@ def _workdir(folder, variant, heads="light"):
     params = jax.tree.map(
         lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), nn.unbox(shapes)
     )
-    checkpoint.write_config(folder, c)
-    writer = checkpoint.Checkpointer(folder, c)
+    workdirs.write_config(folder, c)
+    writer = Checkpointer(folder, c)
     state = steps.TrainState(step=np.int32(7), params=params, opt_state={})
     writer.save(7, state, {}, {"plausibility/plcc": 0.5})
     writer.close()
@@ -150,8 +152,8 @@ def test_a_card_without_metrics_or_licence_says_so(folder, tmp_path):
 
 
 def test_steps(folder):
-    assert checkpoint.restore_for_inference(folder, "best")[2] == 7
-    assert checkpoint.restore_for_inference(folder, 7)[2] == 7
+    assert restore.restore_for_inference(folder, "best")[2] == 7
+    assert restore.restore_for_inference(folder, 7)[2] == 7
     with pytest.raises(ValueError, match="has no step 6; it was exported of 7"):
         rahf.load(folder, 6)
 
@@ -204,7 +206,7 @@ def test_a_killed_export_is_no_export_and_is_redone(workdir, tmp_path):
     (tmp_path / ".notes").unlink()
     export_lib.export(workdir, tmp_path, form="safetensors")
     assert len(list(tmp_path.iterdir())) == 4
-    assert checkpoint.restore_for_inference(tmp_path)[2] == 7
+    assert restore.restore_for_inference(tmp_path)[2] == 7
 
 
 def test_an_export_that_fails_leaves_nothing(workdir, paper, tmp_path, monkeypatch):
@@ -251,7 +253,7 @@ def test_richhf(paper, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export_lib.export_torch, "write_state_dict", spy)
     binary.main([f"--checkpoint={paper}", "--format=richhf", f"--output={tmp_path}"])
-    _, params, _ = checkpoint.restore_for_inference(paper)
+    _, params, _ = restore.restore_for_inference(paper)
     params = exported.flatten(params)
     shapes = {name: array.shape for name, array in params.items()}
     for name, array in export_layout.from_release(written, shapes).items():
@@ -300,7 +302,7 @@ predict.main()
 
 
 def test_a_free_decoder_is_no_program(workdir):
-    config, params, step = checkpoint.restore_for_inference(workdir)
+    config, params, step = restore.restore_for_inference(workdir)
     predictor = Predictor(config, params, step)
     with config.unlocked():
         config.model.decoding = "free"

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from configs import richhf_release
-from rahf.checkpoints import checkpoint, importing
+from rahf.checkpoints import importing, restore
 from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
 from tests.parity import reference
@@ -28,12 +28,12 @@ def main(folder: pathlib.Path) -> None:
     config.input.vocabulary = str(reference.FIXTURES / "spiece.model")
     config.input.text_length = said["in/inputs"].shape[1]
     config.input.target_length = said["in/said"].shape[1]
-    if not checkpoint.complete_steps(folder / "W"):
+    if not restore.complete_steps(folder / "W"):
         report = importing.import_weights(
             config, folder / "W", richhf=str(folder / "model.pt")
         )
         print(report.summary())
-    _, params, _ = checkpoint.restore_for_inference(folder / "W")
+    _, params, _ = restore.restore_for_inference(folder / "W")
     found = _run(config, params, said)
     worst = 0.0
     for name, value in found.items():

@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from configs import richhf_release
-from rahf.checkpoints import checkpoint, importing
+from rahf.checkpoints import importing, restore
+from rahf.checkpoints import workdir as workdirs
 from rahf.inference.predict_step import make_predict_step
 from rahf.input import vocabulary
 from rahf.models.heads import HeadConfig, PaperScoreHead
@@ -65,7 +66,7 @@ def _imported(release, tmp_path_factory):
     export_torch.write_state_dict(folder / "rahf_model.pt", state)
     config = small_config()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "check_vocabulary", lambda config: None)
+        patch.setattr(workdirs, "check_vocabulary", lambda config: None)
         report = importing.import_weights(
             config, folder / "W", richhf=str(folder / "rahf_model.pt")
         )
@@ -74,7 +75,7 @@ def _imported(release, tmp_path_factory):
         "vit.pooler.dense.bias",
         "vit.pooler.dense.weight",
     ]
-    restored, params, step = checkpoint.restore_for_inference(folder / "W")
+    restored, params, step = restore.restore_for_inference(folder / "W")
     assert step == 0
     assert restored.model.decoding == "free"
     return config, params

@@ -17,7 +17,8 @@ import pytest
 import rahf
 from configs import scenes_multihead
 from rahf import images
-from rahf.checkpoints import checkpoint
+from rahf.checkpoints import restore
+from rahf.checkpoints import workdir as workdirs
 from rahf.datasets.scenes import Scenes
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.split import SplitEvaluator
@@ -114,7 +115,7 @@ def workdir(tmp_path_factory):
 
 
 def test_the_losses_of_both_trainers_agree(model_dir, workdir):
-    config = checkpoint.read_config(workdir)
+    config = workdirs.read_config(workdir)
     ours = {row["step"]: row for row in read_metrics(workdir)}
     for tag in ("loss", *(f"loss/{name}" for name in config.task.targets)):
         theirs = _scalars(model_dir / "train", tag)
@@ -135,7 +136,7 @@ def test_eval_finds_what_our_evaluation_finds(model_dir, workdir, tmp_path):
     )
     folder = tmp_path / "inference_eval"
     theirs = Results.read(folder / "test" / "checkpoint_4.json")
-    config, params, _ = checkpoint.restore_for_inference(workdir)
+    config, params, _ = restore.restore_for_inference(workdir)
     ours = SplitEvaluator(config, split="test", examples=12)(params, progress=False)
     assert list(theirs.metrics) == list(ours.metrics) == list(config.task.targets)
     for name, metrics in ours.metrics.items():

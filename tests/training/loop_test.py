@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from rahf.checkpoints import checkpoint
-from rahf.checkpoints.checkpoint import restore_for_inference
+from rahf.checkpoints import restore
+from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.restore import restore_for_inference
 from rahf.training import loop
 from rahf.training.logs import read_metrics
 from tests.support import tiny
@@ -54,8 +55,12 @@ def test_what_a_workdir_holds(tmp_path):
     assert {"train/loss", "train/gradient_norm", "train/loss/overall"} <= set(rows[0])
     assert json.loads((tmp_path / "config.json").read_text())["training_steps"] == 4
     assert list(tmp_path.glob("events.*"))
-    assert checkpoint.complete_steps(tmp_path) == [4]
-    assert [x.name for x in (tmp_path / "input_state").iterdir()] == ["4"]
+    assert restore.complete_steps(tmp_path) == [2, 4]
+    step = tmp_path / "checkpoints" / "4"
+    assert [x.name for x in (step / "input_state").glob("p*")] == [
+        "process_0-of-1.json"
+    ]
+    assert (step / "checksums.json").exists()
 
 
 def test_latest_and_best_are_kept(tmp_path):
@@ -64,14 +69,14 @@ def test_latest_and_best_are_kept(tmp_path):
     config.eval.every_steps = 2
     values = iter([0.9, 0.1, 0.2])
     _train(config, tmp_path, evaluate=lambda _: {"plausibility/plcc": next(values)})
-    assert checkpoint.complete_steps(tmp_path) == [2, 6]
+    assert restore.complete_steps(tmp_path) == [2, 4, 6]
     assert restore_for_inference(tmp_path, "best")[2] == 2
     assert restore_for_inference(tmp_path, "latest")[2] == 6
-    with pytest.raises(ValueError, match=r"no step 4; it has \[2, 6\]"):
-        restore_for_inference(tmp_path, 4)
+    with pytest.raises(ValueError, match=r"no step 3; it has \[2, 4, 6\]"):
+        restore_for_inference(tmp_path, 3)
     config.training_steps = 8  # the best is known after a restart, too
     _train(config, tmp_path, evaluate=lambda _: {"plausibility/plcc": 0.3})
-    assert checkpoint.complete_steps(tmp_path) == [2, 8]
+    assert restore.complete_steps(tmp_path) == [2, 6, 8]
     assert restore_for_inference(tmp_path, "best")[2] == 2
 
 
@@ -84,7 +89,7 @@ def test_an_evaluation_that_fails_loses_no_step(tmp_path):
 
     with pytest.raises(FileNotFoundError, match="dev split"):
         _train(config, tmp_path, evaluate=evaluate)
-    assert checkpoint.complete_steps(tmp_path) == [1]
+    assert restore.complete_steps(tmp_path) == [1]
 
 
 def test_a_non_finite_loss_stops_with_its_name(tmp_path):
@@ -101,9 +106,9 @@ def test_a_non_finite_loss_stops_with_its_name(tmp_path):
 
     with pytest.raises(loop.NonFiniteLossError, match=r"step 3.*\['aesthetics'\]"):
         loop.train(config, tmp_path, Poisoned(config))
-    assert checkpoint.complete_steps(tmp_path) == [2]
+    assert restore.complete_steps(tmp_path) == [2]
     _train(config, tmp_path)  # goes on from before it
-    assert checkpoint.complete_steps(tmp_path) == [4]
+    assert restore.complete_steps(tmp_path) == [2, 4]
 
 
 def test_another_models_workdir_is_refused(tmp_path):
@@ -120,19 +125,39 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path):
     half = tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp"
     half.mkdir()
     (half / "state").mkdir()
-    assert checkpoint.complete_steps(tmp_path) == [4]
+    assert restore.complete_steps(tmp_path) == [2, 4]
     assert restore_for_inference(tmp_path)[2] == 4
     config.training_steps = 5
     _train(config, tmp_path)
-    assert checkpoint.complete_steps(tmp_path) == [5]
+    assert restore.complete_steps(tmp_path) == [4, 5]
+    assert not half.exists()
 
 
 def test_folders_that_are_no_workdir(tmp_path):
     with pytest.raises(ValueError, match="is not a workdir"):
         restore_for_inference(tmp_path)
-    checkpoint.write_config(tmp_path, tiny.config())
+    workdirs.write_config(tmp_path, tiny.config())
     with pytest.raises(ValueError, match="no complete checkpoint"):
         restore_for_inference(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="not valid JSON"):
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "not valid JSON"),
+        (b"", "is empty; was a copy interrupted"),
+        (b"[]", r"expected a JSON object with model, input, task, got \[\]"),
+        (b'{"model": {}, "task": {}}', "expected a JSON object with input, got"),
+        (
+            '{"model": {}}'.encode("utf-16"),
+            "is not UTF-8 text .it begins with bytes ff",
+        ),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_config_that_is_none(tmp_path, content, message):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
         restore_for_inference(tmp_path)
+    assert str(tmp_path / "config.json") in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rahf.bin import eval_captions
-from rahf.checkpoints import checkpoint
+from rahf.checkpoints import restore
 from rahf.input.loader import make_train_input
 from rahf.models import sharding
 from rahf.training import loop, steps
@@ -39,7 +39,7 @@ def config(tmp_path_factory):
     return config
 
 
-def start_two(config, workdir):
+def start_two(config, workdir, steps=2):
     """Starts the binary twice, as Slurm would on one host."""
     splits = ("train", "dev")
     command = [
@@ -49,7 +49,7 @@ def start_two(config, workdir):
             "rahf.bin.train",
             "--config=tests/support/tiny_captions.py",
         ),
-        *(f"--workdir={workdir}", "--distributed"),
+        *(f"--workdir={workdir}", "--distributed", f"--config.training_steps={steps}"),
         *(f"--config.input.captions.{s}={config.input.captions[s]}" for s in splits),
     ]
     slurm = {
@@ -106,6 +106,15 @@ def test_two_processes_are_one(config, tmp_path, capsys):
         for name in ("train/loss", "train/gradient_norm", "train/bad_records"):
             assert row[name] == pytest.approx(expected[name], rel=1e-4), name
 
+    # Neither goes on with what the other has seen of the data.
+    config.training_steps = 3
+    with pytest.raises(ValueError, match="trained by 2 processes until step 2, .* now"):
+        loop.train(config, tmp_path / "two", Joined(config))
+    for process in start_two(config, tmp_path / "one", steps=3):
+        last = process.communicate(timeout=300)[1].strip().splitlines()[-1]
+        assert process.returncode == 1 and last.startswith("error: "), last
+        assert "trained by 1 processes until step 2" in last
+
     # What two processes wrote, one evaluates and starts from.
     eval_captions.main([f"--checkpoint={tmp_path}/two", "--split=dev"])
     assert "perplexity" in capsys.readouterr().out
@@ -118,7 +127,7 @@ def test_two_processes_are_one(config, tmp_path, capsys):
         fresh, _ = steps.make_state(fine, mesh, abstract=True)
     loaded, _ = matching.match(
         matching.flatten(fresh.params),
-        checkpoint.read_params(tmp_path / "two"),
+        restore.read_params(tmp_path / "two"),
         source="two",
         expect_missing=fine.init_expect_missing,
     )

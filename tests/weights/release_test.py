@@ -13,7 +13,7 @@ from PIL import Image
 from configs import richhf_release
 from rahf import images
 from rahf.bin import eval_heatmaps, eval_keywords, eval_scores, export, predict
-from rahf.checkpoints import checkpoint, importing
+from rahf.checkpoints import importing, restore
 from rahf.datasets.scenes import Scenes
 from rahf.input import vocabulary
 from rahf.weights import export_layout, export_torch
@@ -77,7 +77,7 @@ def _workdir(released):
 
 
 def test_every_parameter_bit_for_bit(params, workdir):
-    found = checkpoint.read_params(workdir)
+    found = restore.read_params(workdir)
     assert found.keys() == params.keys()
     for name, value in params.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

@@ -1,0 +1,172 @@
+"""Saves and restores the steps of a run."""
+
+import contextlib
+import math
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from rahf.checkpoints import input_state as input_states
+from rahf.checkpoints import restore
+from rahf.checkpoints.checksums import DamagedError, write_checksums
+from rahf.checkpoints.workdir import CHECKPOINTS, folder
+
+#: Steps that are kept at least, where the config is older than the key: the one before
+#: the newest stands in for it, should it be damaged.
+KEEP_LATEST = 2
+
+
+def find_whole_step(workdir) -> int | None:
+    """Returns the newest step that is as it was written; None where there is no step.
+
+    Damaged steps behind it are set aside as `checkpoints/<step>.damaged`, and said so:
+    the run will come to these steps again. Only one process may call it.
+
+    Raises:
+      ValueError: every step is damaged; none is touched then.
+    """
+    damaged = []
+    for step in reversed(restore.complete_steps(workdir)):
+        path = folder(workdir) / CHECKPOINTS / str(step)
+        try:
+            restore.check_whole(path)
+        except DamagedError as error:
+            damaged.append((path, error))
+            continue
+        for each, error in damaged:
+            aside = each.with_name(f"{each.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            each.rename(aside)
+            print(
+                f"warning: {each} is damaged ({error}): it is now {aside.name}, and the "
+                f"run goes on from step {step}",
+                file=sys.stderr,
+            )
+        return step
+    if damaged:
+        path, error = damaged[0]
+        raise ValueError(f"{restore.describe_damage(path)}: {error}")
+    return None
+
+
+class Checkpointer:
+    """Saves asynchronously, keeping the latest steps and the best ones."""
+
+    def __init__(self, workdir, config):
+        self._workdir = folder(workdir)
+        self._folder = (self._workdir / CHECKPOINTS).resolve()
+        c = config.checkpoint
+        metric = c.best_metric
+
+        def score(metrics: Any) -> float:  # steps of before another was asked for
+            return metrics.get(metric, -math.inf)
+
+        latest = c.get("keep_latest", KEEP_LATEST)
+        if latest < 1:
+            raise ValueError(
+                f"config.checkpoint.keep_latest={latest}: expected at least 1"
+            )
+        kept: list[Any] = [policies.LatestN(latest)]
+        if c.keep_best:
+            kept.append(
+                policies.BestN(
+                    get_metric_fn=score,
+                    n=c.keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._step, self._metric = 0, metric
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+                # Not to choose by, but for the metrics to be written at all.
+                best_fn=score,
+                # What a process left that was killed while it saved.
+                cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(
+                    post_finalization_callback=self._before_commit
+                ),
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """The newest complete step; half-written ones do not count."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state, input_state, metrics: dict[str, float]) -> None:
+        """Starts writing a step; returns once the arrays are copied.
+
+        The step counts once it is complete, with the data positions of all processes
+        and its checksums; only then is an older one removed.
+
+        Args:
+          step: the number of steps taken.
+          state: the train state.
+          input_state: from the input's `get_state`.
+          metrics: of an evaluation at this step, or empty.
+
+        Raises:
+          OSError: this step, or the one before, could not be written.
+        """
+        kept = (
+            {self._metric: metrics[self._metric]} if self._metric in metrics else None
+        )
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            input_state=input_states.InputStateSave(input_state),
+        )
+        with self._written():
+            self._manager.wait_until_finished()
+            self._step = step
+            self._manager.save(step, args=items, metrics=kept, force=True)
+
+    def restore(self, abstract_state):
+        """Reads the newest step: (state, input_state), sharded as asked for.
+
+        Raises:
+          ValueError: a part of it is missing or damaged.
+        """
+        step = self.latest_step()
+        assert step is not None  # the caller has asked
+        item = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        with restore.readable(self._folder / str(step)):
+            input_state = input_states.read_input_state(self._workdir, step)
+            return self._manager.restore(step, args=item)["state"], input_state
+
+    def close(self) -> None:
+        """Waits for what is being written.
+
+        Raises:
+          OSError: it could not be written.
+        """
+        with self._written():
+            self._manager.wait_until_finished()
+        self._manager.close()
+        if jax.process_index() == 0:
+            input_states.remove_old(
+                self._workdir, restore.complete_steps(self._workdir)
+            )
+
+    def _before_commit(self) -> None:
+        """In the first process, when all files of a step are there."""
+        [unfinished] = self._folder.glob(f"{self._step}.orbax-checkpoint-tmp*")
+        write_checksums(unfinished)
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """A full disk is one line, whatever Orbax makes of it."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            if "No space left" in why or "RESOURCE_EXHAUSTED" in why:
+                why = "no space left on the disk"
+            raise OSError(
+                f"{self._folder / str(self._step)} cannot be written: {why[:300]}"
+            ) from error

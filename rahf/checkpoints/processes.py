@@ -1,0 +1,57 @@
+"""What the processes of one run settle together."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def first_decides(decide: Callable[[], Any]) -> Any:
+    """Runs `decide` in the first process; all return what it returns.
+
+    All processes must call it at the same place. What the first alone finds wrong thus
+    ends all of them at once, rather than leaving the others to wait for it.
+
+    Args:
+      decide: returns what JSON can hold.
+
+    Raises:
+      ValueError: `decide` raised, in the first process whatever it raised.
+    """
+    if jax.process_count() == 1:
+        return decide()
+    mine: dict[str, Any] = {}
+    raised = None
+    if jax.process_index() == 0:
+        try:
+            mine = {"value": decide()}
+        except Exception as error:  # noqa: BLE001  raised below, once the others know
+            raised = error
+            mine = {"error": str(error)}
+    answer = json.loads(_from_first(json.dumps(mine).encode()))
+    if raised is not None:
+        raise raised
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return answer["value"]
+
+
+def _from_first(data: bytes) -> bytes:
+    """The bytes that the first process has."""
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+    buffer = np.zeros(length, np.uint8)
+    if jax.process_index() == 0:
+        buffer[:] = np.frombuffer(data, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
+
+
+def sum_over_processes(values: dict[str, float]) -> dict[str, float]:
+    """Adds up what each process counted; all must call it at the same step."""
+    if jax.process_count() == 1 or not values:
+        return values
+    counts = np.array(list(values.values()), np.float32)
+    total = multihost_utils.process_allgather(counts).sum(axis=0)
+    return dict(zip(values, total.tolist(), strict=True))

@@ -1,0 +1,261 @@
+"""Reads checkpoints: which steps there are, whole or damaged, and the parameters."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from absl import logging
+
+from rahf.checkpoints import trust
+from rahf.checkpoints.checksums import DamagedError, check_checksums
+from rahf.checkpoints.workdir import CHECKPOINTS, VOCABULARY_FILE, folder, read_config
+from rahf.training.logs import read_metrics
+from rahf.weights import exported, files, matching
+from rahf.weights.export_layout import STATE_DICT_FILE
+
+
+def complete_steps(workdir) -> list[int]:
+    """The steps that were written to the end, in order."""
+    path = folder(workdir) / CHECKPOINTS
+    return sorted(ocp.utils.checkpoint_steps(path)) if path.is_dir() else []
+
+
+def check_whole(step_folder: pathlib.Path) -> None:
+    """Looks for damage before Orbax does, which prints a traceback for each array.
+
+    Raises:
+      DamagedError: naming the file.
+    """
+    check_checksums(step_folder)
+    state = step_folder / "state"
+    # Steps without checksums: at least the list of arrays is there, and files in it.
+    try:
+        store = {"driver": "ocdbt", "base": files.folder(state)}
+        held = bool(ts.KvStore.open(store).result().list().result())
+    except ValueError as error:
+        raise DamagedError(f"{state} cannot be read: {_in_one_line(error)}") from error
+    if not held:
+        raise DamagedError(f"{state} holds no arrays")
+
+
+@contextlib.contextmanager
+def readable(step_folder: pathlib.Path) -> Iterator[None]:
+    """Says which step cannot be read, and what to do, whatever Orbax says of it."""
+    try:
+        with _quiet():
+            yield
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        why = str(error) if isinstance(error, DamagedError) else _in_one_line(error)
+        raise ValueError(f"{describe_damage(step_folder)}: {why}") from error
+
+
+def describe_damage(step_folder: pathlib.Path) -> str:
+    """Returns which step is not whole, and what to do about it."""
+    earlier = [
+        step
+        for step in complete_steps(step_folder.parent.parent)
+        if step_folder.name.isdigit() and step < int(step_folder.name)
+    ]
+    remedy = f"use step {earlier[-1]}" if earlier else "no earlier step is beside it"
+    return (
+        f"{step_folder} is not whole, as when a copy was cut short; copy it again "
+        f"({remedy})"
+    )
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax warns of items without metadata, and logs a traceback of every error."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def restore_for_inference(workdir, step: int | str | None = None):
+    """Reads what prediction and evaluation need: no optimizer, one device.
+
+    Args:
+      workdir: of a training run, one step's folder, `W/checkpoints/<step>`, or a folder
+        that rahf.bin.export wrote.
+      step: a step, "latest" (default) or "best".
+
+    Returns:
+      (config, params, step); the config's vocabulary is the workdir's own file.
+
+    Raises:
+      ValueError: not a workdir, no complete checkpoint, no such step, a damaged one,
+        parameters that do not fit the config, or modules in the folder itself.
+    """
+    workdir, step = _split_step(workdir, step)
+    config = read_config(workdir)
+    trust.check_modules(config, workdir)
+    if exported.is_exported(workdir):
+        return _restore_exported(workdir, config, step)
+    _refuse_state_dict(workdir)
+    number = _find_step(workdir, config, step)
+    parts = dict(config.get("imported", {"richhf": ""}))
+    if "richhf" not in parts:
+        raise ValueError(
+            f"{workdir} holds imported parts, {' and '.join(parts)}, without heads: "
+            f"train from them first (--config.init_from={workdir})"
+        )
+    config.input.vocabulary = str(pathlib.Path(workdir) / VOCABULARY_FILE)
+    return config, _restore_params(_step_folder(workdir, number)), number
+
+
+def _split_step(workdir, step):
+    """W/checkpoints/1200 -> (W, 1200)."""
+    path = folder(workdir)
+    if path.parent.name != CHECKPOINTS or not (path / "state").is_dir():
+        return workdir, step
+    if step is not None and str(step) != path.name:
+        raise ValueError(
+            f"{workdir} is step {path.name}, but step={step!r} was asked for"
+        )
+    return os.fspath(path.parent.parent), path.name
+
+
+def _step_folder(workdir, step: int) -> pathlib.Path:
+    return (folder(workdir) / CHECKPOINTS / str(step)).resolve()
+
+
+def _find_step(workdir, config, step: int | str | None) -> int:
+    steps = complete_steps(workdir)
+    if not steps:
+        every = config.get("checkpoint", {}).get("every_steps")
+        raise ValueError(
+            f"{workdir}/{CHECKPOINTS} has no complete checkpoint; a run writes one every "
+            f"config.checkpoint.every_steps={every} steps"
+        )
+    if step is None or step == "latest":
+        return steps[-1]
+    if step == "best":
+        return _best_step(workdir, config, steps)
+    number = _parse_step(workdir, step, steps)
+    if number not in steps:
+        raise ValueError(f"{workdir} has no step {number}; it has {steps}")
+    return number
+
+
+def _parse_step(workdir, step: int | str, has) -> int:
+    if isinstance(step, str) and step.isdecimal():
+        return int(step)
+    if isinstance(step, int) and not isinstance(step, bool):
+        return step
+    raise ValueError(
+        f"step={step!r}: expected 'latest', 'best' or one of the steps of {workdir}: {has}"
+    )
+
+
+def _refuse_state_dict(path) -> None:
+    if (pathlib.Path(path) / STATE_DICT_FILE).exists():
+        raise ValueError(
+            f"{path} is an export for PyTorch (--format=richhf); read the workdir it "
+            f"is from, one exported with --format=safetensors, or bring it back by "
+            f"rahf.bin.import_weights --richhf={path}/{STATE_DICT_FILE}"
+        )
+
+
+def _restore_exported(workdir, config, step):
+    """An exported folder has one step, which is its latest and its best."""
+    params, found = exported.read_params(workdir)
+    trust.check_parameters(config, params, workdir)
+    named = step not in (None, "latest", "best")
+    if named and _parse_step(workdir, step, [found]) != found:
+        raise ValueError(
+            f"{workdir} has no step {step}; it was exported from step {found}"
+        )
+    config.input.vocabulary = str(pathlib.Path(workdir) / VOCABULARY_FILE)
+    return config, jax.device_put(params, jax.local_devices()[0]), found
+
+
+def read_params(path) -> dict[str, np.ndarray]:
+    """Reads the parameters of a checkpoint into this process's memory.
+
+    Args:
+      path: a workdir, whose latest step is taken, one step's folder,
+        `W/checkpoints/<step>`, or a folder that rahf.bin.export wrote.
+
+    Returns:
+      Flat parameters, {"vit/cls": array}.
+
+    Raises:
+      ValueError: there is no complete checkpoint.
+    """
+    here = folder(path)
+    if exported.is_exported(path):
+        return matching.flatten(exported.read_params(path)[0])
+    _refuse_state_dict(path)
+    steps = complete_steps(path)
+    if steps:
+        here = here / CHECKPOINTS / str(steps[-1])
+    elif not (here / "state").is_dir():
+        raise ValueError(
+            f"{path} holds no complete checkpoint; expected a workdir of "
+            f"rahf.bin.train or rahf.bin.import_weights, its checkpoints/<step>, or a "
+            f"folder of rahf.bin.export"
+        )
+    return matching.flatten(_restore_params(here.resolve(), host=True))
+
+
+def _restore_params(step_folder: pathlib.Path, *, host: bool = False):
+    """Reads the parameters alone, each whole, onto this process's first device or,
+    as numpy arrays, its host's memory."""
+    with readable(step_folder):
+        check_whole(step_folder)
+        return _read_item(step_folder / "state", host)["params"]
+
+
+def _read_item(path, host: bool):
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(path).item_metadata
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        wanted = jax.tree.map(
+            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device),
+            {"params": metadata["params"]},
+        )
+        if host:
+            numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+            restore_args = jax.tree.map(lambda _: numpy, wanted)
+        else:
+            restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+        return checkpointer.restore(
+            path,
+            args=ocp.args.PyTreeRestore(
+                wanted, restore_args=restore_args, partial_restore=True
+            ),
+        )
+
+
+def _best_step(workdir, config, steps: list[int]) -> int:
+    metric = config.checkpoint.best_metric
+    scores = {step: _saved_metrics(workdir, step).get(metric) for step in steps}
+    measured = {step: score for step, score in scores.items() if score is not None}
+    if measured:
+        return max(measured, key=lambda step: measured[step])
+    logged = {name for row in read_metrics(workdir) for name in row}
+    found = sorted(name.removeprefix("eval/") for name in logged if name[:5] == "eval/")
+    raise ValueError(
+        f"{workdir} has no best step: config.checkpoint.best_metric={metric} was "
+        f"measured at none of its steps {steps}; measured were "
+        f"{', '.join(found) or 'no metrics'}. Ask for a step or for 'latest'"
+    )
+
+
+def _saved_metrics(workdir, step: int) -> dict[str, float]:
+    """What Orbax saved with a step to choose the best by."""
+    path = _step_folder(workdir, step) / "metrics" / "metrics"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

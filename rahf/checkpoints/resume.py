@@ -1,0 +1,75 @@
+"""Where a run starts: at step 0, or where the workdir's newest whole step was."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from rahf.checkpoints import changes, input_state, restore
+from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.checkpointer import find_whole_step
+from rahf.checkpoints.processes import first_decides
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """How a run begins.
+
+    Attributes:
+      step: of the checkpoint it goes on from; None where it starts anew.
+      segments: for config.json, see `rahf.checkpoints.changes`.
+    """
+
+    step: int | None
+    segments: list[dict[str, Any]]
+
+
+def find_start(workdir, config, digest: Callable[[], str | None]) -> Start:
+    """Finds out where a run starts, and whether it may; all processes get one answer.
+
+    Args:
+      workdir: which this run holds.
+      config: to train with.
+      digest: of the training data; called only where there is something to train.
+
+    Raises:
+      ValueError: the workdir's run is of another model, seed, vocabulary or data, was
+        made by another number of processes, or has no whole checkpoint. Nothing has
+        been written then.
+    """
+    return Start(**first_decides(lambda: _find(workdir, config, digest)))
+
+
+def _find(workdir, config, digest: Callable[[], str | None]) -> dict[str, Any]:
+    has_config = (workdirs.folder(workdir) / workdirs.CONFIG_FILE).exists()
+    if not restore.complete_steps(workdir):
+        if has_config:  # a run that was stopped before its first checkpoint
+            changes.check_no_import(workdir, workdirs.read_config(workdir))
+        return {"step": None, "segments": changes.extend((), 0, {}, digest())}
+    changed = changes.compare(workdir, config)
+    workdirs.check_same_vocabulary(workdir, config)
+    step = find_whole_step(workdir)
+    assert step is not None  # there are steps
+    segments = list(workdirs.read_config(workdir).get(workdirs.SEGMENTS, ()))
+    if step < config.training_steps:
+        _check_processes(workdir, step)
+        segments = changes.extend(segments, step, changed, digest())
+    return {"step": step, "segments": segments}
+
+
+def _check_processes(workdir, step: int) -> None:
+    before, now = input_state.count_processes(workdir, step), jax.process_count()
+    if before == now:
+        return
+    if before:
+        raise ValueError(
+            f"{workdir} was trained by {before} processes until step {step}, each with "
+            f"its own place in the data, and now there are {now}; start {before}, or "
+            f"another workdir with --config.init_from={workdir}"
+        )
+    raise ValueError(
+        f"step {step} of {workdir} has no input_state: it is not known which data the run "
+        f"has seen; copy it again, or start another workdir with "
+        f"--config.init_from={workdir}"
+    )

@@ -1,0 +1,155 @@
+"""A workdir: the config and vocabulary in it, and one run at a time.
+
+    config.json            the whole config, and in "segments" what changed on the way
+    vocabulary.model       the SentencePiece model the run was trained with
+    checkpoints/<step>/    Orbax: parameters, optimizer, step, data positions
+    metrics.jsonl          a line per logged step
+    events.*               the same for TensorBoard
+
+What a run that goes on may change is in `rahf.checkpoints.changes`, which steps there are
+and how they are read in `rahf.checkpoints.restore`.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from rahf import durable
+from rahf.checkpoints.processes import first_decides
+from rahf.input import vocabulary
+
+CONFIG_FILE = "config.json"
+VOCABULARY_FILE = "vocabulary.model"
+CHECKPOINTS = "checkpoints"
+SEGMENTS = "segments"
+
+
+def folder(workdir: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of a workdir.
+
+    Raises:
+      ValueError: it is a URL, which Orbax and TensorBoard would take for the name of a
+        folder here.
+    """
+    if "://" in os.fspath(workdir):
+        raise ValueError(
+            f"{workdir}: a workdir is a folder on a disk, or in a bucket that is mounted "
+            f"as one (Cloud Storage FUSE); URLs are not supported"
+        )
+    return pathlib.Path(workdir)
+
+
+@contextlib.contextmanager
+def kept_to_one_run(workdir: str | os.PathLike) -> Iterator[None]:
+    """Holds a workdir while a run trains in it, for all of its processes.
+
+    Raises:
+      ValueError: another run trains there, in every process.
+      OSError: the folder cannot be made or written to.
+    """
+    path = folder(workdir)
+    with contextlib.ExitStack() as stack:
+        first_decides(lambda: stack.enter_context(durable.locked(path, "training")))
+        yield
+
+
+def write_config(workdir: str | os.PathLike, config, segments=()) -> None:
+    """Writes a new workdir's config.json, and the vocabulary beside it.
+
+    Args:
+      workdir: made if it does not exist.
+      config: the whole config.
+      segments: see `rahf.checkpoints.changes`; those in the config by default.
+    """
+    path = folder(workdir)
+    path.mkdir(parents=True, exist_ok=True)
+    model = vocabulary.load(config.input.vocabulary).serialized()
+    durable.write_bytes(path / VOCABULARY_FILE, model)
+    rewrite_config(path, config, segments)
+
+
+def rewrite_config(workdir: str | os.PathLike, config, segments) -> None:
+    """Writes config.json of a run that goes on, whose vocabulary stays as it is."""
+    content = json.loads(config.to_json_best_effort())
+    if segments:
+        content[SEGMENTS] = list(segments)
+    durable.write_text(folder(workdir) / CONFIG_FILE, json.dumps(content, indent=2))
+
+
+def read_config(workdir: str | os.PathLike) -> Any:
+    """Reads config.json of a workdir.
+
+    Raises:
+      ValueError: there is none, so this is not a workdir, or it is not a config.
+    """
+    path = folder(workdir) / CONFIG_FILE
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(
+            f"{path} does not exist: {workdir} is not a workdir of rahf.bin.train "
+            f"(expected {CONFIG_FILE}, {VOCABULARY_FILE} and checkpoints/)"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if not data.strip():
+        raise ValueError(f"{path} is empty; was a copy interrupted?")
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text (it begins with bytes {data[:4].hex(' ')}); save "
+            f"it as UTF-8"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
+    parts = content if isinstance(content, dict) else {}
+    missing = [
+        part
+        for part in ("model", "input", "task")
+        if not isinstance(parts.get(part), dict)
+    ]
+    if missing:
+        raise ValueError(
+            f"{path} is not the config of a run: expected a JSON object with "
+            f"{', '.join(missing)}, got {str(content)[:40]}"
+        )
+    return ml_collections.ConfigDict(content)
+
+
+def check_vocabulary(config) -> None:
+    """Raises ValueError where the embedding table has too few rows."""
+    words, rows = vocabulary.load(config.input.vocabulary), config.model.t5.vocab_size
+    if words.size > rows:
+        raise ValueError(
+            f"config.model.t5.vocab_size={rows} is less than the {words.size} ids of "
+            f"{words.path}; use {-(-words.size // 128) * 128}, a multiple of 128"
+        )
+
+
+def check_same_vocabulary(workdir: str | os.PathLike, config) -> None:
+    """Compares the bytes of the config's vocabulary with those the workdir holds.
+
+    Raises:
+      ValueError: they differ, so that every id would mean something else, or the
+        workdir has lost its own.
+    """
+    theirs = folder(workdir) / VOCABULARY_FILE
+    if not theirs.exists():
+        raise ValueError(
+            f"{theirs} is missing, with which the run was trained; was a copy interrupted?"
+        )
+    ours = vocabulary.load(config.input.vocabulary)
+    if ours.serialized() != theirs.read_bytes():
+        raise ValueError(
+            f"config.input.vocabulary={config.input.vocabulary} is not the vocabulary "
+            f"that {workdir} was trained with, so every id would mean something else; "
+            f"set config.input.vocabulary={theirs}"
+        )
