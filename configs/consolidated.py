@@ -11,7 +11,7 @@ from configs import scenes_multihead
 def get_config(arg: str = ""):
     """The config; `arg` is not used."""
     c = scenes_multihead.get_config(arg)
-    c.task.name = "consolidated_multihead_shown_words"
+    c.task.name = "consolidated_multihead_word_presence"
     c.task.modules = ("tasks.consolidated",)
     c.input.consolidated = {"data_dir": ""}  # what was --output
     c.input.bad_records = "skip"

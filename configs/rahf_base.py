@@ -44,7 +44,7 @@ def get_config(arg: str = ""):
     c.model.dtype = "bfloat16"
     c.model.remat = True
     c.model.decoder_attends = "all"  # as PaLI does
-    c.model.word_evidence = False
+    c.model.word_presence = False
     # True and 1e-12 for a ViT of Hugging Face; AugReg's has these.
     c.model.vit.update(exact_gelu=False, norm_epsilon=1e-6)
     c.model.vit.stem = "patch"

@@ -6,7 +6,7 @@
 
 What follows the config's first colon says which column teaches which score on which
 scale, several separated by commas (docs/data.md). The model is the multi-head one of
-configs/scenes_demo.py but for the evidence of words, and can start from a run of that; a
+configs/scenes_demo.py but for word presence, and can start from a run of that; a
 few hundred images take it minutes on two cores. For tens of thousands take a larger one.
 """
 
@@ -48,7 +48,7 @@ def get_config(arg: str = ""):
         "fold": 0,
     }
 
-    c.model.word_evidence = False  # there are no word labels to teach it
+    c.model.word_presence = False  # there are no word labels to teach it
     c.model.dropout = 0.1
 
     c.schedule.update(peak=0.005, warmup_steps=20)

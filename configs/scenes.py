@@ -73,7 +73,7 @@ def get_config(arg: str = ""):
     m.decoder_attends = "prompt"  # or "all"
     # How much the image shows each piece of the prompt, compared before T5 reads both:
     # models that start from published weights do without.
-    m.word_evidence = True
+    m.word_presence = True
     m.decoding = "constrained"  # words are marked in the prompt; or "free", greedy
     m.vit = ml_collections.ConfigDict()
     m.vit.patch_size = 16

@@ -16,11 +16,11 @@ def get_config(arg: str = ""):
     c.training_steps = 6500
     c.input.batch_size = 48
     c.init_expect_missing = ()
-    c.task.name = "scenes_multihead_shown_words"
-    c.task.targets = (*c.task.targets, "shown_words")
+    c.task.name = "scenes_multihead_word_presence"
+    c.task.targets = (*c.task.targets, "word_presence")
     c.task.weights = {}
     c.model.variant = "multihead"
     c.input.text_length = 24
     c.schedule.peak = 0.014
-    c.loss_weights.update(misaligned_words=3.0, alignment=6.0, shown_words=0.2)
+    c.loss_weights.update(misaligned_words=3.0, alignment=6.0, word_presence=0.2)
     return c

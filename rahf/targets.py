@@ -20,7 +20,9 @@ class Kind(enum.Enum):
     SCORE = "score"  # float32 in [0, 1], higher is better
     WORDS = "words"  # the prompt, each misaligned word followed by a suffix
     CAPTION = "caption"  # free text; pre-training only
-    PIECES = "pieces"  # which pieces of text an image shows; training only
+    WORD_PRESENCE = (
+        "word_presence"  # which pieces of text an image shows; training only
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,8 +187,8 @@ register(
 )
 register(
     Target(
-        name="shown_words",
-        kind=Kind.PIECES,
+        name="word_presence",
+        kind=Kind.WORD_PRESENCE,
         field="prompt_misalignment_label",
         prompt="<output> WORDS: misalignment </output> ",
         meaning="which pieces of text the image shows, prompt unseen (training only)",

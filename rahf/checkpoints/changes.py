@@ -20,7 +20,7 @@ from rahf.checkpoints import workdir as workdirs
 #: What the code does where a key is missing, because the config is older than the key.
 DEFAULTS: dict[str, Any] = {
     "model.decoding": "constrained",
-    "model.word_evidence": False,
+    "model.word_presence": False,
     "model.vit.class_token": True,
     "model.vit.stem": "patch",
     "model.vit.exact_gelu": False,
@@ -62,8 +62,6 @@ _RECORDED = (
     "model.dtype",
 )
 _FIXED_TOO = ("optimizer.name",)
-#: Values that were called otherwise.
-_NOW_CALLED = {"procedural": "grain"}
 
 
 def check_no_import(workdir: str | os.PathLike, config) -> None:
@@ -178,8 +176,7 @@ def _differs(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> b
     known = (any(k.startswith(section) for k in each) for each in (before, after))
     if key not in DEFAULTS and not all(known):
         return False
-    values = (each.get(key, DEFAULTS.get(key)) for each in (before, after))
-    there, here = (_NOW_CALLED.get(v, v) if isinstance(v, str) else v for v in values)
+    there, here = (each.get(key, DEFAULTS.get(key)) for each in (before, after))
     return there != here
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import ml_collections
 
 from rahf import durable
+from rahf.checkpoints import old_names
 from rahf.checkpoints.processes import first_decides
 from rahf.input import vocabulary
 
@@ -121,7 +122,7 @@ def read_config(workdir: str | os.PathLike) -> Any:
             f"{path} is not the config of a run: expected a JSON object with "
             f"{', '.join(missing)}, got {str(content)[:40]}"
         )
-    return ml_collections.ConfigDict(content)
+    return ml_collections.ConfigDict(old_names.upgrade(content))
 
 
 def check_vocabulary(config) -> None:

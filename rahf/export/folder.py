@@ -185,7 +185,7 @@ def _check_fits_release(predictor) -> None:
         "heatmap_head.name": (m.heatmap_head.name, "paper"),
         "score_head.name": (m.score_head.name, "paper"),
         "decoder_attends": (m.decoder_attends, "prompt"),
-        "word_evidence": (m.get("word_evidence", False), False),
+        "word_presence": (m.get("word_presence", False), False),
         "vit.class_token": (m.vit.get("class_token", True), True),
         "vit.stem": (m.vit.get("stem", "patch"), "patch"),
     }

@@ -42,10 +42,10 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
             tokens = bound.encode_image(batch["image"])
         encoding = bound.encode(tokens, batch["inputs"])
         outputs = {}
-        if names[Kind.PIECES]:
-            shown = bound.shown_pieces(tokens)
+        if names[Kind.WORD_PRESENCE]:
+            shown = bound.word_presence_logits(tokens)
             outputs |= {
-                name: jax.nn.sigmoid(shown[name]) for name in names[Kind.PIECES]
+                name: jax.nn.sigmoid(shown[name]) for name in names[Kind.WORD_PRESENCE]
             }
         if names[Kind.HEATMAP]:
             outputs |= bound.heatmaps(encoding, size)

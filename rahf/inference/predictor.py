@@ -84,7 +84,9 @@ class Predictor:
             rows = table.select(config.task.targets)
         self.config, self.step, self._params = config, step, params
         self._sizes: set[int] = set()  # of batches that have been compiled
-        rows = [row for row in rows if row.kind not in (Kind.CAPTION, Kind.PIECES)]
+        rows = [
+            row for row in rows if row.kind not in (Kind.CAPTION, Kind.WORD_PRESENCE)
+        ]
         self.targets = tuple(row.name for row in rows)
         self._vocabulary = vocabulary.load(config.input.vocabulary)
         self._maker = FeatureMaker.from_config(config, self._vocabulary)

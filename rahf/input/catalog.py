@@ -8,8 +8,8 @@ For a dataset that has all seven kinds of feedback the names are
     <dataset>_<target>                  one target an example (augmented prompt)
     <dataset>_captioning                image -> prompt
     <dataset>_multihead                 all seven targets in every example
-    <dataset>_shown_words               which pieces of the prompt the image shows
-    <dataset>_multihead_shown_words     all of these
+    <dataset>_word_presence               which pieces of the prompt the image shows
+    <dataset>_multihead_word_presence     all of these
 
 and the mixtures, in equal parts, <dataset>_seven, <dataset>_seven_captioning and
 <dataset>_multihead_captioning.

@@ -65,7 +65,7 @@ class Converter:
             rows beyond them are zero and weigh nothing.
 
         Returns:
-          The arrays of `rahf.models.batch.batch_spec`. Of a target of kind PIECES they
+          The arrays of `rahf.models.batch.batch_spec`. Of a target of kind WORD_PRESENCE they
           are the prompt's pieces, negative in misaligned words; a weight is 1 where the
           example answers that target.
 
@@ -141,8 +141,8 @@ class Converter:
                     )
                 batch["targets"][name][row] = example[feature][index]
             else:
-                pieces = kind is Kind.PIECES
-                tokens = _shown_pieces(example) if pieces else example["targets"]
+                pieces = kind is Kind.WORD_PRESENCE
+                tokens = _word_presence(example) if pieces else example["targets"]
                 batch["targets"][name][row, : len(tokens)] = tokens
 
     def _check(self, example: Example) -> None:
@@ -200,7 +200,7 @@ class Converter:
         )
 
 
-def _shown_pieces(example: Example) -> np.ndarray:
+def _word_presence(example: Example) -> np.ndarray:
     """int32[T] the prompt's pieces, negative where they belong to a misaligned word."""
     word = np.cumsum(example["word_ends"]) - example["word_ends"]  # of each piece
     misaligned = np.bincount(word, example["word_labels"])[word] > 0

@@ -114,7 +114,7 @@ class FeatureMaker:
         answered = [row for row in asked if _has_label(record, row)]
         labels = None
         for row in answered:
-            if row.kind in (Kind.WORDS, Kind.PIECES):
+            if row.kind in (Kind.WORDS, Kind.WORD_PRESENCE):
                 labels = record[row.field]
         try:
             ids, ends, marks = self.vocabulary.encode_words(prompt, labels)
@@ -126,7 +126,7 @@ class FeatureMaker:
         kept = self.target_length - 1
         truncated = len(inputs) >= self.text_length or len(ids) > kept or longest > kept
         if len(ids) > kept:  # the image shows pieces that cannot be said to be shown
-            answered = [row for row in answered if row.kind is not Kind.PIECES]
+            answered = [row for row in answered if row.kind is not Kind.WORD_PRESENCE]
         return {
             "image": _image(where.field(record, "image"), self.image_size, where),
             "inputs": _ints([*inputs[: self.text_length - 1], EOS_ID]),
@@ -223,7 +223,7 @@ def _has_label(record: Mapping[str, Any], row: Target) -> bool:
         return not np.isnan(label)
     if row.kind is Kind.HEATMAP:
         return np.size(label) > 0
-    if row.kind in (Kind.WORDS, Kind.PIECES):
+    if row.kind in (Kind.WORDS, Kind.WORD_PRESENCE):
         return np.size(label) == 0 or np.min(label) >= 0
     return True
 

@@ -147,7 +147,7 @@ def make_train_input(
     streams = []
     for task in tasks:
         # Folding in the name gives every stream of a mixture its own order.
-        seed = zlib.crc32(f"{config.seed}/{task.name}".encode())
+        seed = zlib.crc32(f"{config.seed}/{task.order_name}".encode())
         asked = _Asked.of(
             task, "train", records[task.records], config, vocabulary, seed=seed
         )

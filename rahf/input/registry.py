@@ -23,12 +23,20 @@ class Task:
       targets: names of the targets that each example answers.
       records: `(split, config.input) -> sequence of records`, or shards.
       augment: whether the target is written into the prompt (one target only).
+      order: what the order of its examples is drawn from, beside the seed; its name by
+        default. A task that is renamed keeps the order it had, so that runs go on.
     """
 
     name: str
     targets: tuple[str, ...]
     records: MakeRecords
     augment: bool = True
+    order: str = ""
+
+    @property
+    def order_name(self) -> str:
+        """What the order of the examples is drawn from."""
+        return self.order or self.name
 
 
 TASKS: dict[str, Task] = {}
@@ -72,12 +80,17 @@ def register_dataset(
     for name in table.FEEDBACK:
         register(Task(f"{dataset}_{name}", (name,), records))
     register(Task(f"{dataset}_captioning", ("caption",), captions or records))
-    register(Task(f"{dataset}_shown_words", ("shown_words",), records))
+    presence, old = ("word_presence",), f"{dataset}_shown_words"
+    register(Task(f"{dataset}_word_presence", presence, records, order=old))
     seven = tuple(f"{dataset}_{name}" for name in table.FEEDBACK)
     multihead, captioning = f"{dataset}_multihead", f"{dataset}_captioning"
     register(Task(multihead, table.FEEDBACK, records, augment=False))
-    everything = (*table.FEEDBACK, "shown_words")
-    register(Task(f"{multihead}_shown_words", everything, records, augment=False))
+    everything, old = (*table.FEEDBACK, *presence), f"{multihead}_shown_words"
+    register(
+        Task(
+            f"{multihead}_word_presence", everything, records, augment=False, order=old
+        )
+    )
     mixtures = {
         f"{dataset}_seven": seven,
         f"{dataset}_seven_captioning": (*seven, captioning),
@@ -85,8 +98,8 @@ def register_dataset(
     }
     for name, tasks in mixtures.items():
         register_mixture(name, tasks)
-    others = (captioning, f"{dataset}_shown_words", multihead)
-    return (*seven, *others, f"{multihead}_shown_words", *mixtures)
+    others = (captioning, f"{dataset}_word_presence", multihead)
+    return (*seven, *others, f"{multihead}_word_presence", *mixtures)
 
 
 def import_modules(config) -> None:

@@ -35,7 +35,7 @@ def batch_spec(
     Returns:
       `image` uint8[B, S, S, 3]; `inputs` int32[B, L]; `prompt`, `word_ends` and
       `word_labels` int32[B, T]; `targets`, by name: HEATMAP float32[B, S, S], SCORE
-      float32[B], WORDS, CAPTION and PIECES int32[B, T]; `weights`, by name:
+      float32[B], WORDS, CAPTION and WORD_PRESENCE int32[B, T]; `weights`, by name:
       float32[B]. Each as an `ArraySpec`.
     """
     pixels = (batch_size, image_size, image_size)
@@ -45,7 +45,7 @@ def batch_spec(
         Kind.SCORE: ArraySpec((batch_size,), np.float32),
         Kind.WORDS: tokens,
         Kind.CAPTION: tokens,
-        Kind.PIECES: tokens,
+        Kind.WORD_PRESENCE: tokens,
     }
     rows = table.select(targets)
     return {

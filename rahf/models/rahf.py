@@ -26,7 +26,7 @@ from rahf.models.partitioning import constrain, named
 from rahf.models.t5 import T5
 from rahf.models.t5_layers import T5Config
 from rahf.models.vit import ViT, ViTConfig
-from rahf.models.word_presence import WordEvidence
+from rahf.models.word_presence import WordPresence
 from rahf.targets import Kind
 
 VARIANTS = ("augmented", "multihead")
@@ -44,7 +44,7 @@ class RAHFConfig:
       targets: the names in the batch, each a row of `rahf.targets`.
       decoder_attends: "all" of the encoder's output, as PaLI does, or the "prompt"
         positions only, as the first author's release does.
-      word_evidence: whether each piece of the prompt is told how much the image shows
+      word_presence: whether each piece of the prompt is told how much the image shows
         it, see `rahf.models.word_presence`.
     """
 
@@ -55,17 +55,19 @@ class RAHFConfig:
     variant: str
     targets: tuple[str, ...]
     decoder_attends: str = "all"
-    word_evidence: bool = False
+    word_presence: bool = False
 
     def __post_init__(self):
         _check_choice("variant", self.variant, VARIANTS)
         _check_choice("decoder_attends", self.decoder_attends, ("all", "prompt"))
         _check_choice("heatmap_head.name", self.heatmap_head.name, HEATMAP_HEADS)
         _check_choice("score_head.name", self.score_head.name, SCORE_HEADS)
-        if self.names(Kind.PIECES) and not self.word_evidence:  # or an unknown name
+        if (
+            self.names(Kind.WORD_PRESENCE) and not self.word_presence
+        ):  # or an unknown name
             raise ValueError(
-                f"config.task.targets has {', '.join(self.names(Kind.PIECES))}, which "
-                "needs config.model.word_evidence=True"
+                f"config.task.targets has {', '.join(self.names(Kind.WORD_PRESENCE))}, which "
+                "needs config.model.word_presence=True"
             )
 
     def names(self, *kinds: Kind) -> list[str]:
@@ -114,8 +116,11 @@ class RAHF(nn.Module):
             kernel_init=named(nn.initializers.lecun_normal(), None, "embed"),
         )
         self.t5 = T5(c.t5)
-        if c.word_evidence:
-            self.word_evidence = WordEvidence(c.t5.vocab_size, c.t5.embed_dim)
+        if c.word_presence:
+            # Its saved name is the one of the first checkpoints, so that they load.
+            self.presence = WordPresence(
+                c.t5.vocab_size, c.t5.embed_dim, name="word_evidence"
+            )
         heads = lambda table, head, kind: {
             key: table[head.name](head)
             for key in dict.fromkeys(c.head_of(name) for name in c.names(kind))
@@ -137,8 +142,8 @@ class RAHF(nn.Module):
         """dtype[B, N, D] image tokens and int32[B, L] prompt ids -> `Encoding`."""
         c = self.config
         text = self.t5.embed(inputs)
-        if c.word_evidence:
-            text = self.word_evidence(self._patches(image_tokens), text)
+        if c.word_presence:
+            text = self.presence(self._patches(image_tokens), text)
         x = jnp.concatenate([image_tokens, text], axis=1)
         length = image_tokens.shape[1]
         mask = jnp.pad(inputs != 0, ((0, 0), (length, 0)), constant_values=True)
@@ -154,12 +159,12 @@ class RAHF(nn.Module):
     def _patches(self, image_tokens):
         return image_tokens[:, int(self.config.vit.class_token) :]
 
-    def shown_pieces(self, image_tokens) -> dict[str, jax.Array]:
+    def word_presence_logits(self, image_tokens) -> dict[str, jax.Array]:
         """Every target of pieces: float32[B, V] logits that the image shows each."""
         table = self.t5.token_embedder.embedding
-        names = self.config.names(Kind.PIECES)
+        names = self.config.names(Kind.WORD_PRESENCE)
         patches = self._patches(image_tokens)
-        return {name: self.word_evidence.shown(patches, table) for name in names}
+        return {name: self.presence.shown(patches, table) for name in names}
 
     def heatmaps(self, encoding: Encoding, size: int) -> dict[str, jax.Array]:
         """Every heatmap target: float32[B, size, size] in [0, 1]."""
@@ -208,7 +213,7 @@ class RAHF(nn.Module):
         encoding = self.encode(tokens, batch["inputs"], deterministic=deterministic)
         outputs = self.heatmaps(encoding, batch["image"].shape[1])
         outputs |= self.scores(encoding)
-        outputs |= self.shown_pieces(tokens)
+        outputs |= self.word_presence_logits(tokens)
         names = c.names(*TEXT_KINDS)
         if names:  # an example has at most one text to say
             said = sum(
@@ -251,6 +256,6 @@ def make_model(config) -> RAHF:
             variant=m.variant,
             targets=tuple(config.task.targets),
             decoder_attends=m.decoder_attends,
-            word_evidence=m.get("word_evidence", False),
+            word_presence=m.get("word_presence", False),
         )
     )

@@ -4,7 +4,7 @@ A from-scratch encoder has to find out that "red" in the prompt and red in the i
 are the same thing, and neither alone says anything about the answer, so that for a
 hundred thousand examples nothing is learned (docs/results.md). Here the comparison is
 built in, piece by piece as in FILIP (Yao et al., 2022), and what it finds is added to
-the piece's embedding. `Kind.PIECES` teaches it from prompts and their misaligned words,
+the piece's embedding. `Kind.WORD_PRESENCE` teaches it from prompts and their misaligned words,
 as detectors of words are taught from captions (Fang et al., "From Captions to Visual
 Concepts and Back", 2015). Published checkpoints have learned it otherwise and have
 nothing for it.
@@ -31,7 +31,7 @@ def _unit(x):
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
 
 
-def evidence(patches, pieces):
+def presence(patches, pieces):
     """Compares pieces with an image.
 
     Args:
@@ -47,7 +47,7 @@ def evidence(patches, pieces):
     return jax.nn.logsumexp(similar, axis=1) - jnp.log(patches.shape[1])
 
 
-class WordEvidence(nn.Module):
+class WordPresence(nn.Module):
     """Adds to each piece of a text how much the image shows it."""
 
     vocab_size: int
@@ -64,7 +64,7 @@ class WordEvidence(nn.Module):
 
     def __call__(self, patches, embedded):
         """dtype[B, N, D] image tokens, dtype[B, L, D] text -> dtype[B, L, D]."""
-        found = evidence(patches, embedded)[..., None] * self.direction
+        found = presence(patches, embedded)[..., None] * self.direction
         return embedded + found.astype(embedded.dtype)
 
     def shown(self, patches, table):
@@ -72,4 +72,4 @@ class WordEvidence(nn.Module):
 
         dtype[B, N, D] image tokens, float32[V, D] embeddings -> float32[B, V].
         """
-        return evidence(patches, table) + self.bias
+        return presence(patches, table) + self.bias

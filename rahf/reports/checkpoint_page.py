@@ -86,7 +86,7 @@ def _results(run: RunEvaluation) -> Results:
     )
     # Word presence only teaches other targets; training shows its curve.
     rows = select(run.evaluator.targets)
-    shown = [row.name for row in rows if row.kind != Kind.PIECES]
+    shown = [row.name for row in rows if row.kind != Kind.WORD_PRESENCE]
     if set(shown) - set(found.metrics):
         found, paths = run.measure("all")
         print("written:", *paths)

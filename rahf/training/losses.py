@@ -30,7 +30,7 @@ def text_loss(logits, tokens):
     return (losses * mask).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1.0)
 
 
-def pieces_loss(logits, tokens):
+def word_presence_loss(logits, tokens):
     """The cross-entropy of an image showing each piece of text, summed, in nats.
 
     A prompt without misaligned words says it of the whole vocabulary: what is not in
@@ -58,7 +58,7 @@ LOSSES = {
     Kind.SCORE: score_loss,
     Kind.WORDS: text_loss,
     Kind.CAPTION: text_loss,
-    Kind.PIECES: pieces_loss,
+    Kind.WORD_PRESENCE: word_presence_loss,
 }
 
 

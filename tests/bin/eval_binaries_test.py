@@ -37,9 +37,9 @@ def config_of(variant):
     config = tiny.config(variant)
     config.input.image_size = 64  # the smallest that scenes are drawn at
     if variant == "multihead":  # with a target that no binary measures
-        config.task.name = "scenes_multihead_shown_words"
-        config.task.targets = (*config.task.targets, "shown_words")
-        config.model.word_evidence = True
+        config.task.name = "scenes_multihead_word_presence"
+        config.task.targets = (*config.task.targets, "word_presence")
+        config.model.word_presence = True
     return config
 
 

@@ -67,12 +67,12 @@ def test_keys_of_today_have_their_defaults(commit):
     config.task.weights = {}
     if "stem" not in old.model.vit:
         config.model.vit.stem = "patch"
-    config.model.word_evidence = False
+    config.model.word_presence = False
     assert not [
         key
         for key in changes.compare(FOLDER / commit, config)
         if key.startswith(("model.", "input.", "task.", "optimizer."))
     ]
-    config.model.word_evidence = True
-    with pytest.raises(ValueError, match="config.model.word_evidence: .* there, True"):
+    config.model.word_presence = True
+    with pytest.raises(ValueError, match="config.model.word_presence: .* there, True"):
         changes.compare(FOLDER / commit, config)

@@ -131,9 +131,9 @@ def test_a_missing_label_leaves_the_target_out(name):
 
 def test_a_prompt_that_was_cut_does_not_teach_what_is_shown():
     options = SIZES | {"vocabulary": V, "augment": False}
-    whole = ask(RECORD, ("overall", "shown_words"), **options)
-    assert whole["target_names"].tolist() == ["overall", "shown_words"]
-    cut = ask(RECORD, ("overall", "shown_words"), **options | {"target_length": 4})
+    whole = ask(RECORD, ("overall", "word_presence"), **options)
+    assert whole["target_names"].tolist() == ["overall", "word_presence"]
+    cut = ask(RECORD, ("overall", "word_presence"), **options | {"target_length": 4})
     assert cut["truncated"][0] == 1
     assert cut["target_names"].tolist() == ["overall"]
 

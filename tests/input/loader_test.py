@@ -26,8 +26,8 @@ def make_config(task="scenes_seven", **options):
     config.input.scenes.train_examples = 40
     several = task.startswith("scenes_multihead")
     config.model.variant = "multihead" if several else "augmented"
-    if task.endswith("shown_words"):
-        config.task.targets = (*(FEEDBACK if several else ()), "shown_words")
+    if task.endswith("word_presence"):
+        config.task.targets = (*(FEEDBACK if several else ()), "word_presence")
     if task.endswith("captioning"):
         config.task.targets = (*FEEDBACK, "caption")
     return config

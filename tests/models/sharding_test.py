@@ -13,8 +13,8 @@ from tests.support import tiny
 def _config():
     """With every part that a model may have."""
     config = tiny.config()
-    config.task.targets = (*config.task.targets, "shown_words")
-    config.model.word_evidence = True
+    config.task.targets = (*config.task.targets, "word_presence")
+    config.model.word_presence = True
     return config
 
 

@@ -22,7 +22,7 @@ def config(variant: str = "multihead"):
     c.input.update(batch_size=8, image_size=32, text_length=36, target_length=36)
     c.input.scenes.difficulty = "full"
     c.model.variant = variant
-    c.model.word_evidence = False
+    c.model.word_presence = False
     c.model.vit.update(stem="patch", width=32, depth=1, mlp_dim=64, num_heads=2)
     c.model.t5.update(
         embed_dim=64,
@@ -68,7 +68,7 @@ def batch(c, seed: int = 0) -> dict:
         Kind.SCORE: lambda: rng.random(size, np.float32),
         Kind.WORDS: lambda: tokens(length),
         Kind.CAPTION: lambda: tokens(length),
-        Kind.PIECES: lambda: np.where(word_ends, -prompt, prompt),
+        Kind.WORD_PRESENCE: lambda: np.where(word_ends, -prompt, prompt),
     }
     asked = rng.integers(0, len(rows), size)
     one = c.model.variant == "augmented"

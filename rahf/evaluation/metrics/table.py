@@ -8,7 +8,7 @@ from rahf.evaluation.metrics.accumulator import Accumulator
 from rahf.evaluation.metrics.captions import CaptionMetrics
 from rahf.evaluation.metrics.heatmaps import FIXATED, HeatmapMetrics
 from rahf.evaluation.metrics.scores import ScoreMetrics
-from rahf.evaluation.metrics.word_presence import PiecesMetrics
+from rahf.evaluation.metrics.word_presence import WordPresenceMetrics
 from rahf.evaluation.metrics.words import WordMetrics
 
 #: A kind without an entry would be trained on, and not evaluated.
@@ -17,7 +17,7 @@ METRICS: dict[targets.Kind, type[Accumulator]] = {
     targets.Kind.SCORE: ScoreMetrics,
     targets.Kind.WORDS: WordMetrics,
     targets.Kind.CAPTION: CaptionMetrics,
-    targets.Kind.PIECES: PiecesMetrics,
+    targets.Kind.WORD_PRESENCE: WordPresenceMetrics,
 }
 
 #: The names that each kind computes, counts aside; one that no example defines is absent.
@@ -29,7 +29,7 @@ NAMES: dict[targets.Kind, tuple[str, ...]] = {
         *("precision_mean", "recall_mean", "f1_mean", "average_precision"),
     ),
     targets.Kind.CAPTION: ("nll", "nll_unigram", "perplexity"),
-    targets.Kind.PIECES: ("average_precision_mean",),
+    targets.Kind.WORD_PRESENCE: ("average_precision_mean",),
 }
 
 #: The metrics to follow during training, the most telling first.
@@ -38,7 +38,7 @@ HEADLINES: dict[targets.Kind, tuple[str, ...]] = {
     targets.Kind.SCORE: ("plcc",),
     targets.Kind.WORDS: ("f1_micro",),
     targets.Kind.CAPTION: ("nll",),
-    targets.Kind.PIECES: ("average_precision_mean",),
+    targets.Kind.WORD_PRESENCE: ("average_precision_mean",),
 }
 
 

@@ -8,7 +8,7 @@ from rahf.evaluation.metrics.accumulator import Accumulator
 from rahf.evaluation.metrics.words import average_precision
 
 
-class PiecesMetrics(Accumulator):
+class WordPresenceMetrics(Accumulator):
     """The average precision of the prompt's pieces among the vocabulary's, mean over
     images that show their whole prompt: of others nobody says what they show instead.
 

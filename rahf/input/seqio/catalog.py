@@ -28,4 +28,5 @@ def register_dataset(dataset: str) -> None:
                 cast(Any, task.records),  # none of these gives shards
                 catalog.SIZES[dataset],
                 augment=task.augment,
+                order=task.order_name,
             )

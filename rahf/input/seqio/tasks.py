@@ -52,7 +52,7 @@ _LABELS = {
     Kind.SCORE: ("float32", [], np.float32("nan")),
     Kind.WORDS: ("int8", [None], np.full(1, -1, np.int8)),
     Kind.CAPTION: ("str", [], ""),
-    Kind.PIECES: ("int8", [None], np.full(1, -1, np.int8)),
+    Kind.WORD_PRESENCE: ("int8", [None], np.full(1, -1, np.int8)),
 }
 
 
@@ -289,12 +289,21 @@ def add_task(
     splits: Mapping[str, int],
     *,
     augment: bool | None = None,
+    order: str = "",
 ) -> seqio.Task:
-    """Registers a task over records that Python makes; see `RecordSource`."""
+    """Registers a task over records that Python makes.
+
+    Args:
+      name: of the task.
+      targets: as `AskFor` takes them.
+      records, splits: as `RecordSource` takes them.
+      augment: as `AskFor` takes it.
+      order: what the order is drawn from, see `rahf.input.registry.Task`.
+    """
     records = functools.partial(_records_for, targets, records)
     return seqio.TaskRegistry.add(
         name,
-        source=RecordSource(records, splits, name=name),
+        source=RecordSource(records, splits, name=order or name),
         preprocessors=[
             read_records(records, targets),
             AskFor(targets, augment=augment),

@@ -10,7 +10,7 @@ from rahf.evaluation.metrics import table as metrics_table
 from rahf.evaluation.text_tables import is_count
 from rahf.targets import Kind
 
-PIECES = np.array([[3, 4, 1, 0]])
+WORD_PRESENCE = np.array([[3, 4, 1, 0]])
 ONES = np.ones((1, 4), int)
 # A prediction and a truth, as `update` takes them, of which every metric is defined.
 EXAMPLES = {
@@ -20,8 +20,8 @@ EXAMPLES = {
     ],
     Kind.SCORE: [(np.array([0.5]), np.array([0.25]))],
     Kind.WORDS: [(ONES * 0.5, (ONES, ONES))],
-    Kind.CAPTION: [(-0.5 * ONES, PIECES)],
-    Kind.PIECES: [(np.linspace(0, 1, 8)[None], PIECES)],
+    Kind.CAPTION: [(-0.5 * ONES, WORD_PRESENCE)],
+    Kind.WORD_PRESENCE: [(np.linspace(0, 1, 8)[None], WORD_PRESENCE)],
 }
 
 

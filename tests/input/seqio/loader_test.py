@@ -54,8 +54,8 @@ def test_the_same_names_are_registered():
         "scenes_seven",
         "scenes_multihead",
         "scenes_seven_captioning",
-        "scenes_shown_words",
-        "scenes_multihead_shown_words",
+        "scenes_word_presence",
+        "scenes_multihead_word_presence",
     ],
 )
 def test_both_loaders_give_the_same_eval_batches(task):
