@@ -36,7 +36,7 @@ class Target:
       field: the record field it is read from, as RichHF-18K names it.
       prompt: the text put before the prompt in the augmented-prompt variant. The
         score and heatmap forms are those of the first author's release.
-      meaning: one line for people, shown in `--help` and reports.
+      description: one line for people, shown in `--help` and reports.
       threshold: a value that separates acceptable from not; None where there is no
         such thing. Of words, see `cut`.
     """
@@ -45,7 +45,7 @@ class Target:
     kind: Kind
     field: str
     prompt: str
-    meaning: str
+    description: str
     threshold: float | None = None
 
     @property
@@ -117,7 +117,7 @@ for _row in (
         kind=Kind.HEATMAP,
         field="artifact_map",
         prompt="<output> HEATMAP: implausibility </output> ",
-        meaning="where the image is broken",
+        description="where the image is broken",
         threshold=0.3,
     ),
     Target(
@@ -125,7 +125,7 @@ for _row in (
         kind=Kind.HEATMAP,
         field="misalignment_map",
         prompt="<output> HEATMAP: misalignment </output> ",
-        meaning="where the image contradicts the prompt",
+        description="where the image contradicts the prompt",
         threshold=0.3,
     ),
     Target(
@@ -133,7 +133,7 @@ for _row in (
         kind=Kind.SCORE,
         field="artifact_score",
         prompt="<output> SCORE: plausibility </output> ",
-        meaning="1 = no artifact",
+        description="1 = no artifact",
         threshold=0.5,
     ),
     Target(
@@ -141,7 +141,7 @@ for _row in (
         kind=Kind.SCORE,
         field="misalignment_score",
         prompt="<output> SCORE: alignment </output> ",
-        meaning="1 = the prompt is fully shown",
+        description="1 = the prompt is fully shown",
         threshold=0.5,
     ),
     Target(
@@ -149,7 +149,7 @@ for _row in (
         kind=Kind.SCORE,
         field="aesthetics_score",
         prompt="<output> SCORE: aesthetics </output> ",
-        meaning="1 = pleasing to look at",
+        description="1 = pleasing to look at",
         threshold=0.5,
     ),
     Target(
@@ -157,7 +157,7 @@ for _row in (
         kind=Kind.SCORE,
         field="overall_score",
         prompt="<output> SCORE: overall </output> ",
-        meaning="1 = excellent on the whole",
+        description="1 = excellent on the whole",
         threshold=0.5,
     ),
     Target(
@@ -165,7 +165,7 @@ for _row in (
         kind=Kind.WORDS,
         field="prompt_misalignment_label",
         prompt="<output> WORDS: misalignment </output> ",
-        meaning="which words of the prompt are not shown",
+        description="which words of the prompt are not shown",
         # F1 is highest at half of the F1 that can be reached (Lipton et al.,
         # "Optimal Thresholding of Classifiers to Maximize F1 Measure", 2014).
         threshold=0.35,
@@ -182,7 +182,7 @@ register(
         kind=Kind.CAPTION,
         field="prompt",
         prompt="<output> CAPTION </output> ",
-        meaning="the text that goes with the image (pre-training)",
+        description="the text that goes with the image (pre-training)",
     )
 )
 register(
@@ -191,6 +191,6 @@ register(
         kind=Kind.WORD_PRESENCE,
         field="prompt_misalignment_label",
         prompt="<output> WORDS: misalignment </output> ",
-        meaning="which pieces of text the image shows, prompt unseen (training only)",
+        description="which pieces of text the image shows, prompt unseen (training only)",
     )
 )

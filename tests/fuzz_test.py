@@ -263,7 +263,7 @@ def test_files_of_array_record(tmp_path):
     record = {"uid": "a", "filename": "a.png", "prompt": "a red fish"}
     record |= {"image": encode("PNG", 16), "overall_score": 0.5}
     rows = [("train", record | {"uid": f"{i}"}) for i in range(4)]
-    folder = DatasetFolder.of(tmp_path, "consolidated", "1.0.0")
+    folder = DatasetFolder.in_data_dir(tmp_path, "consolidated", "1.0.0")
     folder.prepare()
     with folder.writing():
         tfds_records.write(folder, description="", splits=["train"], records=rows)

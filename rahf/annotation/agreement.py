@@ -20,7 +20,7 @@ from tqdm import tqdm
 from rahf import targets, words
 from rahf.datasets.ratings import consolidation, reliability
 from rahf.datasets.ratings.consolidation import POINTS, SCORE_FIELDS, WORDS, WORDS_FIELD
-from rahf.datasets.ratings.rating_files import RatedImage
+from rahf.datasets.ratings.rating_files import ImageRatings
 from rahf.evaluation import text_tables
 from rahf.evaluation.metrics import heatmaps as heatmap_metrics
 from rahf.evaluation.metrics import scores as score_metrics
@@ -36,7 +36,7 @@ _ONE = 1 + 1e-9
 
 
 @dataclasses.dataclass
-class Agreement:
+class RaterAgreement:
     """What `compute_agreement` found, as JSON holds it.
 
     Attributes:
@@ -70,12 +70,12 @@ class Agreement:
 
 
 def compute_agreement(
-    rated: Sequence[RatedImage],
+    rated: Sequence[ImageRatings],
     *,
     aspects: Mapping[str, float] | None = None,
     radius: float = consolidation.POINT_RADIUS,
     progress: bool = True,
-) -> Agreement:
+) -> RaterAgreement:
     """Measures how far raters agree.
 
     Args:
@@ -97,7 +97,7 @@ def compute_agreement(
             per_rater.seen(rating)
     scores, answers = _scores(rated, per_rater)
     heatmaps, ious = _heatmaps(rated, aspects or {}, radius, per_rater, progress)
-    found = Agreement(
+    found = RaterAgreement(
         facts={
             "images": len(rated),
             "ratings": sum(counts),
@@ -171,7 +171,7 @@ def cohen_kappa(pairs: Sequence[tuple[int, int]]) -> float | None:
     return float(AnnotationTask(data=data).kappa())
 
 
-def _scores(rated: Sequence[RatedImage], per_rater: "_Raters") -> tuple[dict, dict]:
+def _scores(rated: Sequence[ImageRatings], per_rater: "_Raters") -> tuple[dict, dict]:
     results, counts = {}, {}
     for name in SCORE_FIELDS:
         triples = [

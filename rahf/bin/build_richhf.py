@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rahf.datasets.richhf.build_paths import Places
+from rahf.datasets.richhf.build_paths import BuildPaths
 from rahf.datasets.richhf.joining import POLICIES
 
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         from rahf.datasets.richhf import build as engine
     try:
-        places = Places.of(
+        places = BuildPaths.from_arguments(
             args.labels, args.pickapic, args.output, partial=args.partial
         )
         report = engine.build(places, **options)

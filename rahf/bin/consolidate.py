@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             rated,
             args.images,
             args.output,
-            options=consolidation.Options(
+            options=consolidation.ConsolidationOptions(
                 scores=args.scores, radius=args.radius, weights=weights
             ),
             dev_share=args.dev_share,

@@ -25,7 +25,7 @@ def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def read(args: argparse.Namespace) -> list[rating_files.RatedImage]:
+def read(args: argparse.Namespace) -> list[rating_files.ImageRatings]:
     """Reads the file that the flags name."""
     return rating_files.read(
         args.ratings, columns=args.columns, scale=args.scale, prompts=args.prompts
@@ -33,7 +33,7 @@ def read(args: argparse.Namespace) -> list[rating_files.RatedImage]:
 
 
 def read_aspects(
-    rated: list[rating_files.RatedImage], folder: pathlib.Path
+    rated: list[rating_files.ImageRatings], folder: pathlib.Path
 ) -> dict[str, float]:
     """Returns width / height of each image."""
     shapes = {

@@ -30,7 +30,7 @@ def import_weights(
     t5: str = "",
     richhf: str = "",
     resize_vocabulary: bool = False,
-) -> matching.Report:
+) -> matching.MatchReport:
     """Writes a workdir with the parameters of published checkpoints, at step 0.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import flax.linen as nn
 import jax
 
-from rahf import targets as table
+from rahf import targets
 from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
 from rahf.weights import matching
@@ -149,7 +149,7 @@ def check_parameters(config, params, folder: str | os.PathLike) -> None:
     Raises:
       ValueError: some are missing, of another shape, not finite, or of no such model.
     """
-    if not set(config.task.targets) <= {row.name for row in table.rows()}:
+    if not set(config.task.targets) <= {row.name for row in targets.rows()}:
         return  # a user's target is registered later; its head is not known yet
     wanted = {
         name: jax.ShapeDtypeStruct(shape, "float32")

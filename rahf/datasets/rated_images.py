@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from rahf import images
-from rahf import targets as table
+from rahf import images, targets
 from rahf.datasets import rated_splits, splits
 from rahf.datasets.files import parquet
 from rahf.datasets.files.image_table import Table, read_table
-from rahf.datasets.rated_options import Options, Rating
+from rahf.datasets.rated_options import RatedImagesOptions, Rating
 from rahf.datasets.row_digest import digest_rows
 
 #: The targets that tasks are registered for.
@@ -103,7 +102,7 @@ def make_records(
 
     Args:
       split: "train", "dev" or "test".
-      options: `image_size`, and `Options` in `rated_images`; with `bad_records` of
+      options: `image_size`, and `RatedImagesOptions` in `rated_images`; with `bad_records` of
         "skip", images may be missing.
       wanted: targets of which at least one must have a column; None: any targets.
 
@@ -111,7 +110,7 @@ def make_records(
       ValueError: the table or an option is wrong, naming file, line and column, or
         the split has rows whose image is not there.
     """
-    chosen = Options.of(options)
+    chosen = RatedImagesOptions.from_options(options)
     if split not in splits.SPLITS:
         raise ValueError(
             f"rated images have no split {split!r}; known: {', '.join(splits.SPLITS)}"
@@ -141,7 +140,7 @@ def check_targets(mapped: Sequence[str], wanted: Sequence[str] | None) -> None:
 class _Rated:
     """A whole table, read and checked."""
 
-    options: Options
+    options: RatedImagesOptions
     table: Table
     folder: pathlib.Path
     uids: list[str]
@@ -152,14 +151,14 @@ class _Rated:
 
 
 @functools.lru_cache(2)
-def _read(options: Options, changed: tuple[int, ...]) -> _Rated:
+def _read(options: RatedImagesOptions, changed: tuple[int, ...]) -> _Rated:
     del changed  # times of the files, part of the cache's key
     ratings = options.ratings()
     columns = [rating.column for rating in ratings]
     columns += [c for c in (options.prompt, options.group, options.split) if c]
     found = read_table(options.path, options.image, list(dict.fromkeys(columns)))
     scores = {
-        table.get(rating.target).field: _scores(found, rating) for rating in ratings
+        targets.get(rating.target).field: _scores(found, rating) for rating in ratings
     }
     _count_missing(found, options, scores)
     path = pathlib.Path(options.path)
@@ -193,7 +192,7 @@ def _scores(found: Table, rating: Rating) -> np.ndarray:
 
 
 def _count_missing(
-    found: Table, options: Options, scores: Mapping[str, np.ndarray]
+    found: Table, options: RatedImagesOptions, scores: Mapping[str, np.ndarray]
 ) -> None:
     """Says once how many cells are empty; raises ValueError where no row is rated."""
     empty = np.isnan(list(scores.values()))

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rahf import targets as table
-from rahf.targets import Kind
+from rahf.targets import Kind, get
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _MAPPING = re.compile(rf"(.+):({_NUMBER})-({_NUMBER})->(\w+)")
@@ -46,10 +45,10 @@ class Rating:
                 f" such as mos_quality:1-5->overall, got {text.strip()!r}"
             )
         column, worst, best, target = match.groups()
-        if table.get(target).kind is not Kind.SCORE:
+        if get(target).kind is not Kind.SCORE:
             raise ValueError(
                 f"config.input.rated_images.targets: {target!r} is a "
-                f"{table.get(target).kind.value}; a column of numbers can teach scores"
+                f"{get(target).kind.value}; a column of numbers can teach scores"
             )
         if float(worst) == float(best):
             raise ValueError(
@@ -85,7 +84,7 @@ class Rating:
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class RatedImagesOptions:
     """`config.input.rated_images`.
 
     Attributes:
@@ -119,7 +118,7 @@ class Options:
     fold: int = 0
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "Options":
+    def from_options(cls, options: Mapping[str, Any]) -> "RatedImagesOptions":
         """Reads them from `config.input`.
 
         Raises:

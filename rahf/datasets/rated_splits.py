@@ -19,13 +19,16 @@ from absl import logging
 
 from rahf.datasets import rank_cut, splits
 from rahf.datasets.files.image_table import Table
-from rahf.datasets.rated_options import Options
+from rahf.datasets.rated_options import RatedImagesOptions
 
 _OPTION = "config.input.rated_images."
 
 
 def assign(
-    options: Options, table: Table, prompts: Sequence[str], folder: pathlib.Path
+    options: RatedImagesOptions,
+    table: Table,
+    prompts: Sequence[str],
+    folder: pathlib.Path,
 ) -> np.ndarray:
     """Returns the split of each row, an array of strings.
 
@@ -87,7 +90,10 @@ def picture_name(path: str, folder: str | os.PathLike) -> str:
 
 
 def _groups(
-    options: Options, table: Table, prompts: Sequence[str], folder: pathlib.Path
+    options: RatedImagesOptions,
+    table: Table,
+    prompts: Sequence[str],
+    folder: pathlib.Path,
 ) -> list[str]:
     named = [_text(cell) for cell in table.columns.get(options.group, ())]
     if options.group:
@@ -123,7 +129,7 @@ def _text(cell: object) -> str:
 
 
 def _groups_of_ranks(
-    options: Options, table: Table, prompts: Sequence[str]
+    options: RatedImagesOptions, table: Table, prompts: Sequence[str]
 ) -> list[str]:
     """Returns the groups' names as they were when groups were cut by rank."""
     names = table.image_names()
@@ -133,7 +139,9 @@ def _groups_of_ranks(
     return [group or name for group, name in zip(given, names, strict=True)]
 
 
-def _official(options: Options, table: Table, groups: Sequence[str]) -> list[str]:
+def _official(
+    options: RatedImagesOptions, table: Table, groups: Sequence[str]
+) -> list[str]:
     official = []
     for row, cell in enumerate(table.columns[options.split]):
         place = splits.NAMES.get(str(cell).strip().lower())

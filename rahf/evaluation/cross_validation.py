@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rahf import durable
-from rahf import targets as table
+from rahf import durable, targets
 from rahf.checkpoints.restore import restore_for_inference
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.metrics.table import METRICS
@@ -51,7 +50,7 @@ def pool(folds: Sequence[Results]) -> Results:
             c: float(np.std(v, ddof=1)) if len(v) > 1 else 0.0
             for c, v in values.items()
         }
-        together = METRICS[Kind.SCORE].empty(table.get(str(name)))
+        together = METRICS[Kind.SCORE].empty(targets.get(str(name)))
         together.rows = [row for row in rows if row["target"] == name]
         metrics[f"{name}, pooled"] = together.compute()
     return Results(metrics=metrics, rows=rows, convention=folds[0].convention)

@@ -11,10 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from rahf import durable
-from rahf import targets as table
 from rahf.evaluation import text_tables
 from rahf.evaluation.metrics.accumulator import Accumulator, check_convention
-from rahf.evaluation.metrics.table import METRICS, NAMES, meaning
+from rahf.evaluation.metrics.table import METRICS, NAMES, describe_metric
+from rahf.targets import ordered, rows, select
 
 Batch = Mapping[str, Any]
 Infos = Sequence[Mapping[str, Any]]
@@ -43,7 +43,7 @@ class Results:
         """Returns `{"plausibility/plcc": value}`, as metrics.jsonl names them."""
         return {
             f"{name}/{metric}": value
-            for name, values in table.ordered(self.metrics).items()
+            for name, values in ordered(self.metrics).items()
             for metric, value in values.items()
         }
 
@@ -55,15 +55,15 @@ class Results:
         """Returns what the table does not show, a line each: what was not measured."""
         lines = [
             f"{name}: not measured, {reason}"
-            for name, reason in table.ordered(
-                self.facts.get("not_measured", {})
-            ).items()
+            for name, reason in ordered(self.facts.get("not_measured", {})).items()
         ]
-        kinds = {row.name: row.kind for row in table.rows()}
-        for name, values in table.ordered(self.metrics).items():
+        kinds = {row.name: row.kind for row in rows()}
+        for name, values in ordered(self.metrics).items():
             known = name in kinds and values.get("n")
             names = NAMES[kinds[name]] if known else ()
-            if undefined := [meaning(x).title for x in names if x not in values]:
+            if undefined := [
+                describe_metric(x).title for x in names if x not in values
+            ]:
                 lines.append(f"{name}: no example defines {', '.join(undefined)}")
         if bad := self.facts.get("bad_records"):
             lines.append(f"{bad:,} bad records were skipped: they are not measured")
@@ -75,7 +75,7 @@ class Results:
         directory.mkdir(parents=True, exist_ok=True)
         summary = directory / f"{name}.json"
         examples = directory / f"{name}.examples.jsonl"
-        metrics = table.ordered(self.metrics)
+        metrics = ordered(self.metrics)
         content = self.facts | {"convention": self.convention, "metrics": metrics}
         with (
             durable.writing(examples) as temporary,
@@ -127,7 +127,7 @@ def evaluate(
     check_convention(convention)
     accumulators = {
         row.name: METRICS[row.kind].empty(row, convention=convention)
-        for row in table.select(targets)
+        for row in select(targets)
         if row.kind in METRICS
     }
     rows: list[dict[str, Any]] = []

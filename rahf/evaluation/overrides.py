@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rahf.datasets.rated_images import Options as RatedImagesOptions
+from rahf.datasets.rated_images import RatedImagesOptions
 
 #: Keys that the parameters were made for.
 OF_PARAMETERS = ("task.targets", "input.image_size", "input.vocabulary")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from rahf import images
 from rahf.datasets.preference_pairs import Pair, Preferences
-from rahf.evaluation.preferences import Agreement, choose_threshold, measure
+from rahf.evaluation.preferences import PreferenceAgreement, choose_threshold, measure
 
 if TYPE_CHECKING:
     from rahf.inference.predictor import Predictor
@@ -259,7 +259,7 @@ def compare(
     threshold: float = 0.0,
     candidates: str = "all",
     resamples: int = 2000,
-) -> dict[str, Agreement]:
+) -> dict[str, PreferenceAgreement]:
     """Measures every score that all images have; warns of those that some lack.
 
     Args:

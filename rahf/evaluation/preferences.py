@@ -20,7 +20,7 @@ PICKAPIC_DIFFERENCES = tuple(i / 10 for i in range(11))
 
 
 @dataclasses.dataclass(frozen=True)
-class Agreement:
+class PreferenceAgreement:
     """What an evaluation of preferences found.
 
     Attributes:
@@ -133,7 +133,7 @@ def measure(
     threshold: float = 0.0,
     resamples: int = 2000,
     seed: int = 0,
-) -> Agreement:
+) -> PreferenceAgreement:
     """Measures one score on some pairs.
 
     Args:
@@ -162,7 +162,7 @@ def measure(
     without = (
         points(differences[chosen], labels[chosen]).mean() if chosen.any() else None
     )
-    return Agreement(
+    return PreferenceAgreement(
         accuracy=float(earned.mean()),
         low=low,
         high=high,

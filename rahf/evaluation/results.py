@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from rahf import targets as table
+from rahf import targets
 from rahf.checkpoints import changes
 from rahf.evaluation.evaluate import Results
 
@@ -36,7 +36,7 @@ def read_results(folder: pathlib.Path, **facts: Any) -> Results:
             joined.convention = found.convention
             unmeasured |= found.facts.get("not_measured", {})
             bad = max(bad, found.facts.get("bad_records", 0))
-    joined.metrics = table.ordered(joined.metrics)
+    joined.metrics = targets.ordered(joined.metrics)
     joined.facts |= {"not_measured": unmeasured, "bad_records": bad}
     return joined
 

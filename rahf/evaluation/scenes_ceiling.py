@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rahf import targets as table
 from rahf.datasets.scenes import oracle, rater_against_others
 from rahf.evaluation.metrics.table import METRICS
+from rahf.targets import FEEDBACK, Kind, select
 
 
 def compute_ceiling(
     records: Iterable[Mapping[str, Any]],
-    targets: Iterable[str] = table.FEEDBACK,
+    targets: Iterable[str] = FEEDBACK,
     *,
     predict: Callable[[Mapping[str, Any]], Mapping[str, Any]] = oracle,
     progress: bool = True,
@@ -31,7 +31,7 @@ def compute_ceiling(
       oracle is measured against the consolidated labels; a rater, in turn each of
       an image, against the consolidation of the others.
     """
-    rows = table.select(targets)
+    rows = select(targets)
     metrics = {
         (who, row.name): METRICS[row.kind].empty(row)
         for row in rows
@@ -49,10 +49,10 @@ def compute_ceiling(
     return {f"{who} {name}": each.compute() for (who, name), each in metrics.items()}
 
 
-def _example(kind: table.Kind, predicted: Any, label: Any) -> tuple[np.ndarray, Any]:
+def _example(kind: Kind, predicted: Any, label: Any) -> tuple[np.ndarray, Any]:
     """A batch of one, as the metric of this kind takes it."""
     predicted, label = np.asarray(predicted)[None], np.asarray(label)[None]
-    if kind is table.Kind.WORDS:
+    if kind is Kind.WORDS:
         # Labels say 0 = misaligned; the metric takes the probability of misaligned.
         return 1.0 - predicted, (np.ones_like(label), 1 - label)
     return predicted, label

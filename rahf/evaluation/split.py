@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rahf import targets as table
+from rahf import targets
 from rahf.evaluation.evaluate import Batch, Infos, Results, evaluate
 from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.metrics import table as metrics_table
@@ -49,7 +49,7 @@ class SplitEvaluator:
         self._convention = convention
         kinds = METRICS if kind is None else [kind]
         rows = [row for row in _task_targets(config) if row.kind in kinds]
-        rows = list(table.ordered({row.name: row for row in rows}).values())
+        rows = list(targets.ordered({row.name: row for row in rows}).values())
         # A task may have targets that its mixture asks of no example, so that a later
         # run finds their heads.
         asked = asked_targets(config)
@@ -136,7 +136,7 @@ class SplitEvaluator:
                 results.facts["truncated"], found.facts["truncated"]
             )
             results.facts["bad_records"] += batches.bad_records
-        results.metrics = table.ordered(results.metrics)
+        results.metrics = targets.ordered(results.metrics)
         results.facts["not_measured"] = dict.fromkeys(
             self._unasked,
             f"config.task.name={self._config.task.name!r} asks no example for it",
@@ -164,11 +164,11 @@ class SplitEvaluator:
             for batch, infos in self._batches(names, count):
                 outputs = jax.device_get(predict(params, batch))
                 for name, index in _answered(batch, infos, names):
-                    if table.get(name).kind not in _ADD:
+                    if targets.get(name).kind not in _ADD:
                         continue  # nothing to draw
                     uid = str(infos[index]["uid"])
                     example = fields.setdefault(uid, _blank(batch, infos, index, uid))
-                    _ADD[table.get(name).kind](example, name, index, outputs, batch)
+                    _ADD[targets.get(name).kind](example, name, index, outputs, batch)
         return [JudgedExample(**example) for example in fields.values()]
 
     def _batches(self, names: Sequence[str], examples: int):
@@ -181,16 +181,16 @@ class SplitEvaluator:
         )
 
 
-def _task_targets(config) -> list[table.Target]:
+def _task_targets(config) -> list[targets.Target]:
     """Returns the task's rows, importing the user's modules if one is not known.
 
     Not in any case: the modules of the embedded tasks bring TensorFlow along.
     """
     try:
-        return table.select(config.task.targets)
+        return targets.select(config.task.targets)
     except ValueError:
         import_modules(config)
-        return table.select(config.task.targets)
+        return targets.select(config.task.targets)
 
 
 def _answered(
@@ -227,7 +227,7 @@ def _add_score(example, name, index, outputs, batch) -> None:
 def _add_words(example, name, index, outputs, batch) -> None:
     at = np.asarray(batch["word_ends"][index]) > 0
     example["words"] = outputs[name][index][at].tolist()
-    example["cut"] = table.get(name).cut
+    example["cut"] = targets.get(name).cut
     example["true_words"] = np.asarray(batch["word_labels"][index])[at].tolist()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rahf import targets
-from rahf.evaluation.metrics.table import meaning
+from rahf.evaluation.metrics.table import describe_metric
 
 _ARROWS = {"higher": "^", "lower": "v", "": ""}
 
@@ -59,7 +59,7 @@ def render(metrics: Mapping[str, Mapping[str, float]]) -> str:
     blocks = []
     for names, columns in group(metrics):
         head = [""] + [
-            f"{meaning(column).title} {_ARROWS[meaning(column).better]}".strip()
+            f"{describe_metric(column).title} {_ARROWS[describe_metric(column).better]}".strip()
             for column in columns
         ]
         body = [

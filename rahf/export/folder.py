@@ -8,8 +8,7 @@ from typing import Any
 
 import jax
 
-from rahf import durable
-from rahf import targets as table
+from rahf import durable, targets
 from rahf.checkpoints.restore import restore_for_inference
 from rahf.checkpoints.workdir import CONFIG_FILE, VOCABULARY_FILE
 from rahf.export import model_card, stablehlo, standalone
@@ -201,7 +200,7 @@ def _check_fits_release(predictor) -> None:
             f"This one has {'; '.join(wrong)}. Use --format=safetensors, or train with "
             f"these values"
         )
-    words = [row.name for row in table.select(predictor.targets, Kind.WORDS)]
+    words = [row.name for row in targets.select(predictor.targets, Kind.WORDS)]
     if len(words) != 1:
         raise ValueError(
             f"--format=richhf holds models that say which words are misaligned, and "

@@ -6,7 +6,7 @@ Its head is YAML as the Hugging Face hub reads it, so the folder can be uploaded
 import itertools
 import pathlib
 
-from rahf import targets as table
+from rahf import targets
 from rahf.evaluation import results as eval_results
 from rahf.evaluation import text_tables
 from rahf.evaluation.metrics.accumulator import CONVENTIONS
@@ -67,11 +67,11 @@ def write(predictor, source, *, params, licence: str, usage: str) -> str:
                     (
                         row.name,
                         row.kind.value,
-                        row.meaning,
+                        row.description,
                         _RANGES[row.kind],
                         "-" if row.threshold is None else f"{row.threshold:g}",
                     )
-                    for row in table.select(predictor.targets)
+                    for row in targets.select(predictor.targets)
                 ],
             ),
             "",

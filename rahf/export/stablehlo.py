@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jax import export
 
-from rahf import targets as table
+from rahf import targets
 from rahf.inference.predict_step import make_encode_image, make_predict_step
 from rahf.inference.predictor import Predictor
 from rahf.input import vocabulary
@@ -80,7 +80,7 @@ def make_function(predictor: Predictor):
     encode_image = make_encode_image(config)
     if config.model.variant == "augmented":
         asks = [
-            ((name,), words.encode(table.get(name).prompt))
+            ((name,), words.encode(targets.get(name).prompt))
             for name in predictor.targets
         ]
     else:

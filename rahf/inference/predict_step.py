@@ -3,11 +3,10 @@
 import jax
 import optax
 
-from rahf import targets as targets_lib
 from rahf.inference.free_decoding import FreeWords, is_free
 from rahf.models import decoding, sharding
 from rahf.models.rahf import RAHF, make_model
-from rahf.targets import Kind
+from rahf.targets import Kind, select
 
 
 def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
@@ -29,7 +28,7 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
       may bring "image_tokens" from `make_encode_image` in place of "image".
     """
     model = make_model(config)
-    rows = targets_lib.select(config.task.targets if targets is None else targets)
+    rows = select(config.task.targets if targets is None else targets)
     names = {kind: [row.name for row in rows if row.kind == kind] for kind in Kind}
     size = config.input.image_size
     free = is_free(config) and names[Kind.WORDS]
@@ -68,7 +67,7 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
             outputs |= dict.fromkeys(names[Kind.WORDS], marks)
         for name in names[Kind.CAPTION]:
             said = batch["targets"][name]
-            logits = bound.say(encoding, said)
+            logits = bound.decode(encoding, said)
             outputs[name] = -optax.softmax_cross_entropy_with_integer_labels(
                 logits, said
             )

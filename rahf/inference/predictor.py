@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from rahf import images as images_lib
-from rahf import targets as table
+from rahf import targets
 from rahf import words as words_lib
 from rahf.checkpoints.restore import restore_for_inference
 from rahf.inference import arguments
@@ -78,10 +78,10 @@ class Predictor:
     def __init__(self, config, params, step: int):
         """Prepares; see `load` for the usual way here."""
         try:
-            rows = table.select(config.task.targets)
+            rows = targets.select(config.task.targets)
         except ValueError:  # a user's target, registered by one of the modules
             import_modules(config)
-            rows = table.select(config.task.targets)
+            rows = targets.select(config.task.targets)
         self.config, self.step, self._params = config, step, params
         self._sizes: set[int] = set()  # of batches that have been compiled
         rows = [
@@ -198,14 +198,14 @@ class Predictor:
         of_kind = {
             kind: {
                 name: value
-                for name, value in table.ordered(outputs).items()
-                if table.get(name).kind is kind
+                for name, value in targets.ordered(outputs).items()
+                if targets.get(name).kind is kind
             }
             for kind in Kind
         }
         words = []
         for name, probabilities in of_kind[Kind.WORDS].items():
-            cut = table.get(name).cut
+            cut = targets.get(name).cut
             chances = probabilities[word_ends > 0].tolist()
             texts = words_lib.split(prompt)  # more of them, where truncated
             words = [

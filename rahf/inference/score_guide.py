@@ -35,7 +35,7 @@ def explain() -> str:
     ):
         rows = targets.select(targets.FEEDBACK, kind)
         lines = [
-            f"  {row.name:<17} {row.meaning}; threshold {row.threshold:g}"
+            f"  {row.name:<17} {row.description}; threshold {row.threshold:g}"
             for row in rows
             if row.threshold is not None
         ]

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from rahf import images
-from rahf import targets as table
+from rahf import images, targets
 from rahf.datasets.scenes.dice import Dice
 from rahf.targets import Kind
 
@@ -43,7 +42,7 @@ class Augmentation:
     size: int = 0
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "Augmentation":
+    def from_options(cls, options: Mapping[str, Any]) -> "Augmentation":
         """Reads `augment` and `image_size` of `config.input`.
 
         Raises:
@@ -115,7 +114,7 @@ class Augmentation:
 
 def _map_fields() -> list[str]:
     """Record fields of all heatmap targets, a user's own among them."""
-    return [row.field for row in table.rows() if row.kind is Kind.HEATMAP]
+    return [row.field for row in targets.rows() if row.kind is Kind.HEATMAP]
 
 
 def _crop(array: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:

@@ -37,7 +37,7 @@ class Policy:
     share: float = 0.01
 
     @classmethod
-    def of(cls, config) -> "Policy":
+    def from_config(cls, config) -> "Policy":
         """Reads `config.input`; raises ValueError where it says neither."""
         name = config.input.get("bad_records", "fail")
         share = config.input.get("bad_share", cls.share)
@@ -61,7 +61,7 @@ class Policy:
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
+class ExampleResult:
     """An example, or None, and why records could not be used."""
 
     example: Any
@@ -80,7 +80,7 @@ class Guarded:
     records: int
     skip: bool
 
-    def __call__(self, *place: int) -> Made:
+    def __call__(self, *place: int) -> ExampleResult:
         *before, index = place
         reasons = []
         for attempt in range(_ATTEMPTS if self.records else 1):
@@ -88,12 +88,12 @@ class Guarded:
                 other = zlib.crc32(f"{place[-1]}/{attempt}".encode())
                 index = other % self.records
             try:
-                return Made(self.make(*before, index), reasons)
+                return ExampleResult(self.make(*before, index), reasons)
             except ValueError as error:
                 if not self.skip:
                     raise
                 reasons.append(str(error))
-        return Made(None, reasons)
+        return ExampleResult(None, reasons)
 
 
 class Counter:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from rahf.input.bad_records import Made
+from rahf.input.bad_records import ExampleResult
 from rahf.input.converter import Batch, Converter
 
 
@@ -15,11 +15,13 @@ class Batched:
     converter: Converter
     batch_size: int
 
-    def __call__(self, made: Sequence[Made]) -> Any:
+    def __call__(self, made: Sequence[ExampleResult]) -> Any:
         batch, examples, reasons = self._make(made)
         return batch, len(examples), reasons
 
-    def _make(self, made: Sequence[Made]) -> tuple[Batch, list[Any], list[str]]:
+    def _make(
+        self, made: Sequence[ExampleResult]
+    ) -> tuple[Batch, list[Any], list[str]]:
         examples = [each.example for each in made if each.example is not None]
         reasons = [reason for each in made for reason in each.reasons]
         return self.converter(examples, self.batch_size), examples, reasons
@@ -28,6 +30,6 @@ class Batched:
 class BatchedWithInfos(Batched):
     """Examples -> batch, who is in it, and why records were skipped."""
 
-    def __call__(self, made: Sequence[Made]) -> Any:
+    def __call__(self, made: Sequence[ExampleResult]) -> Any:
         batch, examples, reasons = self._make(made)
         return batch, self.converter.infos(examples), reasons

@@ -11,11 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from rahf import targets as table
 from rahf.input.features import FEATURES
 from rahf.input.vocabulary import PAD_ID
 from rahf.models.batch import batch_spec, make_arrays
-from rahf.targets import Kind
+from rahf.targets import Kind, get, select
 
 Example = Mapping[str, np.ndarray]
 Batch = dict[str, Any]
@@ -53,7 +52,7 @@ class Converter:
         )
 
     def __post_init__(self):
-        table.select(self.targets)  # unknown names fail here, before any data
+        select(self.targets)  # unknown names fail here, before any data
 
     def __call__(self, examples: Sequence[Example], batch_size: int = 0) -> Batch:
         """Makes one batch.
@@ -125,7 +124,7 @@ class Converter:
                     f"target {name!r} is not in config.task.targets="
                     f"{self.targets}; add it there, or train on a task without it",
                 )
-            kind = table.get(name).kind
+            kind = get(name).kind
             batch["weights"][name][row] = 1.0
             if kind in taken:
                 feature = "heatmaps" if kind is Kind.HEATMAP else "scores"

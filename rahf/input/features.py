@@ -11,8 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from rahf import images, words
-from rahf import targets as table
+from rahf import images, targets, words
 from rahf.input.vocabulary import EOS_ID, PAD_ID, Vocabulary
 from rahf.targets import Kind, Target
 
@@ -106,7 +105,7 @@ class FeatureMaker:
           ValueError: a field is missing or malformed, naming task, uid and field.
         """
         where = _Where(task, record.get("uid", "?"))
-        asked = table.select(names)
+        asked = targets.select(names)
         _check_asked(asked, augment, where)
         prompt = str(where.field(record, "prompt"))
         if self.prompts == "words":

@@ -13,7 +13,6 @@ import grain
 import numpy as np
 from absl import flags
 
-from rahf import targets as table
 from rahf.datasets import captions, rated_images
 from rahf.datasets.files.tar_shards import Shards
 from rahf.input import shard_stream
@@ -27,6 +26,7 @@ from rahf.input.record_cache import RecordCache, cached_records
 from rahf.input.registry import Records, Task, find, for_targets, weights_of
 from rahf.input.shard_stream import Streamed
 from rahf.input.vocabulary import Vocabulary
+from rahf.targets import Target, register, select
 
 Infos = list[dict[str, Any]]
 
@@ -36,7 +36,7 @@ _AHEAD = 4
 _ATTEMPTS = 100
 
 
-class TrainInput:
+class GrainTrainInput:
     """An endless iterator of batches that resumes exactly."""
 
     def __init__(
@@ -98,7 +98,7 @@ class TrainInput:
         self._batches.close()
 
 
-class EvalBatches:
+class GrainEvalBatches:
     """A sized, repeatable iterable of `(batch, infos)`.
 
     Attributes:
@@ -138,9 +138,9 @@ def make_train_input(
     batch_size: int,
     shard_index: int,
     shard_count: int,
-) -> TrainInput:
+) -> GrainTrainInput:
     """Makes the input of one shard; see `rahf.input.loader.make_train_input`."""
-    policy, tasks = Policy.of(config), find(config.task.name)
+    policy, tasks = Policy.from_config(config), find(config.task.name)
     weights = weights_of(tasks, config)
     records = cached_records(tasks, config.input)
     workers = config.input.workers
@@ -148,7 +148,7 @@ def make_train_input(
     for task in tasks:
         # Folding in the name gives every stream of a mixture its own order.
         seed = zlib.crc32(f"{config.seed}/{task.order_name}".encode())
-        asked = _Asked.of(
+        asked = _Asked.from_task(
             task, "train", records[task.records], config, vocabulary, seed=seed
         )
         if isinstance(asked.records, Shards):
@@ -188,7 +188,7 @@ def make_train_input(
         if not flags.FLAGS.is_parsed():  # grain reads its flags, also in a library
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return TrainInput(dataset, workers, policy, records.values())
+    return GrainTrainInput(dataset, workers, policy, records.values())
 
 
 def make_eval_batches(
@@ -200,12 +200,12 @@ def make_eval_batches(
     targets: Sequence[str],
     batch_size: int,
     examples: int,
-) -> EvalBatches:
+) -> GrainEvalBatches:
     """Makes the batches of a split; see `rahf.input.loader.make_eval_batches`."""
-    streams, policy = [], Policy.of(config)
+    streams, policy = [], Policy.from_config(config)
     for task in for_targets(find(config.task.name), targets):
         records = task.records(split, config.input)
-        asked = _Asked.of(task, split, records, config, vocabulary)
+        asked = _Asked.from_task(task, split, records, config, vocabulary)
         if isinstance(asked.records, Shards):
             samples = shard_stream.in_order(asked.records)
             if examples:
@@ -221,7 +221,7 @@ def make_eval_batches(
     else:
         chain = grain.MapDataset.concatenate(streams)
         batches = chain.batch(batch_size, batch_fn=batched)
-    return EvalBatches(batches, _read_options(), policy)
+    return GrainEvalBatches(batches, _read_options(), policy)
 
 
 def _read_options() -> grain.ReadOptions:
@@ -234,14 +234,14 @@ class _Asked:
     """Index of a record -> task features."""
 
     task: Task
-    rows: tuple[table.Target, ...]
+    rows: tuple[Target, ...]
     records: Records | Shards
     maker: FeatureMaker
     augmentation: Augmentation
     seed: int
 
     @classmethod
-    def of(
+    def from_task(
         cls,
         task: Task,
         split: str,
@@ -253,8 +253,8 @@ class _Asked:
     ) -> "_Asked":
         if not isinstance(records, Shards) and not len(records):
             raise ValueError(f"task {task.name!r} has no records in split {split!r}")
-        rows = tuple(table.select(task.targets))
-        augmentation = Augmentation.of(config.input)
+        rows = tuple(select(task.targets))
+        augmentation = Augmentation.from_options(config.input)
         source = records.records if isinstance(records, RecordCache) else records
         if isinstance(source, rated_images.RatedImages):
             rated_images.check_targets(source.targets, task.targets)
@@ -266,7 +266,7 @@ class _Asked:
     def make(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Returns the task features of a record."""
         # A worker process has not run the module that registered a user's target.
-        names = [table.register(row).name for row in self.rows]
+        names = [register(row).name for row in self.rows]
         task = self.task
         return self.maker.make(record, names, augment=task.augment, task=task.name)
 

@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rahf import targets as table
+from rahf.targets import FEEDBACK, select
 
 if TYPE_CHECKING:  # prediction imports this file, and no dataset
     from rahf.datasets.files.tar_shards import Shards
@@ -45,7 +45,7 @@ MIXTURES: dict[str, tuple[str, ...]] = {}
 
 def register(task: Task) -> Task:
     """Adds a task; raises ValueError if another one has this name."""
-    table.select(task.targets)
+    select(task.targets)
     if task.name in MIXTURES or TASKS.setdefault(task.name, task) != task:
         raise ValueError(f"task {task.name!r} is already registered")
     return task
@@ -77,15 +77,15 @@ def register_dataset(
     Returns:
       The names of the tasks, then of the mixtures.
     """
-    for name in table.FEEDBACK:
+    for name in FEEDBACK:
         register(Task(f"{dataset}_{name}", (name,), records))
     register(Task(f"{dataset}_captioning", ("caption",), captions or records))
     presence, old = ("word_presence",), f"{dataset}_shown_words"
     register(Task(f"{dataset}_word_presence", presence, records, order=old))
-    seven = tuple(f"{dataset}_{name}" for name in table.FEEDBACK)
+    seven = tuple(f"{dataset}_{name}" for name in FEEDBACK)
     multihead, captioning = f"{dataset}_multihead", f"{dataset}_captioning"
-    register(Task(multihead, table.FEEDBACK, records, augment=False))
-    everything, old = (*table.FEEDBACK, *presence), f"{multihead}_shown_words"
+    register(Task(multihead, FEEDBACK, records, augment=False))
+    everything, old = (*FEEDBACK, *presence), f"{multihead}_shown_words"
     register(
         Task(
             f"{multihead}_word_presence", everything, records, augment=False, order=old

@@ -12,7 +12,7 @@ import numpy as np
 
 from rahf import images
 from rahf.datasets.files.tar_shards import Sample, Shards, read_shard
-from rahf.input.bad_records import Made
+from rahf.input.bad_records import ExampleResult
 
 # Shards, or parts of them, that a reader has at least where some have one more than
 # others: their samples then come up at most an eighth more often.
@@ -132,7 +132,7 @@ class _BoundedIterator(grain.DatasetIterator[Sample]):
         self._held.clear()
 
 
-class Streamed(grain.IterDataset[Made]):
+class Streamed(grain.IterDataset[ExampleResult]):
     """Samples -> examples; bad ones are skipped, with their reasons, or raise."""
 
     def __init__(
@@ -153,28 +153,28 @@ class Streamed(grain.IterDataset[Made]):
         super().__init__(samples)
         self._make, self._skip, self._attempts = make, skip, attempts
 
-    def __iter__(self) -> grain.DatasetIterator[Made]:
+    def __iter__(self) -> grain.DatasetIterator[ExampleResult]:
         return _StreamedIterator(
             iter(self._parent), self._make, self._skip, self._attempts
         )
 
 
-class _StreamedIterator(grain.DatasetIterator[Made]):
+class _StreamedIterator(grain.DatasetIterator[ExampleResult]):
     def __init__(self, parent, make, skip, attempts):
         super().__init__(parent)
         self._make, self._skip, self._attempts = make, skip, attempts
 
-    def __next__(self) -> Made:
+    def __next__(self) -> ExampleResult:
         reasons: list[str] = []
         while len(reasons) < self._attempts:
             sample = next(self._parent)
             try:
-                return Made(self._make(read_sample(sample)), reasons)
+                return ExampleResult(self._make(read_sample(sample)), reasons)
             except ValueError as error:
                 if not self._skip:
                     raise
                 reasons.append(str(error))
-        return Made(None, reasons)
+        return ExampleResult(None, reasons)
 
     def get_state(self) -> dict[str, Any]:
         return self._parent.get_state()

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rahf import targets as table
-from rahf.targets import Kind
+from rahf.targets import Kind, select
 
 
 class ArraySpec(NamedTuple):
@@ -47,7 +46,7 @@ def batch_spec(
         Kind.CAPTION: tokens,
         Kind.WORD_PRESENCE: tokens,
     }
-    rows = table.select(targets)
+    rows = select(targets)
     return {
         "image": ArraySpec((*pixels, 3), np.uint8),
         "inputs": ArraySpec((batch_size, text_length), np.int32),

@@ -18,7 +18,7 @@ def greedy(model: RAHF, variables, encoding: Encoding, length: int):
       int32[B, length]: what was said, zeros after the end of sequence.
     """
     batch = encoding.memory.shape[0]
-    cache = model.apply(variables, encoding, length, method=RAHF.say_start)
+    cache = model.apply(variables, encoding, length, method=RAHF.decode_start)
 
     def unfinished(state):
         index, _, _, done, _ = state
@@ -27,7 +27,12 @@ def greedy(model: RAHF, variables, encoding: Encoding, length: int):
     def step(state):
         index, token, said, done, cache = state
         logits, cache = model.apply(
-            variables, token, cache, index, encoding.memory_mask, method=RAHF.say_step
+            variables,
+            token,
+            cache,
+            index,
+            encoding.memory_mask,
+            method=RAHF.decode_step,
         )
         token = jnp.where(done, 0, logits.argmax(-1).astype(jnp.int32))
         said = said.at[:, index].set(token)
@@ -72,7 +77,7 @@ def constrained(
     marks = jnp.asarray(mark_ids, jnp.int32)
     rows = jnp.arange(batch)
     sizes = (prompt != 0).sum(axis=1)
-    cache = model.apply(variables, encoding, length, method=RAHF.say_start)
+    cache = model.apply(variables, encoding, length, method=RAHF.decode_start)
 
     def unfinished(state):
         index, _, pointer, *_ = state
@@ -83,7 +88,12 @@ def constrained(
         # suffix have been said since the last prompt piece.
         index, token, pointer, marked, probabilities, cache = state
         logits, cache = model.apply(
-            variables, token, cache, index, encoding.memory_mask, method=RAHF.say_step
+            variables,
+            token,
+            cache,
+            index,
+            encoding.memory_mask,
+            method=RAHF.decode_step,
         )
         following = prompt[rows, jnp.minimum(pointer, width - 1)]
         following = jnp.where(pointer < sizes, following, EOS_ID)

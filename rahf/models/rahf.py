@@ -20,14 +20,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rahf import targets as targets_lib
 from rahf.models.heads import HEATMAP_HEADS, SCORE_HEADS, HeadConfig
 from rahf.models.partitioning import constrain, named
 from rahf.models.t5 import T5
 from rahf.models.t5_layers import T5Config
 from rahf.models.vit import ViT, ViTConfig
 from rahf.models.word_presence import WordPresence
-from rahf.targets import Kind
+from rahf.targets import Kind, get, select
 
 VARIANTS = ("augmented", "multihead")
 DTYPES = ("float32", "bfloat16")
@@ -72,12 +71,12 @@ class RAHFConfig:
 
     def names(self, *kinds: Kind) -> list[str]:
         """The target names of some kinds."""
-        rows = targets_lib.select(self.targets)
+        rows = select(self.targets)
         return [row.name for row in rows if row.kind in kinds]
 
     def head_of(self, name: str) -> str:
         """The head that predicts a target: its own, or the one of its kind."""
-        return name if self.variant == "multihead" else targets_lib.get(name).kind.value
+        return name if self.variant == "multihead" else get(name).kind.value
 
 
 def _check_choice(path: str, value: str, options):
@@ -181,17 +180,17 @@ class RAHF(nn.Module):
         names = self.config.names(kind)
         return {name: outputs[self.config.head_of(name)] for name in names}
 
-    def say(self, encoding: Encoding, tokens, *, deterministic: bool = True):
+    def decode(self, encoding: Encoding, tokens, *, deterministic: bool = True):
         """Teacher-forced logits, float32[B, T, V], of int32[B, T] tokens."""
         return self.t5.decode(
             tokens, encoding.memory, encoding.memory_mask, deterministic=deterministic
         )
 
-    def say_start(self, encoding: Encoding, length: int):
-        """The decoding cache before the first `say_step`."""
+    def decode_start(self, encoding: Encoding, length: int):
+        """The decoding cache before the first `decode_step`."""
         return self.t5.decode_start(encoding.memory, length)
 
-    def say_step(self, token, cache, index, memory_mask):
+    def decode_step(self, token, cache, index, memory_mask):
         """int32[B] -> float32[B, V] logits of the next token, and the cache."""
         return self.t5.decode_step(token, cache, index, memory_mask)
 
@@ -222,7 +221,7 @@ class RAHF(nn.Module):
                 )
                 for name in names
             )
-            logits = self.say(encoding, said, deterministic=deterministic)
+            logits = self.decode(encoding, said, deterministic=deterministic)
             outputs |= dict.fromkeys(names, logits)
         return outputs
 
@@ -244,13 +243,13 @@ def make_model(config) -> RAHF:
     _check_choice("dtype", m.dtype, DTYPES)
     dtype = jnp.dtype(m.dtype)
     shared = {"dtype": dtype, "dropout": m.dropout}
-    vit = ViTConfig.of_size(
+    vit = ViTConfig.from_name(
         image_size=config.input.image_size, remat=m.remat, **shared, **m.vit
     )
     return RAHF(
         RAHFConfig(
             vit=vit,
-            t5=T5Config.of_size(remat=m.remat, **shared, **m.t5),
+            t5=T5Config.from_name(remat=m.remat, **shared, **m.t5),
             heatmap_head=HeadConfig(dtype=dtype, **m.heatmap_head),
             score_head=HeadConfig(dtype=dtype, **m.score_head),
             variant=m.variant,

@@ -52,7 +52,7 @@ class T5Config:
     remat: bool = False
 
     @classmethod
-    def of_size(
+    def from_name(
         cls, size: str = "base", *, gated: bool = False, **fields
     ) -> "T5Config":
         """ "tiny", "mini", "small", "base" or "large", with `fields` overriding.

@@ -82,7 +82,7 @@ class ViTConfig:
         return self.image_size // self.patch_size
 
     @classmethod
-    def of_size(cls, size: str = "B", **fields) -> "ViTConfig":
+    def from_name(cls, size: str = "B", **fields) -> "ViTConfig":
         """The published "Ti", "S", "B" or "L", with `fields` overriding."""
         if size not in _SIZES:
             raise ValueError(

@@ -3,12 +3,12 @@
 import pathlib
 from collections.abc import Sequence
 
-from rahf.annotation.agreement import Agreement
+from rahf.annotation.agreement import RaterAgreement
 from rahf.reports import agreement_charts, run_page
 
 
 def write_page(
-    path: str | pathlib.Path, agreement: Agreement, *, title: str, source: str
+    path: str | pathlib.Path, agreement: RaterAgreement, *, title: str, source: str
 ) -> pathlib.Path:
     """Writes the page; it makes no request and needs no script.
 
@@ -32,7 +32,7 @@ def write_page(
     )
 
 
-def _facts(agreement: Agreement, source: str) -> dict[str, str]:
+def _facts(agreement: RaterAgreement, source: str) -> dict[str, str]:
     facts = agreement.facts
     fewest, most = facts["fewest_ratings"], facts["most_ratings"]
     each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
@@ -44,7 +44,7 @@ def _facts(agreement: Agreement, source: str) -> dict[str, str]:
     }
 
 
-def _scores(agreement: Agreement) -> str:
+def _scores(agreement: RaterAgreement) -> str:
     if not agreement.scores:
         return ""
     parts = {
@@ -78,7 +78,7 @@ def _scores(agreement: Agreement) -> str:
     return _panels(panels) + run_page.metric_tables(agreement.scores)
 
 
-def _heatmaps(agreement: Agreement) -> str:
+def _heatmaps(agreement: RaterAgreement) -> str:
     if not agreement.heatmaps:
         return ""
     panels = [
@@ -97,11 +97,11 @@ def _heatmaps(agreement: Agreement) -> str:
     return _panels(panels) + lead + run_page.metric_tables(agreement.heatmaps)
 
 
-def _words(agreement: Agreement) -> str:
+def _words(agreement: RaterAgreement) -> str:
     return run_page.metric_tables(agreement.words) if agreement.words else ""
 
 
-def _raters(agreement: Agreement) -> str:
+def _raters(agreement: RaterAgreement) -> str:
     followed = {
         rater: (found["bias"], found["plcc"], found["n_ratings"])
         for rater, found in agreement.raters.items()

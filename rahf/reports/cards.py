@@ -63,7 +63,7 @@ def _heatmap(
         figures.append(_overlay(image, name, "truth", true))
     pair = " alone" if true is None else ""
     return (
-        f'<section class="pair{pair}"><h4 title="{escape(_meaning(name))}">'
+        f'<section class="pair{pair}"><h4 title="{escape(_description(name))}">'
         f"{escape(_title(name))}</h4>{''.join(figures)}</section>"
     )
 
@@ -132,7 +132,7 @@ def _bar(name: str, score: float, true: float | None) -> str:
         beside = f"<small>truth {true:.2f}</small>"
         spoken += f", truth {true:.2f}"
     return (
-        f'<li title="{escape(_meaning(name))}"><span>{escape(_title(name))}</span>'
+        f'<li title="{escape(_description(name))}"><span>{escape(_title(name))}</span>'
         f"<b>{score:.2f}{beside}</b>"
         f'<span class="track" role="img" aria-label="{spoken}">'
         f'<i class="fill" style="width:{_percent(score)}"></i>{tick}</span></li>'
@@ -143,9 +143,9 @@ def _title(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _meaning(name: str) -> str:
+def _description(name: str) -> str:
     try:
-        return targets.get(name).meaning
+        return targets.get(name).description
     except ValueError:  # a target of a module that this process did not import
         return ""
 

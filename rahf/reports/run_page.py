@@ -17,7 +17,7 @@ from rahf import targets
 from rahf.evaluation import text_tables
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
-from rahf.evaluation.metrics.table import HEADLINES, meaning
+from rahf.evaluation.metrics.table import HEADLINES, describe_metric
 from rahf.reports import cards, charts
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
@@ -180,7 +180,7 @@ def _curves(curves: Curves) -> str:
         )
     for metric in (name for names in HEADLINES.values() for name in names):
         if metric in measured:
-            known = meaning(metric)
+            known = describe_metric(metric)
             panels.append(
                 charts.line_chart(
                     {x: measured[metric][x] for x in order if x in measured[metric]},
@@ -222,8 +222,8 @@ def metric_tables(
     for names, columns in text_tables.group(metrics):
         used |= dict.fromkeys(columns)
         head = "".join(
-            f'<th scope="col" title="{escape(meaning(c).text)}">'
-            f"{escape(meaning(c).title)}{_arrow(meaning(c).better)}</th>"
+            f'<th scope="col" title="{escape(describe_metric(c).text)}">'
+            f"{escape(describe_metric(c).title)}{_arrow(describe_metric(c).better)}</th>"
             for c in columns
         )
         body = []
@@ -240,9 +240,9 @@ def metric_tables(
             f"<tbody>{''.join(body)}</tbody></table></div>"
         )
     explained = "".join(
-        f"<div><dt>{escape(meaning(c).title)}</dt><dd>{escape(meaning(c).text)}</dd></div>"
+        f"<div><dt>{escape(describe_metric(c).title)}</dt><dd>{escape(describe_metric(c).text)}</dd></div>"
         for c in used
-        if meaning(c).text
+        if describe_metric(c).text
     )
     return (
         f"{''.join(blocks)}"

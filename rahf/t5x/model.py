@@ -20,7 +20,7 @@ from flax.linen import partitioning
 from t5x import metrics as t5x_metrics  # pyright: ignore
 from t5x import models, optimizers, utils  # pyright: ignore
 
-from rahf import targets as table
+from rahf import targets
 from rahf.inference.predict_step import make_predict_step
 from rahf.input import vocabulary
 from rahf.models import decoding
@@ -151,7 +151,7 @@ class RAHFModel(models.BaseTransformerModel):
         outputs = self._outputs(params, batch)
         total = 0.0
         for name, weight in self._weights.items():
-            loss = losses.LOSSES[table.get(name).kind]
+            loss = losses.LOSSES[targets.get(name).kind]
             values = loss(outputs[name], batch["targets"][name])
             total += weight * values * batch["weights"][name]
         return -jnp.asarray(total)

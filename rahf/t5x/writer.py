@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from rahf import images, words
-from rahf import targets as table
+from rahf import images, targets, words
 from rahf.inference.jobs import safe_name
 from rahf.input import vocabulary
 from rahf.targets import Kind
@@ -24,12 +23,12 @@ class Writer:
     def __init__(self, config):
         """Reads the vocabulary of the training config."""
         self._vocabulary = vocabulary.load(config.input.vocabulary)
-        rows = table.select(config.task.targets)
+        rows = targets.select(config.task.targets)
         self._prefixes = {
             row.name: self._vocabulary.encode(row.prompt)
             if config.model.variant == "augmented"
             else []
-            for row in table.ordered({row.name: row for row in rows}).values()
+            for row in targets.ordered({row.name: row for row in rows}).values()
             if row.kind in (Kind.HEATMAP, Kind.SCORE, Kind.WORDS)
         }
 
@@ -75,7 +74,7 @@ class Writer:
         for name, prefix in self._prefixes.items():
             if list(example["inputs"][: len(prefix)]) != prefix:
                 continue  # an augmented prompt asks for one target
-            row, answer = table.get(name), answers[name]
+            row, answer = targets.get(name), answers[name]
             if row.kind is Kind.SCORE:
                 line["scores"][name] = round(float(answer), 6)
             elif row.kind is Kind.WORDS:

@@ -8,7 +8,7 @@ in `total`.
 import jax.numpy as jnp
 import optax
 
-from rahf import targets as targets_lib
+from rahf import targets
 from rahf.targets import Kind
 
 
@@ -72,7 +72,7 @@ def loss_weights(config) -> dict[str, float]:
       ValueError: `config.loss_weights` names no target.
     """
     asked, given = tuple(config.task.targets), dict(config.loss_weights)
-    known = dict.fromkeys([*asked, *(row.name for row in targets_lib.rows())])
+    known = dict.fromkeys([*asked, *(row.name for row in targets.rows())])
     for name in given:
         if name not in known:
             raise ValueError(
@@ -96,7 +96,7 @@ def total(outputs, batch, weights, counts):
     """
     sums = {}
     for name in weights:
-        loss = LOSSES[targets_lib.get(name).kind]
+        loss = LOSSES[targets.get(name).kind]
         values = loss(outputs[name], batch["targets"][name])
         sums[name] = (values * batch["weights"][name]).sum()
     means = {

@@ -22,7 +22,7 @@ STATE_DICT_FILE = "richhf.pt"
 
 
 @dataclasses.dataclass(frozen=True)
-class Turn:
+class Layout:
     """How the axes of an array lie in PyTorch.
 
     Attributes:
@@ -38,25 +38,29 @@ def _flipped(kernel: Array) -> Array:
     return kernel[::-1, ::-1]
 
 
-SAME = Turn(lambda x: x, lambda x, shape: x.reshape(shape))
+SAME = Layout(lambda x: x, lambda x, shape: x.reshape(shape))
 #: [I, O] -> [O, I]
-LINEAR = Turn(lambda x: x.T, lambda x, shape: x.T.reshape(shape))
+LINEAR = Layout(lambda x: x.T, lambda x, shape: x.T.reshape(shape))
 #: [D, H, K] -> [H * K, D], and biases [H, K] -> [H * K]
-SPLIT = Turn(
+SPLIT = Layout(
     lambda x: x.reshape(x.shape[0], -1).T if x.ndim == 3 else x.reshape(-1),
     lambda x, shape: x.T.reshape(shape),
 )
 #: [H, K, D] -> [D, H * K]
-JOIN = Turn(lambda x: x.reshape(-1, x.shape[-1]).T, lambda x, shape: x.T.reshape(shape))
+JOIN = Layout(
+    lambda x: x.reshape(-1, x.shape[-1]).T, lambda x, shape: x.T.reshape(shape)
+)
 #: [kh, kw, I, O] -> [O, I, kh, kw]
-CONV = Turn(lambda x: x.transpose(3, 2, 0, 1), lambda x, shape: x.transpose(2, 3, 1, 0))
+CONV = Layout(
+    lambda x: x.transpose(3, 2, 0, 1), lambda x, shape: x.transpose(2, 3, 1, 0)
+)
 #: [kh, kw, I, O] -> [I, O, kh, kw]; PyTorch's kernel is the gradient's, turned round.
-DECONV = Turn(
+DECONV = Layout(
     lambda x: _flipped(x).transpose(2, 3, 0, 1),
     lambda x, shape: _flipped(x.transpose(2, 3, 0, 1)),
 )
 #: [O] -> [O, 1, 1]: norms of the heads lie along channels, before rows and columns.
-CHANNELS = Turn(lambda x: x[:, None, None], lambda x, shape: x.reshape(shape))
+CHANNELS = Layout(lambda x: x[:, None, None], lambda x, shape: x.reshape(shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Row:
 
     ours: str
     theirs: tuple[str, ...]
-    turn: Turn
+    turn: Layout
 
 
 # Of a layer's parameters, as its kind has them: our leaf, their leaf, the turn.

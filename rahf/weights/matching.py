@@ -52,7 +52,7 @@ class Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class MatchReport:
     """A row for every tensor of the model and of the checkpoint.
 
     Attributes:
@@ -106,7 +106,7 @@ def match(
     source: str,
     expect_missing: Sequence[str] = (),
     resize_vocabulary: bool = False,
-) -> tuple[dict[str, np.ndarray], Report]:
+) -> tuple[dict[str, np.ndarray], MatchReport]:
     """Matches the tensors of a checkpoint to a model's parameters.
 
     A name and a shape that agree are loaded. Position embeddings and the patch
@@ -153,7 +153,7 @@ def match(
         loaded[name] = resize(value) if resize else value
     for name in sorted(found.keys() - wanted.keys()):
         rows.append(Tensor(name, "unexpected", tuple(np.shape(found[name]))))
-    report = Report(source, tuple(rows))
+    report = MatchReport(source, tuple(rows))
     _check(report, wrong, expect_missing)
     return loaded, report
 
@@ -180,7 +180,9 @@ def _has_class_token(length: int) -> bool:
     return resizing.grid(length) ** 2 != length
 
 
-def _check(report: Report, wrong: Sequence[Tensor], patterns: Sequence[str]) -> None:
+def _check(
+    report: MatchReport, wrong: Sequence[Tensor], patterns: Sequence[str]
+) -> None:
     """Raises ValueError naming what differs in shape and what is missing."""
     missing = [
         tensor
@@ -210,7 +212,7 @@ def _check(report: Report, wrong: Sequence[Tensor], patterns: Sequence[str]) -> 
         )
 
 
-def _left_over(report: Report) -> list[Tensor]:
+def _left_over(report: MatchReport) -> list[Tensor]:
     """The unexpected tensors inside a stack of which other tensors were loaded."""
     stacks = {_stack(tensor.name) for tensor in report.tensors if tensor.is_loaded}
     return [
@@ -231,11 +233,11 @@ def _stack(name: str) -> str:
     return ""
 
 
-def _loaded(report: Report, stack: str) -> list[str]:
+def _loaded(report: MatchReport, stack: str) -> list[str]:
     return [t.name for t in report.tensors if t.is_loaded and _stack(t.name) == stack]
 
 
-def _causes_of_left(report: Report, left: Sequence[Tensor]) -> Iterator[str]:
+def _causes_of_left(report: MatchReport, left: Sequence[Tensor]) -> Iterator[str]:
     """Guesses at what has more layers, or more in each, than the model."""
     keys = {"vit": "vit.depth", "t5.encoder": "t5.encoder_layers"}
     keys |= {"t5.decoder": "t5.decoder_layers"}
@@ -264,7 +266,7 @@ def _list(rows: Sequence[str]) -> str:
 
 
 def _causes(
-    report: Report, wrong: Sequence[Tensor], missing: Sequence[Tensor]
+    report: MatchReport, wrong: Sequence[Tensor], missing: Sequence[Tensor]
 ) -> list[str]:
     """Guesses at what the user mixed up, each with the key that mends it."""
     unexpected = report.names("unexpected")

@@ -8,7 +8,7 @@ from sklearn import metrics as sklearn_metrics
 
 from rahf.annotation import agreement
 from rahf.bin import agreement as main
-from rahf.datasets.ratings.rating_files import RatedImage
+from rahf.datasets.ratings.rating_files import ImageRatings
 from rahf.datasets.scenes import Scenes
 from rahf.evaluation.metrics import heatmaps as heatmap_metrics
 
@@ -47,7 +47,7 @@ def test_alpha_equals_krippendorffs_own_example():
 def test_the_table_has_alpha_of_intervals_and_of_ranks():
     rated = {}
     for rater, unit, value in triples():
-        image = rated.setdefault(unit, RatedImage(f"{unit}", "", None, []))
+        image = rated.setdefault(unit, ImageRatings(f"{unit}", "", None, []))
         image.ratings.append({"rater": str(rater), "scores": {"overall": value}})
     found = agreement.compute_agreement(list(rated.values())).scores["overall"]
     assert found["alpha"] == pytest.approx(0.849, abs=5e-4)
@@ -72,7 +72,7 @@ def test_kappa_equals_scikit_learns():
 
 def rated(name, *ratings, prompt="a b c d"):
     named = [{"rater": f"r{i}"} | rating for i, rating in enumerate(ratings)]
-    return RatedImage(name, prompt, None, named)
+    return ImageRatings(name, prompt, None, named)
 
 
 def compute(*images, **options):

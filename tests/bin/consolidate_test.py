@@ -19,7 +19,7 @@ from rahf.bin import consolidate, export_scenes
 from rahf.datasets import splits
 from rahf.datasets.ratings import consolidated, consolidation, rating_files, reliability
 from rahf.datasets.ratings.consolidated import Consolidated
-from rahf.datasets.ratings.rating_files import RatedImage
+from rahf.datasets.ratings.rating_files import ImageRatings
 from rahf.input import loader as data_input
 from rahf.targets import FEEDBACK
 from tests.input.loader_test import assert_equal, assert_resumes
@@ -170,15 +170,17 @@ def test_options_reach_the_labels(made, rated, tmp_path):
         each.ratings,
         each.prompt,
         size=(32, 32),
-        options=consolidation.Options(scores="median", radius=0.1, weights=weights),
+        options=consolidation.ConsolidationOptions(
+            scores="median", radius=0.1, weights=weights
+        ),
     )
     for field, value in labels.items():
         np.testing.assert_allclose(record[field], value, atol=0.5 / 255)
 
 
 def test_prompts_stay_on_one_side():
-    some = [RatedImage(f"{i}.png", f"Prompt {i % 20}!", None, []) for i in range(100)]
-    some += [RatedImage(f"{i}b.png", f"prompt {i}", None, []) for i in range(20)]
+    some = [ImageRatings(f"{i}.png", f"Prompt {i % 20}!", None, []) for i in range(100)]
+    some += [ImageRatings(f"{i}b.png", f"prompt {i}", None, []) for i in range(20)]
 
     def places(rated, seed=0, share=0.2):
         cut = {"seed": seed, "dev_share": share, "test_share": share}
@@ -196,7 +198,7 @@ def test_prompts_stay_on_one_side():
     for each in some:
         each.prompt = ""  # then an image is a group of its own
     assert set(places(some).values()) == set(splits.SPLITS)
-    given = [RatedImage("a", "", "test", []), RatedImage("b", "", "train", [])]
+    given = [ImageRatings("a", "", "test", []), ImageRatings("b", "", "train", [])]
     assert places(given) == {"a": "test", "b": "train"}
     given[0].split = None
     with pytest.raises(ValueError, match="1 of 2 images have a split"):

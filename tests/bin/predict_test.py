@@ -279,7 +279,7 @@ def test_help_explains_every_number(capsys):
     text = capsys.readouterr().out
     for name in targets.FEEDBACK:
         row = targets.get(name)
-        assert f"{name:<17} {row.meaning}; threshold {row.threshold:g}" in text
+        assert f"{name:<17} {row.description}; threshold {row.threshold:g}" in text
     for fact in ("[0, 1], higher is better", "minus 1) / 4", "across prompts", "batch"):
         assert fact in text
     assert max(len(line) for line in text.splitlines()) <= 88

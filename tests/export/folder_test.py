@@ -130,7 +130,7 @@ def test_model_card(folder):
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")
     for row in targets.select(targets.FEEDBACK):
-        assert f"| {row.name} | {row.kind.value} | {row.meaning} |" in card
+        assert f"| {row.name} | {row.kind.value} | {row.description} |" in card
     assert "`scenes_multihead`" in card  # the data
     assert "| Examples seen | 56 |" in card  # 7 steps of 8
     assert "On the test split, rahf convention" in card

@@ -26,14 +26,14 @@ def make_record(prompt="a red boat", map_side=64):
 
 
 def apply(record, epoch=0, seed=0, index=0, **options):
-    made = Augmentation.of({"augment": options})
+    made = Augmentation.from_options({"augment": options})
     return made(record, seed, index, epoch)
 
 
 def test_off_by_default_and_in_the_configs():
     record = make_record()
     assert apply(record) is record
-    assert Augmentation.of({"image_size": 64}) == Augmentation.of(
+    assert Augmentation.from_options({"image_size": 64}) == Augmentation.from_options(
         scenes.get_config().input
     )
 
@@ -132,4 +132,4 @@ def test_a_crop_never_is_empty():
 )
 def test_options_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
-        Augmentation.of({"augment": options})
+        Augmentation.from_options({"augment": options})

@@ -28,7 +28,9 @@ def encoded():
 
 def _say(model, variables, encoding, said):
     """Teacher forcing: the logits of each piece."""
-    run = jax.jit(lambda said: model.apply(variables, encoding, said, method=RAHF.say))
+    run = jax.jit(
+        lambda said: model.apply(variables, encoding, said, method=RAHF.decode)
+    )
     return np.asarray(run(said))
 
 

@@ -12,7 +12,7 @@ import pytest
 from rahf.models.t5 import T5
 from rahf.models.t5_layers import T5Config, relative_position_bucket
 
-TINY = T5Config.of_size("tiny", vocab_size=48)
+TINY = T5Config.from_name("tiny", vocab_size=48)
 
 
 def _make(config, seed=0):
@@ -36,7 +36,7 @@ def _jitted(model):
     "gated, arrays, parameters", [(True, 282, 247_577_856), (False, 257, 222_903_552)]
 )
 def test_base_has_the_published_arrays(gated, arrays, parameters):
-    config = T5Config.of_size("base", gated=gated)
+    config = T5Config.from_name("base", gated=gated)
     shapes = jax.eval_shape(lambda: _make(config)[1])["params"]
     leaves = jax.tree.leaves(shapes)
     assert len(leaves) == arrays
@@ -126,4 +126,4 @@ def test_bfloat16_keeps_float32_parameters_and_logits():
 
 def test_unknown_size_names_the_known():
     with pytest.raises(ValueError, match="config.model.t5.size='huge'.*base"):
-        T5Config.of_size("huge")
+        T5Config.from_name("huge")

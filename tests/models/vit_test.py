@@ -21,7 +21,7 @@ def _shapes(config):
 def test_published_sizes(size, parameters):
     """AugReg's files hold the classifier too; these counts are without it, e.g.
     86,859,496 - 769,000 for B/16 at 384."""
-    shapes = _shapes(ViTConfig.of_size(size, image_size=384))
+    shapes = _shapes(ViTConfig.from_name(size, image_size=384))
     count = sum(x.size for x in jax.tree.leaves(shapes))
     expected = parameters
     if size == "Ti":  # the published count is at 224: 196 positions + 1, not 577
@@ -30,7 +30,7 @@ def test_published_sizes(size, parameters):
 
 
 def test_names_are_those_of_the_augreg_files():
-    shapes = _shapes(ViTConfig.of_size("Ti", image_size=32, depth=1))
+    shapes = _shapes(ViTConfig.from_name("Ti", image_size=32, depth=1))
     names = {
         "/".join(key.key for key in path)
         for path, _ in jax.tree_util.tree_leaves_with_path(shapes)
@@ -75,7 +75,7 @@ def test_position_embeddings_resize_over_the_grid_only():
 
 
 def test_takes_other_image_sizes():
-    config = ViTConfig.of_size("Ti", image_size=32, depth=1)
+    config = ViTConfig.from_name("Ti", image_size=32, depth=1)
     params = _shapes(config)
     larger = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     tokens = jax.eval_shape(ViT(config).apply, {"params": params}, larger)
@@ -84,9 +84,9 @@ def test_takes_other_image_sizes():
 
 def test_sizes_that_do_not_divide():
     with pytest.raises(ValueError, match="image_size=40 must be a multiple"):
-        ViTConfig.of_size("B", image_size=40)
+        ViTConfig.from_name("B", image_size=40)
     with pytest.raises(ValueError, match="known: Ti, S, B, L"):
-        ViTConfig.of_size("XXL")
+        ViTConfig.from_name("XXL")
 
 
 def test_convolution_stem_gives_a_token_for_each_patch_and_sees_over_its_edge():

@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from rahf import images
-from rahf import targets as table
+from rahf import images, targets
 from rahf.datasets.row_digest import digest_rows
 from rahf.targets import Kind
 
@@ -86,7 +85,7 @@ class BuiltRecords(Sequence[dict[str, Any]]):
         readers = {"image": images.read_image}
         readers |= {
             row.field: _READERS[row.kind]
-            for row in table.select(table.FEEDBACK)
+            for row in targets.select(targets.FEEDBACK)
             if row.field not in masked
         }
         record: dict[str, Any] = {"uid": uid, "prompt": stored["prompt"].decode()}

@@ -22,7 +22,7 @@ class DatasetFolder:
     version: str
 
     @classmethod
-    def of(cls, data_dir: str | os.PathLike, name: str, version: str) -> Self:
+    def in_data_dir(cls, data_dir: str | os.PathLike, name: str, version: str) -> Self:
         """Names the folder of a dataset in a data directory."""
         return cls(epath.Path(data_dir) / name, version)
 

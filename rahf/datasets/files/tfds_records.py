@@ -18,7 +18,7 @@ from PIL import Image
 from tensorflow_datasets.core import file_adapters
 from tensorflow_datasets.core import writer as tfds_writer
 
-from rahf import targets as table
+from rahf import targets
 from rahf.datasets.files.dataset_folder import DatasetFolder
 from rahf.targets import Kind
 
@@ -41,7 +41,7 @@ def make_features() -> tfds.features.FeaturesDict:
         Kind.SCORE: lambda: tfds.features.Scalar(np.float32),
         Kind.WORDS: lambda: tfds.features.Tensor(shape=(None,), dtype=np.int8),
     }
-    labels = {row.field: kinds[row.kind]() for row in table.select(table.FEEDBACK)}
+    labels = {row.field: kinds[row.kind]() for row in targets.select(targets.FEEDBACK)}
     return tfds.features.FeaturesDict(
         {
             "uid": tfds.features.Text(),
@@ -66,7 +66,7 @@ def complete(record: Mapping[str, Any]) -> dict[str, Any]:
       and their names in `masked`.
     """
     missing = [
-        row for row in table.select(table.FEEDBACK) if record.get(row.field) is None
+        row for row in targets.select(targets.FEEDBACK) if record.get(row.field) is None
     ]
     blanks = {row.field: _BLANKS[row.kind]() for row in missing}
     return {**record, **blanks, "masked": [row.field for row in missing]}

@@ -12,24 +12,23 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from rahf import images
-from rahf import targets as table
+from rahf import images, targets
 from rahf.datasets import splits
 from rahf.datasets.files.built_records import BuiltRecords
 from rahf.datasets.files.dataset_folder import DatasetFolder
 from rahf.datasets.ratings import consolidation
-from rahf.datasets.ratings.rating_files import RatedImage
+from rahf.datasets.ratings.rating_files import ImageRatings
 from rahf.targets import Kind
 
 NAME, VERSION = "consolidated", "1.0.0"
 REPORT = "consolidation.json"
 
-_MAPS = {row.field for row in table.select(table.FEEDBACK, Kind.HEATMAP)}
+_MAPS = {row.field for row in targets.select(targets.FEEDBACK, Kind.HEATMAP)}
 _ORIENTATION = 0x0112  # the Exif tag
 
 
 @dataclasses.dataclass(kw_only=True)
-class Report:
+class ConsolidationReport:
     """What became of a raters' file.
 
     Attributes:
@@ -61,18 +60,18 @@ class Report:
 
 
 def write_dataset(
-    rated: Sequence[RatedImage],
+    rated: Sequence[ImageRatings],
     folder: str | os.PathLike,
     output: str | os.PathLike,
     *,
-    options: consolidation.Options = consolidation.PAPER,
+    options: consolidation.ConsolidationOptions = consolidation.PAPER,
     dev_share: float = 0.1,
     test_share: float = 0.1,
     seed: int = 0,
     map_size: int = 512,
     skip_bad_images: bool = False,
     progress: bool = True,
-) -> Report:
+) -> ConsolidationReport:
     """Consolidates ratings and writes the dataset, pictures streamed one by one.
 
     Beside it, `<output>/consolidated/consolidation.json` says what became of the file.
@@ -106,7 +105,7 @@ def write_dataset(
             "--prompt for all of them"
         )
     places = _places(rated, seed=seed, dev_share=dev_share, test_share=test_share)
-    report, people = Report(), set()
+    report, people = ConsolidationReport(), set()
 
     def records() -> Iterator[tuple[str, dict[str, Any]]]:
         uids = _uids(rated)
@@ -142,7 +141,7 @@ def write_dataset(
         for each in rated:
             if not (pathlib.Path(folder) / each.image).is_file():
                 _read(pathlib.Path(folder), each.image, map_size)
-    target = DatasetFolder.of(output, NAME, VERSION)
+    target = DatasetFolder.in_data_dir(output, NAME, VERSION)
     target.prepare()
     from rahf.datasets.files import tfds_records  # imports TensorFlow once it writes
 
@@ -162,7 +161,7 @@ def write_dataset(
     return report
 
 
-def _places(rated: Sequence[RatedImage], **cut: Any) -> dict[str, str]:
+def _places(rated: Sequence[ImageRatings], **cut: Any) -> dict[str, str]:
     """Returns the split of each image: the file's, or one cut by prompts.
 
     Raises:
@@ -182,7 +181,7 @@ def _places(rated: Sequence[RatedImage], **cut: Any) -> dict[str, str]:
     )
 
 
-def _uids(rated: Sequence[RatedImage]) -> dict[str, str]:
+def _uids(rated: Sequence[ImageRatings]) -> dict[str, str]:
     """Names images by their paths without the suffix, if those differ."""
     stems = {each.image: os.path.splitext(each.image)[0] for each in rated}
     unique = len(set(stems.values())) == len(stems)

@@ -17,7 +17,7 @@ A rating is a plain dict, as JSON would hold it:
 
 Any number of people may rate an image, and a rating may leave entries out: each
 label comes from those who gave one, and a label that nobody gave is not there.
-`Options` says what may differ from the paper.
+`ConsolidationOptions` says what may differ from the paper.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ WORDS, WORDS_FIELD = "misaligned_words", "prompt_misalignment_label"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class ConsolidationOptions:
     """How ratings become labels; the defaults are the paper's.
 
     Attributes:
@@ -87,7 +87,7 @@ class Options:
 
 
 #: The paper's way (section 3).
-PAPER = Options()
+PAPER = ConsolidationOptions()
 
 
 def consolidate(
@@ -95,7 +95,7 @@ def consolidate(
     prompt: str,
     *,
     size: tuple[int, int],
-    options: Options = PAPER,
+    options: ConsolidationOptions = PAPER,
 ) -> dict[str, Any]:
     """Merges the ratings of one image into its labels.
 
@@ -142,7 +142,9 @@ def consolidate(
 
 
 def _given(
-    ratings: Sequence[Mapping[str, Any]], answers: Sequence[Any], options: Options
+    ratings: Sequence[Mapping[str, Any]],
+    answers: Sequence[Any],
+    options: ConsolidationOptions,
 ) -> tuple[list[Any], list[float] | None]:
     """Returns the answers that are there, and the weights of those who gave them."""
     pairs = zip(ratings, answers, strict=True)

@@ -51,7 +51,7 @@ class RatingsError(ValueError):
 
 
 @dataclasses.dataclass
-class RatedImage:
+class ImageRatings:
     """One image and all its ratings.
 
     Attributes:
@@ -73,7 +73,7 @@ def read(
     columns: Mapping[str, str] | None = None,
     scale: tuple[float, float] = (1, LIKERT_POINTS),
     prompts: str | pathlib.Path | None = None,
-) -> list[RatedImage]:
+) -> list[ImageRatings]:
     """Reads a raters' file, by its suffix: `.csv`, `.tsv`, or else JSON lines.
 
     All of it is held in memory, pictures aside.
@@ -105,7 +105,7 @@ def read(
     return images
 
 
-def read_jsonl(path: pathlib.Path) -> list[RatedImage]:
+def read_jsonl(path: pathlib.Path) -> list[ImageRatings]:
     """Reads JSON lines as the module docstring describes them."""
     return _collect(path, _jsonl_rows(path))
 
@@ -115,7 +115,7 @@ def read_csv(
     *,
     columns: Mapping[str, str],
     scale: tuple[float, float] = (1, LIKERT_POINTS),
-) -> list[RatedImage]:
+) -> list[ImageRatings]:
     """Reads a table of scores: no points, no words.
 
     Args:
@@ -142,9 +142,9 @@ def read_csv(
 _Row = tuple[int, Callable[[], dict[str, Any]]]
 
 
-def _collect(path: pathlib.Path, rows: Iterator[_Row]) -> list[RatedImage]:
+def _collect(path: pathlib.Path, rows: Iterator[_Row]) -> list[ImageRatings]:
     """Gathers lines by image; raises one error for all mistakes of the file."""
-    images: dict[str, RatedImage] = {}
+    images: dict[str, ImageRatings] = {}
     first: dict[str, int] = {}
     seen: dict[tuple[str, str], int] = {}
     mistakes = []
@@ -160,7 +160,7 @@ def _collect(path: pathlib.Path, rows: Iterator[_Row]) -> list[RatedImage]:
             prompt, split = row.pop("prompt", None), row.pop("split", None)
             image = images.get(name)
             if image is None:
-                image = images[name] = RatedImage(name, prompt, split, [])
+                image = images[name] = ImageRatings(name, prompt, split, [])
                 first[name] = number
             for field, value in (("prompt", prompt), ("split", split)):
                 known = getattr(image, field)
@@ -246,7 +246,7 @@ def _csv_rows(path, columns, known, scale) -> Iterator[_Row]:
         raise RatingsError(path, [f"line {error.line}: {error.problem}"]) from error
 
 
-def _add_prompts(images: list[RatedImage], path: pathlib.Path) -> None:
+def _add_prompts(images: list[ImageRatings], path: pathlib.Path) -> None:
     try:
         reader = StrictReader(path)
     except OSError as error:

@@ -21,7 +21,7 @@ _MOST = 5.0
 def rater_weights(
     ratings_of_images: Iterable[Sequence[Mapping[str, Any]]],
 ) -> dict[str, float]:
-    """Computes weights for `consolidation.Options`.
+    """Computes weights for `consolidation.ConsolidationOptions`.
 
     A bias counts as error, because it bends the mean as any other error does.
 

@@ -12,19 +12,19 @@ from typing import Any
 
 from rahf.datasets.richhf import PUBLISHED, joining, pickapic
 from rahf.datasets.richhf.build import DESCRIPTION, read_labels, survey
-from rahf.datasets.richhf.build_paths import Places
+from rahf.datasets.richhf.build_paths import BuildPaths
 from rahf.datasets.richhf.labels import Label, refuse_pointer
-from rahf.datasets.richhf.report import Report
+from rahf.datasets.richhf.report import BuildReport
 
 
 def build(
-    places: Places,
+    places: BuildPaths,
     *,
     policy: str,
     partial: bool = False,
     runner: str = "DirectRunner",
     options: str = "",
-) -> Report:
+) -> BuildReport:
     """Builds the dataset; the result holds the records of the join on one machine.
 
     Args:
@@ -51,7 +51,7 @@ def build(
         ) from error
     from rahf.datasets.files import tfds_records
 
-    report = Report(policy, {})
+    report = BuildReport(policy, {})
     shards = _find_shards(places.pickapic)
     places.output.prepare()
     wanted = frozenset(survey(places, report, partial=partial))
@@ -73,11 +73,13 @@ def build(
             found = [joining.Problem(**json.loads(line)) for line in lines]
         order = list(places.labels)
         report.problems = sorted(found, key=lambda p: (order.index(p.split), p.index))
-        report.settle(places.report)
+        report.finish(places.report)
     return report
 
 
-def _join(pipeline: Any, places: Places, shards: list[str], wanted: frozenset) -> Any:
+def _join(
+    pipeline: Any, places: BuildPaths, shards: list[str], wanted: frozenset
+) -> Any:
     """Labels and pictures, joined by uid: a collection of `joining.Joined`."""
     import apache_beam as beam
     from apache_beam.io.parquetio import ReadAllFromParquetBatched
@@ -101,7 +103,7 @@ def _join(pipeline: Any, places: Places, shards: list[str], wanted: frozenset) -
 
 
 def _sort_out(
-    joined: Any, places: Places, policy: str, problems: str
+    joined: Any, places: BuildPaths, policy: str, problems: str
 ) -> dict[str, Any]:
     """Lists the problems in a file, and keeps what the policy keeps, by split."""
     import apache_beam as beam

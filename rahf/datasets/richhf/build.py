@@ -7,10 +7,10 @@ from typing import Any
 from tqdm import tqdm
 
 from rahf.datasets.richhf import joining, pickapic
-from rahf.datasets.richhf.build_paths import Places
+from rahf.datasets.richhf.build_paths import BuildPaths
 from rahf.datasets.richhf.labels import Label, check_counts
-from rahf.datasets.richhf.picture_store import Shelf
-from rahf.datasets.richhf.report import Report
+from rahf.datasets.richhf.picture_store import PictureStore
+from rahf.datasets.richhf.report import BuildReport
 
 DESCRIPTION = (
     "RichHF-18K (arXiv 2312.10240): what three raters said about generated images, "
@@ -18,7 +18,7 @@ DESCRIPTION = (
 )
 
 
-def build(places: Places, *, policy: str, partial: bool = False) -> Report:
+def build(places: BuildPaths, *, policy: str, partial: bool = False) -> BuildReport:
     """Builds the dataset, going on where an earlier call stopped.
 
     Args:
@@ -36,11 +36,11 @@ def build(places: Places, *, policy: str, partial: bool = False) -> Report:
     """
     from rahf.datasets.files import tfds_records
 
-    report = Report(policy, {})
+    report = BuildReport(policy, {})
     shards = pickapic.find_shards(places.pickapic)
     places.output.prepare()
     wanted = survey(places, report, partial=partial)
-    with Shelf(places.output.folder / "pictures_found.sqlite", wanted) as shelf:
+    with PictureStore(places.output.folder / "pictures_found.sqlite", wanted) as shelf:
         collect(shards, shelf, wanted, report)
         with places.output.writing():
             report.written |= tfds_records.write(
@@ -49,12 +49,12 @@ def build(places: Places, *, policy: str, partial: bool = False) -> Report:
                 splits=list(places.labels),
                 records=_joined(places, shelf, report),
             )
-            report.settle(places.report)
+            report.finish(places.report)
         shelf.remove()
     return report
 
 
-def survey(places: Places, report: Report, *, partial: bool) -> set[str]:
+def survey(places: BuildPaths, report: BuildReport, *, partial: bool) -> set[str]:
     """Reads the label files once through, before anything long begins.
 
     Args:
@@ -85,11 +85,14 @@ def read_labels(files: dict[str, str]) -> Iterator[Label]:
 
     for split, path in files.items():
         for index, example in enumerate(tfds_records.read_examples(path)):
-            yield Label.of(split, index, example)
+            yield Label.from_example(split, index, example)
 
 
 def collect(
-    shards: list[pickapic.Shard], shelf: Shelf, wanted: Collection[str], report: Report
+    shards: list[pickapic.Shard],
+    shelf: PictureStore,
+    wanted: Collection[str],
+    report: BuildReport,
 ) -> None:
     """Reads shards until every wanted uid has its picture, or all are read.
 
@@ -132,7 +135,7 @@ def collect(
 
 
 def _joined(
-    places: Places, shelf: Shelf, report: Report
+    places: BuildPaths, shelf: PictureStore, report: BuildReport
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the records that the policy keeps, noting all problems."""
     seen: set[str] = set()

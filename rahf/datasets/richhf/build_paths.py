@@ -10,7 +10,7 @@ from rahf.datasets.richhf.labels import label_files
 
 
 @dataclasses.dataclass(frozen=True)
-class Places:
+class BuildPaths:
     """Where a build reads and writes; local, or what TensorFlow reads (gs://).
 
     Attributes:
@@ -24,10 +24,12 @@ class Places:
     output: DatasetFolder
 
     @classmethod
-    def of(cls, labels: str, pickapic: str, output: str, *, partial: bool) -> "Places":
+    def from_arguments(
+        cls, labels: str, pickapic: str, output: str, *, partial: bool
+    ) -> "BuildPaths":
         """Finds the label files; raises ValueError as `label_files` does."""
         found = label_files(labels, partial=partial)
-        return cls(found, pickapic, DatasetFolder.of(output, NAME, VERSION))
+        return cls(found, pickapic, DatasetFolder.in_data_dir(output, NAME, VERSION))
 
     @property
     def report(self) -> epath.Path:

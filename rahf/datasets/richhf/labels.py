@@ -7,11 +7,11 @@ from typing import Any
 
 from etils import epath
 
-from rahf import targets as table
+from rahf import targets
 from rahf.datasets.richhf import PUBLISHED
 from rahf.targets import Kind
 
-_FEEDBACK = table.select(table.FEEDBACK)
+_FEEDBACK = targets.select(targets.FEEDBACK)
 #: Fields of the record, by kind of target.
 MAPS = tuple(row.field for row in _FEEDBACK if row.kind is Kind.HEATMAP)
 SCORES = tuple(row.field for row in _FEEDBACK if row.kind is Kind.SCORE)
@@ -44,7 +44,7 @@ class Label:
     words: str | None
 
     @classmethod
-    def of(cls, split: str, index: int, example: Any) -> "Label":
+    def from_example(cls, split: str, index: int, example: Any) -> "Label":
         """Reads a parsed `tf.train.Example`; None is one that would not parse."""
         features = {} if example is None else example.features.feature
 

@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS wanted (digest TEXT);
 """
 
 
-class Shelf:
+class PictureStore:
     """Pictures by uid, and which row groups have been read for them."""
 
     def __init__(self, path: str | os.PathLike, wanted: Collection[str]):

@@ -11,7 +11,7 @@ from rahf.datasets.richhf.joining import POLICIES, Joined, Problem
 
 
 @dataclasses.dataclass
-class Report:
+class BuildReport:
     """Counts by split and the problems, as they come.
 
     Attributes:
@@ -43,7 +43,7 @@ class Report:
         """Returns kind of problem -> how many."""
         return dict(collections.Counter(problem.kind for problem in self.problems))
 
-    def settle(self, path: epath.Path) -> None:
+    def finish(self, path: epath.Path) -> None:
         """Writes the report, and refuses what the policy does not allow.
 
         Args:

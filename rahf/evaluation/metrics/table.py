@@ -43,7 +43,7 @@ HEADLINES: dict[targets.Kind, tuple[str, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Meaning:
+class MetricDescription:
     """What a reader needs to know of one metric.
 
     Attributes:
@@ -57,103 +57,123 @@ class Meaning:
     text: str
 
 
-MEANINGS: dict[str, Meaning] = {
-    "mse": Meaning("MSE", "lower", "mean squared error; of heatmaps, over all images"),
-    "mse_empty": Meaning("MSE, GT=0", "lower", "over images whose true map is empty"),
-    "nss": Meaning("NSS", "higher", "mean z-score of the map where raters pointed"),
-    "kld": Meaning("KLD", "lower", "divergence from the true map, in nats"),
-    "auc_judd": Meaning(
+DESCRIPTIONS: dict[str, MetricDescription] = {
+    "mse": MetricDescription(
+        "MSE", "lower", "mean squared error; of heatmaps, over all images"
+    ),
+    "mse_empty": MetricDescription(
+        "MSE, GT=0", "lower", "over images whose true map is empty"
+    ),
+    "nss": MetricDescription(
+        "NSS", "higher", "mean z-score of the map where raters pointed"
+    ),
+    "kld": MetricDescription("KLD", "lower", "divergence from the true map, in nats"),
+    "auc_judd": MetricDescription(
         "AUC-Judd", "higher", "telling marked pixels from others; .5 is chance"
     ),
-    "sim": Meaning("SIM", "higher", "shared mass of the two maps, 0 to 1"),
-    "cc": Meaning("CC", "higher", "Pearson correlation over pixels, -1 to 1"),
-    "plcc": Meaning("PLCC", "higher", "Pearson correlation over images, -1 to 1"),
-    "srcc": Meaning("SRCC", "higher", "Spearman rank correlation, -1 to 1"),
-    "precision_micro": Meaning(
+    "sim": MetricDescription("SIM", "higher", "shared mass of the two maps, 0 to 1"),
+    "cc": MetricDescription("CC", "higher", "Pearson correlation over pixels, -1 to 1"),
+    "plcc": MetricDescription(
+        "PLCC", "higher", "Pearson correlation over images, -1 to 1"
+    ),
+    "srcc": MetricDescription("SRCC", "higher", "Spearman rank correlation, -1 to 1"),
+    "precision_micro": MetricDescription(
         "P micro", "higher", "share of marked words that are misaligned, words pooled"
     ),
-    "recall_micro": Meaning(
+    "recall_micro": MetricDescription(
         "R micro", "higher", "share of misaligned words that were found, words pooled"
     ),
-    "f1_micro": Meaning("F1 micro", "higher", "harmonic mean of the two"),
-    "precision_mean": Meaning("P mean", "higher", "precision per image, averaged"),
-    "recall_mean": Meaning("R mean", "higher", "recall per image, averaged"),
-    "f1_mean": Meaning("F1 mean", "higher", "F1 per image, averaged"),
-    "average_precision": Meaning(
+    "f1_micro": MetricDescription("F1 micro", "higher", "harmonic mean of the two"),
+    "precision_mean": MetricDescription(
+        "P mean", "higher", "precision per image, averaged"
+    ),
+    "recall_mean": MetricDescription("R mean", "higher", "recall per image, averaged"),
+    "f1_mean": MetricDescription("F1 mean", "higher", "F1 per image, averaged"),
+    "average_precision": MetricDescription(
         "AP", "higher", "area under precision over recall, words pooled"
     ),
-    "average_precision_mean": Meaning(
+    "average_precision_mean": MetricDescription(
         "AP mean", "higher", "area under precision over recall per image, averaged"
     ),
-    "nll": Meaning("NLL", "lower", "of the next piece of a caption, in nats"),
-    "nll_unigram": Meaning(
+    "nll": MetricDescription("NLL", "lower", "of the next piece of a caption, in nats"),
+    "nll_unigram": MetricDescription(
         "NLL, unigram", "", "of who knows only how often each piece occurs"
     ),
-    "perplexity": Meaning("perplexity", "lower", "exp(NLL)"),
-    "accuracy": Meaning(
+    "perplexity": MetricDescription("perplexity", "lower", "exp(NLL)"),
+    "accuracy": MetricDescription(
         "accuracy", "higher", "points for agreeing with people, ties as in Pick-a-Pic"
     ),
-    "low": Meaning("from", "", "lower end of its 95 % bootstrap interval"),
-    "high": Meaning("to", "", "upper end of its 95 % bootstrap interval"),
-    "accuracy_without_ties": Meaning(
+    "low": MetricDescription("from", "", "lower end of its 95 % bootstrap interval"),
+    "high": MetricDescription("to", "", "upper end of its 95 % bootstrap interval"),
+    "accuracy_without_ties": MetricDescription(
         "no ties", "higher", "accuracy over pairs that people did not call a tie"
     ),
-    "threshold": Meaning("tie up to", "", "differences of scores that count as a tie"),
-    "ties_called": Meaning("called ties", "", "share of pairs called a tie"),
-    "n_compared": Meaning("pairs", "", "pairs measured"),
-    "n_ties": Meaning("ties", "", "pairs that people called a tie"),
-    "n_prompts": Meaning("prompts", "", "prompts that the pairs are of"),
-    "perfect": Meaning("all equal", "higher", "images whose raters all say the same"),
-    "within_one": Meaning(
+    "threshold": MetricDescription(
+        "tie up to", "", "differences of scores that count as a tie"
+    ),
+    "ties_called": MetricDescription("called ties", "", "share of pairs called a tie"),
+    "n_compared": MetricDescription("pairs", "", "pairs measured"),
+    "n_ties": MetricDescription("ties", "", "pairs that people called a tie"),
+    "n_prompts": MetricDescription("prompts", "", "prompts that the pairs are of"),
+    "perfect": MetricDescription(
+        "all equal", "higher", "images whose raters all say the same"
+    ),
+    "within_one": MetricDescription(
         "all within 1", "higher", "images whose highest and lowest answer are 1 apart"
     ),
-    "pairs_perfect": Meaning(
+    "pairs_perfect": MetricDescription(
         "pairs equal", "higher", "two raters say the same; mean over images"
     ),
-    "pairs_within_one": Meaning(
+    "pairs_within_one": MetricDescription(
         "pairs within 1", "higher", "two raters are at most 1 apart; mean over images"
     ),
-    "alpha": Meaning(
+    "alpha": MetricDescription(
         "alpha", "higher", "Krippendorff's, of intervals; 1 perfect, 0 chance"
     ),
-    "alpha_ordinal": Meaning("alpha, ordinal", "higher", "Krippendorff's, of ranks"),
-    "alpha_nominal": Meaning(
+    "alpha_ordinal": MetricDescription(
+        "alpha, ordinal", "higher", "Krippendorff's, of ranks"
+    ),
+    "alpha_nominal": MetricDescription(
         "alpha", "higher", "Krippendorff's, of marked or not; 1 perfect, 0 chance"
     ),
-    "kappa": Meaning(
+    "kappa": MetricDescription(
         "kappa", "higher", "Cohen's, of marked or not; pairs weighted by their words"
     ),
-    "iou": Meaning(
+    "iou": MetricDescription(
         "IoU", "higher", "of two raters' disks, where at least one has marked something"
     ),
-    "same_presence": Meaning(
+    "same_presence": MetricDescription(
         "same presence", "higher", "two raters agree whether there is anything to mark"
     ),
-    "bias": Meaning("bias", "", "mean of own answer - mean of the others', in points"),
-    "deviation": Meaning(
+    "bias": MetricDescription(
+        "bias", "", "mean of own answer - mean of the others', in points"
+    ),
+    "deviation": MetricDescription(
         "deviation", "lower", "mean distance from the mean of the others, in points"
     ),
-    "weight": Meaning("weight", "", "what --weights=reliability gives; 1 is average"),
-    "seconds": Meaning("seconds", "", "median time for a rating"),
-    "n_ratings": Meaning("images", "", "images rated"),
-    "n_answers": Meaning("answers", "", "answers compared"),
-    "n_pairs": Meaning("pairs", "", "pairs of raters compared"),
-    "n": Meaning("images", "", "images measured"),
-    "n_empty": Meaning("GT=0", "", "images whose true map is empty"),
-    "n_nonempty": Meaning("GT>0", "", "images with a marked pixel"),
-    "n_whole": Meaning("whole", "", "images that show their whole prompt"),
-    "n_pieces": Meaning("pieces", "", "pieces of captions, ends included"),
-    "n_words": Meaning("words", "", "words measured"),
-    "n_misaligned": Meaning("misaligned", "", "words that are misaligned"),
+    "weight": MetricDescription(
+        "weight", "", "what --weights=reliability gives; 1 is average"
+    ),
+    "seconds": MetricDescription("seconds", "", "median time for a rating"),
+    "n_ratings": MetricDescription("images", "", "images rated"),
+    "n_answers": MetricDescription("answers", "", "answers compared"),
+    "n_pairs": MetricDescription("pairs", "", "pairs of raters compared"),
+    "n": MetricDescription("images", "", "images measured"),
+    "n_empty": MetricDescription("GT=0", "", "images whose true map is empty"),
+    "n_nonempty": MetricDescription("GT>0", "", "images with a marked pixel"),
+    "n_whole": MetricDescription("whole", "", "images that show their whole prompt"),
+    "n_pieces": MetricDescription("pieces", "", "pieces of captions, ends included"),
+    "n_words": MetricDescription("words", "", "words measured"),
+    "n_misaligned": MetricDescription("misaligned", "", "words that are misaligned"),
 }
 
 
-def meaning(name: str) -> Meaning:
+def describe_metric(name: str) -> MetricDescription:
     """Returns the meaning of a metric; an unknown one is titled by its name."""
-    return MEANINGS.get(name, Meaning(name, "", ""))
+    return DESCRIPTIONS.get(name, MetricDescription(name, "", ""))
 
 
-def find(name: str) -> tuple[targets.Target, Meaning]:
+def find(name: str) -> tuple[targets.Target, MetricDescription]:
     """Returns the target and the meaning of the metric that `<target>/<metric>` names.
 
     Args:
@@ -172,7 +192,7 @@ def find(name: str) -> tuple[targets.Target, Meaning]:
             f"{name!r}: expected <target>/<metric>; metrics of {target!r} (kind "
             f"{row.kind.value}) are {', '.join(NAMES[row.kind])}"
         )
-    return row, meaning(metric)
+    return row, describe_metric(metric)
 
 
 def check_best(name: str, measured: Iterable[str]) -> None:
@@ -188,7 +208,7 @@ def check_best(name: str, measured: Iterable[str]) -> None:
     """
     measured = tuple(measured)
     row, known = find(name)
-    better = [x for x in NAMES[row.kind] if meaning(x).better == "higher"]
+    better = [x for x in NAMES[row.kind] if describe_metric(x).better == "higher"]
     if known.better != "higher":
         raise ValueError(
             f"{name!r}: expected a metric of which higher is better: "

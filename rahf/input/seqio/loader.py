@@ -82,7 +82,7 @@ def _provider(config) -> seqio.Task | seqio.Mixture:
     )
 
 
-class TrainInput:
+class SeqioTrainInput:
     """An endless iterator of batches that resumes exactly."""
 
     def __init__(
@@ -156,7 +156,7 @@ class TrainInput:
         wait_until_idle()
 
 
-class EvalBatches:
+class SeqioEvalBatches:
     """A repeatable iterable of `(batch, infos)`, sized where the source is.
 
     Attributes:
@@ -204,7 +204,7 @@ def make_train_input(
     batch_size: int,
     shard_index: int,
     shard_count: int,
-) -> TrainInput:
+) -> SeqioTrainInput:
     """Makes the input of one shard; see `rahf.input.loader.make_train_input`."""
     del vocabulary  # the preprocessors load it
     with building(config):
@@ -218,7 +218,7 @@ def make_train_input(
             # It would keep the first epoch's order for all epochs.
             try_in_mem_cache=False,
         )
-    return TrainInput(dataset, converter, batch_size, Policy.of(config))
+    return SeqioTrainInput(dataset, converter, batch_size, Policy.from_config(config))
 
 
 def make_eval_batches(
@@ -230,7 +230,7 @@ def make_eval_batches(
     targets: Sequence[str],
     batch_size: int,
     examples: int,
-) -> EvalBatches:
+) -> SeqioEvalBatches:
     """Makes the batches of a split; see `rahf.input.loader.make_eval_batches`."""
     del vocabulary  # the preprocessors load it
     datasets, numbers = [], []
@@ -253,7 +253,9 @@ def make_eval_batches(
             number = min(number, examples) if number is not None else None
         datasets.append(dataset)
         numbers.append(number)
-    return EvalBatches(datasets, numbers, converter, batch_size, Policy.of(config))
+    return SeqioEvalBatches(
+        datasets, numbers, converter, batch_size, Policy.from_config(config)
+    )
 
 
 def _lengths(converter: Converter) -> dict[str, int]:

@@ -18,13 +18,12 @@ import seqio
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from rahf import targets as table
 from rahf.datasets.rated_images import RatedImages, check_targets
 from rahf.input import features, vocabulary
 from rahf.input.augmentation import Augmentation
 from rahf.input.registry import Records
 from rahf.input.seqio.source import OwnOrderSource
-from rahf.targets import Kind
+from rahf.targets import Kind, select
 
 with contextlib.suppress(RuntimeError):  # raised where TensorFlow already runs
     tf.config.set_visible_devices([], "GPU")  # they belong to JAX
@@ -200,7 +199,7 @@ def read_records(records: MakeRecords, targets: Sequence[str]):
 
     def preprocess(dataset, sequence_length):
         options = dict(_OPTIONS.get()) | {"image_size": sequence_length["image"]}
-        augmentation = Augmentation.of(options)
+        augmentation = Augmentation.from_options(options)
         of_split = functools.cache(lambda split: records(split.decode(), options))
 
         def read(split, index, epoch, seed):
@@ -242,7 +241,7 @@ class AskFor:
           augment: whether the target is written into the prompt; by default where
             there is one target.
         """
-        self.targets = tuple(row.name for row in table.select(targets))
+        self.targets = tuple(row.name for row in select(targets))
         self.augment = len(self.targets) == 1 if augment is None else augment
 
     def __call__(self, dataset, sequence_length):
@@ -333,7 +332,7 @@ def _fields(targets: Sequence[str]) -> list[tuple[str, str, list, Any]]:
         "image": ("uint8", [None, None, 3], None),
         "prompt": ("str", [], None),
     }
-    for row in table.select(targets):
+    for row in select(targets):
         if row.field not in fields:
             fields[row.field] = _LABELS[row.kind]
     return [(name, *rest) for name, rest in fields.items()]

@@ -136,7 +136,7 @@ def test_medians():
 
 
 def test_weights_count_in_every_label():
-    options = consolidation.Options(weights={"good": 3.0, "bad": 0.5})
+    options = consolidation.ConsolidationOptions(weights={"good": 3.0, "bad": 0.5})
     marks = {"misaligned_words": [0], "implausible_points": [[0.5, 0.5]]}
     ratings = [
         _rating(rater="good", scores={"overall": 5}, **marks),
@@ -152,7 +152,7 @@ def test_weights_count_in_every_label():
     plain = consolidation.consolidate(ratings, "two words", size=(64, 64))
     assert plain["prompt_misalignment_label"].tolist() == [1, 1]
     assert plain["overall_score"] == pytest.approx((7 / 3 - 1) / 4)
-    middle = consolidation.Options(scores="median", weights={"good": 3.0})
+    middle = consolidation.ConsolidationOptions(scores="median", weights={"good": 3.0})
     labels = consolidation.consolidate(
         ratings, "two words", size=(64, 64), options=middle
     )
@@ -175,7 +175,10 @@ def test_the_radius_is_an_option():
     rating = _rating(implausible_points=[[0.5, 0.5]])
     areas = [
         consolidation.consolidate(
-            [rating], "", size=(200, 200), options=consolidation.Options(radius=radius)
+            [rating],
+            "",
+            size=(200, 200),
+            options=consolidation.ConsolidationOptions(radius=radius),
         )["artifact_map"].sum()
         for radius in (0.05, 0.1)
     ]
@@ -215,4 +218,4 @@ def test_labels_that_nobody_gave_are_not_there():
 )
 def test_options_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
-        consolidation.Options(**options)
+        consolidation.ConsolidationOptions(**options)

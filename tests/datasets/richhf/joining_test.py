@@ -43,7 +43,7 @@ def test_missing_cells_are_no_pictures(tmp_path):
 def test_a_complete_picture_comes_before_one_that_is_not(tmp_path):
     good = joining.Picture(b"jpeg", "a dog")
     lame = [joining.Picture(None, "a dog"), joining.Picture(b"jpeg", None)]
-    with picture_store.Shelf(tmp_path / "shelf.sqlite", {"u", "v"}) as found:
+    with picture_store.PictureStore(tmp_path / "shelf.sqlite", {"u", "v"}) as found:
         assert found.add("x", 1, 0, [("u", lame[0]), ("v", lame[1])]) == set()
         assert found.uids() == set()  # so both are looked for further
         assert found.get("v") == lame[1]  # and this is what is known of it
@@ -116,17 +116,17 @@ def killed(self, group, wanted):
 
 pickapic.ShardReader.read = killed
 shards = pickapic.find_shards(sys.argv[2])
-with shelf.Shelf(pathlib.Path(sys.argv[1]), files.uids()) as opened:
-    build.collect(shards, opened, files.uids(), report.Report("fail", {}))
+with shelf.PictureStore(pathlib.Path(sys.argv[1]), files.uids()) as opened:
+    build.collect(shards, opened, files.uids(), report.BuildReport("fail", {}))
 """
     done = subprocess.run([sys.executable, "-c", code, *places], check=False)
     assert done.returncode == -signal.SIGKILL
-    with picture_store.Shelf(places[0], files.uids()) as opened:
+    with picture_store.PictureStore(places[0], files.uids()) as opened:
         assert len(opened.uids()) == 3  # the fourth was not committed
         shards = pickapic.find_shards(tmp_path)
         done = [group for s in shards for group in opened.done(s.name, s.size)]
         assert len(done) == 3
-        build.collect(shards, opened, files.uids(), report.Report("fail", {}))
+        build.collect(shards, opened, files.uids(), report.BuildReport("fail", {}))
         assert opened.uids() == set(files.uids())
         for uid in files.uids():
             jpeg = files.encode(files.pixels(uid), "JPEG")
@@ -136,13 +136,15 @@ with shelf.Shelf(pathlib.Path(sys.argv[1]), files.uids()) as opened:
 def test_the_shelf_is_one_process_alone_and_knows_what_it_looked_for(tmp_path):
     path = tmp_path / "found.sqlite"
     picture = joining.Picture(b"x", "a dog")
-    with picture_store.Shelf(path, {"a", "b"}) as opened:
+    with picture_store.PictureStore(path, {"a", "b"}) as opened:
         assert opened.add("x", 10, 0, [("a", picture), ("a", picture)]) == {"a"}
         assert (opened.done("x", 10), opened.done("x", 11)) == ({0}, set())
         with pytest.raises(ValueError, match="another build may be writing"):
-            picture_store.Shelf(path, {"a", "b"})
-    with picture_store.Shelf(path, {"a", "c"}) as opened:  # c may be where b was not
+            picture_store.PictureStore(path, {"a", "b"})
+    with picture_store.PictureStore(
+        path, {"a", "c"}
+    ) as opened:  # c may be where b was not
         assert (opened.done("x", 10), opened.uids()) == (set(), {"a"})
     os.truncate(path, 100)
     with pytest.raises(ValueError, match="remove the file and start again"):
-        picture_store.Shelf(path, {"a"})
+        picture_store.PictureStore(path, {"a"})

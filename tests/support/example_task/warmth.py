@@ -13,7 +13,7 @@ targets.register(
         kind=targets.Kind.SCORE,
         field="warmth_score",
         prompt="<output> SCORE: warmth </output> ",
-        meaning="1 = red, 0 = blue",
+        description="1 = red, 0 = blue",
         threshold=0.5,
     )
 )
