@@ -39,7 +39,7 @@ def test_builds(name, argument):
     devices = jax.devices()[:1]
     mesh = sharding.make_mesh(config, devices)
     sharding.check_batch(config, mesh)
-    losses.loss_weights(config)
+    losses.loss_weights(config.loss_weights, config.task.targets)
     workdirs.check_vocabulary(config)
     with sharding.use(mesh, config):
         state, shardings = steps.make_state(config, mesh, abstract=True)

@@ -84,7 +84,10 @@ def test_a_target_beside_another():
     config = config_of(TOGETHER)
     batch = check_it_trains(config)
     assert sum(weights.sum() for weights in batch["weights"].values()) == 8
-    assert losses.loss_weights(config) == {"plausibility": 4.0, "warmth": 1.0}
+    assert losses.loss_weights(config.loss_weights, config.task.targets) == {
+        "plausibility": 4.0,
+        "warmth": 1.0,
+    }
 
 
 @pytest.mark.usefixtures("warmth")

@@ -16,6 +16,7 @@ from rahf.inference.predict_step import make_predict_step
 from rahf.input import vocabulary
 from rahf.input.loader import asked_targets, make_eval_batches
 from rahf.input.registry import import_modules
+from rahf.models import passes
 from rahf.targets import Kind
 
 
@@ -62,18 +63,10 @@ class SplitEvaluator:
             )
         #: The names that are measured.
         self.targets = tuple(row.name for row in rows)
-        # In the augmented variant an example answers one target, so all that others
-        # ask would be computed for nothing: decoding words for an example of a
-        # score costs more than the score. The multi-head answers all in one pass.
-        if config.model.variant == "augmented":
-            groups = [[row.name for row in rows if row.kind == k] for k in kinds]
-        else:
-            groups = [[row.name for row in rows]]
         marks = vocabulary.load(config.input.vocabulary).mark_ids
         self._passes = [
             (names, make_predict_step(config, marks, names))
-            for names in groups
-            if names
+            for names in passes.targets_of_programs(config, self.targets)
         ]
 
     def check(self) -> None:

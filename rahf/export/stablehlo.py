@@ -19,6 +19,7 @@ from rahf.inference.predict_step import make_encode_image, make_predict_step
 from rahf.inference.predictor import Predictor
 from rahf.input import vocabulary
 from rahf.input.vocabulary import EOS_ID, PAD_ID
+from rahf.models import passes
 from rahf.weights import exported
 
 PROGRAM_FILE = "program.stablehlo"
@@ -78,13 +79,11 @@ def make_function(predictor: Predictor):
         )
     words = vocabulary.load(config.input.vocabulary)
     encode_image = make_encode_image(config)
-    if config.model.variant == "augmented":
-        asks = [
-            ((name,), words.encode(targets.get(name).prompt))
-            for name in predictor.targets
-        ]
-    else:
-        asks = [(predictor.targets, [])]
+    augmented = passes.is_augmented(config)
+    asks = [
+        (names, words.encode(targets.get(names[0]).prompt) if augmented else [])
+        for names in passes.targets_of_prompts(config, predictor.targets)
+    ]
     steps = [make_predict_step(config, words.mark_ids, names) for names, _ in asks]
 
     def predict(params, batch):

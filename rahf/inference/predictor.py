@@ -24,6 +24,7 @@ from rahf.input import vocabulary
 from rahf.input.converter import Converter
 from rahf.input.features import FeatureMaker
 from rahf.input.registry import import_modules
+from rahf.models import passes
 from rahf.targets import Kind
 
 
@@ -93,20 +94,16 @@ class Predictor:
         self._converter = Converter.from_config(config)
         marks = self._vocabulary.mark_ids
         self._encode_image = make_encode_image(config)
-        self._augmented = config.model.variant == "augmented"
-        # What is asked at once: everything, or in the augmented variant a target.
-        # Targets of one kind share a head there, and so one compiled function.
-        if self._augmented:
-            of_kind = {
-                kind: make_predict_step(
-                    config, marks, [row.name for row in rows if row.kind is kind]
-                )
-                for kind in {row.kind for row in rows}
-            }
-            self._asks = [((row.name,), of_kind[row.kind]) for row in rows]
-        else:
-            predict = make_predict_step(config, marks, self.targets)
-            self._asks = [(self.targets, predict)]
+        self._augmented = passes.is_augmented(config)
+        programs = {
+            names: make_predict_step(config, marks, names)
+            for names in passes.targets_of_programs(config, self.targets)
+        }
+        program_of = {name: step for names, step in programs.items() for name in names}
+        self._asks = [
+            (names, program_of[names[0]])
+            for names in passes.targets_of_prompts(config, self.targets)
+        ]
 
     def predict(
         self,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from rahf.input import catalog as _catalog  # noqa: F401  registers the built-in tasks
 from rahf.input import registry, vocabulary
 from rahf.input.converter import Batch, Converter
+from rahf.models import passes
 
 LOADERS = {"grain": "rahf.input.grain_loader", "seqio": "rahf.input.seqio.loader"}
 
@@ -158,8 +159,7 @@ def _loader(config):
 
 def _check_variant(config, loader) -> None:
     """Refuses several targets in one augmented prompt."""
-    variant = config.get("model", {}).get("variant")
-    if variant != "augmented":
+    if not passes.is_augmented(config):
         return
     for task in loader.find(config.task.name):
         if len(task.targets) > 1:

@@ -73,7 +73,7 @@ def training_steps(config) -> int:
 
 def learning_rate(config):
     """For `Trainer.learning_rate_fn`: T5X logs it; the optimizer has its own."""
-    return make_schedule(config)
+    return make_schedule(config.schedule, config.training_steps)
 
 
 class RAHFModel(models.BaseTransformerModel):
@@ -89,7 +89,7 @@ class RAHFModel(models.BaseTransformerModel):
         inputs, said = t5x_data.vocabularies(config)
         self.config = config
         self.FEATURE_CONVERTER_CLS = t5x_data.make_feature_converter(config)
-        self._weights = losses.loss_weights(config)
+        self._weights = losses.loss_weights(config.loss_weights, config.task.targets)
         # A free decoder's words are read on the host; T5X runs one program.
         predicted = config.copy_and_resolve_references()
         predicted.model.decoding = "constrained"
@@ -99,7 +99,9 @@ class RAHFModel(models.BaseTransformerModel):
             module=make_model(config),
             input_vocabulary=inputs,
             output_vocabulary=said,
-            optimizer_def=optimizers.OptaxWrapper(make_optimizer(config)),
+            optimizer_def=optimizers.OptaxWrapper(
+                make_optimizer(config.optimizer, learning_rate(config))
+            ),
         )
 
     def get_initial_variables(self, rng, input_shapes, input_types=None):

@@ -5,6 +5,8 @@ scores, teacher-forced cross-entropy for words. Masking and averaging happen onc
 in `total`.
 """
 
+from collections.abc import Mapping, Sequence
+
 import jax.numpy as jnp
 import optax
 
@@ -62,23 +64,26 @@ LOSSES = {
 }
 
 
-def loss_weights(config) -> dict[str, float]:
+def loss_weights(given: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
     """The weight of each target's loss; 1 where the config names none.
 
     A weight of a target that the task does not have says nothing: a config whose
     `task.targets` is overridden keeps its weights.
 
+    Args:
+      given: `config.loss_weights`.
+      names: of the task's targets.
+
     Raises:
       ValueError: `config.loss_weights` names no target.
     """
-    asked, given = tuple(config.task.targets), dict(config.loss_weights)
-    known = dict.fromkeys([*asked, *(row.name for row in targets.rows())])
+    known = dict.fromkeys([*names, *(row.name for row in targets.rows())])
     for name in given:
         if name not in known:
             raise ValueError(
                 f"config.loss_weights.{name}: no such target; known: {', '.join(known)}"
             )
-    return {name: float(given.get(name, 1.0)) for name in asked}
+    return {name: float(given.get(name, 1.0)) for name in names}
 
 
 def total(outputs, batch, weights, counts):

@@ -5,23 +5,27 @@ import jax.numpy as jnp
 import optax
 
 
-def make_schedule(config) -> optax.Schedule:
+def make_schedule(schedule, training_steps: int) -> optax.Schedule:
     """The learning rate of each step.
 
     `rsqrt`: linear warm-up to the peak, then peak * sqrt(warmup / step), the usual
     schedule of T5. `cosine`: linear warm-up, then half a cosine to
     `final_fraction` of the peak at `training_steps`. `constant`: warm-up only.
 
+    Args:
+      schedule: `config.schedule`.
+      training_steps: of the run.
+
     Raises:
-      ValueError: `config.schedule.name` is none of them.
+      ValueError: `schedule.name` is none of them.
     """
-    s = config.schedule
+    s = schedule
     warmup = max(s.warmup_steps, 1)
     if s.name == "rsqrt":
         # optax asks for the tail during warm-up too, and throws it away.
         tail = lambda step: s.peak * (warmup / (jnp.maximum(step, 0) + warmup)) ** 0.5
     elif s.name == "cosine":
-        steps = max(config.training_steps - warmup, 1)
+        steps = max(training_steps - warmup, 1)
         tail = optax.cosine_decay_schedule(s.peak, steps, alpha=s.final_fraction)
     elif s.name == "constant":
         tail = optax.constant_schedule(s.peak)
@@ -59,17 +63,23 @@ def scale_by_parameter_rms() -> optax.GradientTransformation:
     return optax.stateless(lambda updates, params: jax.tree.map(scale, updates, params))
 
 
-def make_optimizer(config) -> optax.GradientTransformation:
-    """Clipping, then AdamW or Adafactor, on the config's schedule.
+def make_optimizer(
+    optimizer, learning_rate: optax.Schedule
+) -> optax.GradientTransformation:
+    """Clipping, then AdamW or Adafactor.
 
     Both decay alike: matrices lose learning rate * weight decay of themselves a step.
     `optax.adafactor` is taken apart for that; it decays by the bare weight decay,
     whatever the learning rate, and .01 of it a step leaves nothing of a matrix.
 
+    Args:
+      optimizer: `config.optimizer`.
+      learning_rate: of each step, from `make_schedule`.
+
     Raises:
-      ValueError: `config.optimizer.name` is neither.
+      ValueError: `optimizer.name` is neither.
     """
-    o = config.optimizer
+    o = optimizer
     if o.name == "adamw":
         direction = optax.scale_by_adam(b1=o.b1, b2=o.b2)
     elif o.name == "adafactor":
@@ -84,7 +94,7 @@ def make_optimizer(config) -> optax.GradientTransformation:
         direction,
         optax.add_decayed_weights(o.weight_decay, mask=_decayed),
         scale_by_parameter_rms() if o.relative else optax.identity(),
-        optax.scale_by_learning_rate(make_schedule(config)),
+        optax.scale_by_learning_rate(learning_rate),
     )
     # Without clipping too the state has a place for it: a run may go on either way.
     clip = optax.clip_by_global_norm(o.clip_norm) if o.clip_norm else optax.identity()

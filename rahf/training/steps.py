@@ -39,7 +39,9 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
     Returns:
       The state, and the tree of shardings it has.
     """
-    model, optimizer = make_model(config), make_optimizer(config)
+    model = make_model(config)
+    schedule = make_schedule(config.schedule, config.training_steps)
+    optimizer = make_optimizer(config.optimizer, schedule)
 
     def init_params(key):
         return model.init(key, example_batch(config))["params"]
@@ -80,8 +82,10 @@ def make_train_step(config, mesh, shardings):
       "learning_rate", and by target name "loss_sum" and "weight_sum", which add up
       over steps to an exact mean.
     """
-    model, optimizer = make_model(config), make_optimizer(config)
-    schedule, weights = make_schedule(config), losses.loss_weights(config)
+    model = make_model(config)
+    schedule = make_schedule(config.schedule, config.training_steps)
+    optimizer = make_optimizer(config.optimizer, schedule)
+    weights = losses.loss_weights(config.loss_weights, config.task.targets)
     parts = config.optimizer.accumulation
 
     def compute_loss(params, batch, counts, key):

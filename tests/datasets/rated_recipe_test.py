@@ -41,7 +41,10 @@ def test_the_recipe_for_a_score_of_your_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     try:
         batch = next(data_input.make_train_input(config))
-        assert list(losses.loss_weights(config)) == ["overall", "sharpness"]
+        assert list(losses.loss_weights(config.loss_weights, config.task.targets)) == [
+            "overall",
+            "sharpness",
+        ]
         np.testing.assert_allclose(batch["targets"]["sharpness"], 0.7)
         np.testing.assert_allclose(batch["targets"]["overall"], 0.75)
         config.input.rated_images.targets = "sharp:0-10->sharpness"

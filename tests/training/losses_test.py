@@ -50,10 +50,17 @@ def test_weights_name_known_targets():
     config = tiny.config()
     config.loss_weights.mood = 1.0
     with pytest.raises(ValueError, match="config.loss_weights.mood"):
-        losses.loss_weights(config)
+        losses.loss_weights(config.loss_weights, config.task.targets)
     config = tiny.config()
     del config.loss_weights.overall
-    assert losses.loss_weights(config)["overall"] == 1.0
-    assert losses.loss_weights(config)["misalignment"] == 20.0
+    assert (
+        losses.loss_weights(config.loss_weights, config.task.targets)["overall"] == 1.0
+    )
+    assert (
+        losses.loss_weights(config.loss_weights, config.task.targets)["misalignment"]
+        == 20.0
+    )
     config.task.targets = ("overall",)  # the config keeps its weights
-    assert losses.loss_weights(config) == {"overall": 1.0}
+    assert losses.loss_weights(config.loss_weights, config.task.targets) == {
+        "overall": 1.0
+    }

@@ -9,11 +9,16 @@ from rahf.training import optimizer
 from tests.support import tiny
 
 
+def _optimizer(config):
+    schedule = optimizer.make_schedule(config.schedule, config.training_steps)
+    return optimizer.make_optimizer(config.optimizer, schedule)
+
+
 def _schedule(**fields):
     config = tiny.config()
     config.training_steps = 1000
     config.schedule.update(peak=0.01, warmup_steps=100, **fields)
-    return optimizer.make_schedule(config)
+    return optimizer.make_schedule(config.schedule, config.training_steps)
 
 
 def test_reciprocal_square_root():
@@ -40,7 +45,7 @@ def test_unknown_names():
     config = tiny.config()
     config.optimizer.name = "sgd"
     with pytest.raises(ValueError, match="config.optimizer.name='sgd'.*'adafactor'"):
-        optimizer.make_optimizer(config)
+        _optimizer(config)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
@@ -50,7 +55,7 @@ def test_weight_decay_is_scaled_by_the_rate_and_spares_norms(name, relative):
     config.optimizer.update(name=name, weight_decay=0.5, relative=relative)
     config.schedule.update(name="constant", peak=0.01, warmup_steps=1)
     params = {"kernel": jnp.full((256, 128), 2.0), "scale": jnp.ones(2)}
-    update = optimizer.make_optimizer(config)
+    update = _optimizer(config)
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = update.update(zeros, update.init(params), params)
     size = 2.0 if relative else 1.0
@@ -65,7 +70,7 @@ def test_a_step_descends_by_the_rate(name):
     config.optimizer.update(name=name, weight_decay=0.0, relative=True)
     config.schedule.update(name="constant", peak=0.01, warmup_steps=1)
     params = {"kernel": jnp.full((256, 128), 2.0), "scale": jnp.ones(2)}
-    update = optimizer.make_optimizer(config)
+    update = _optimizer(config)
     gradients = jax.tree.map(lambda x: 3.0 * jnp.ones_like(x), params)
     updates, _ = update.update(gradients, update.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.01 * 2.0, rtol=1e-3)
