@@ -182,7 +182,12 @@ def test_files_stay_short():
     }
     limits = dict.fromkeys(lengths, 400) | dict.fromkeys(_files("rahf/bin"), 60)
     limits |= {path: 10_000 for path in LONG_FILES}
-    shared = ("evaluation", "shipped", "configured")  # by the mains, not one itself
+    shared = (
+        "flags",
+        "shipped",
+        "config_flag",
+        "rating_flags",
+    )  # by the mains, not one itself
     limits |= {f"rahf/bin/{name}.py": 400 for name in shared}
     too_long = {p: n for p, n in lengths.items() if n > limits[p]}
     assert not too_long
@@ -197,3 +202,61 @@ def test_every_folder_is_a_package():
     """A folder without __init__.py would be left out of an installation."""
     folders = {(ROOT / path).parent for path in _files("rahf", "tasks", "configs")}
     assert not [str(f) for f in folders if not (f / "__init__.py").exists()]
+
+
+def _functions(path: str):
+    """(name, definition, whether public) of every function and method of a file."""
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node, not node.name.startswith("_")
+
+
+def test_functions_are_steps():
+    """At most 60 lines without the docstring; more wants names for its parts."""
+    for path in _files("rahf", "tasks"):
+        for name, node, _ in _functions(path):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if ast.get_docstring(node, clean=False) is not None:
+                text = node.body[0]
+                lines -= (text.end_lineno or text.lineno) - text.lineno + 1
+            assert lines <= 60, f"{path}: {name} has {lines} lines"
+
+
+def test_public_functions_take_few_arguments():
+    """More than seven belong together in a dataclass with a name."""
+    for path in _files("rahf", "tasks"):
+        for name, node, public in _functions(path):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            number = len([a for a in given if a.arg not in ("self", "cls")])
+            assert not public or number <= 7, f"{path}: {name} takes {number}"
+
+
+def test_no_class_has_the_name_of_another():
+    places: dict[str, list[str]] = {}
+    for path in _files("rahf"):
+        for node in ast.parse((ROOT / path).read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path)
+    twice = {name: paths for name, paths in places.items() if len(paths) > 1}
+    assert not twice
+
+
+def test_the_plan_is_the_one_in_the_docs():
+    """docs/architecture.md lists the rooms, floor by floor, as they are here."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([a-k]) \| (.+?) \|", text, re.MULTILINE)
+    listed: dict[str, set[str]] = {}
+    for floor, rooms in rows:
+        names = re.findall(r"`(\w+)(?:/|\.py)`", rooms)
+        listed.setdefault(floor, set()).update(names)
+    built = {
+        room
+        for room in FLOOR_OF
+        if _files(f"rahf/{room}") or (ROOT / f"rahf/{room}.py").exists()
+    }
+    plan = {
+        letter: set(rooms) & built
+        for letter, rooms in zip("abcdefghijk", FLOORS, strict=True)
+    }
+    assert listed == plan

@@ -45,6 +45,18 @@ def test_import_rahf_is_light():
     assert not modules & (HEAVY | {"numpy", "PIL"})
 
 
+def test_loading_a_model_loads_no_dataset_loader_or_training_code():
+    text = "import json, sys, rahf; rahf.load"
+    _, modules, _ = _modules(
+        f"{text}; print(json.dumps([0, [m for m in sys.modules if 'rahf' in m]]))"
+    )
+    assert "rahf.inference.predictor" in modules
+    unwanted = ("datasets", "training", "evaluation", "input.seqio", "input.catalog")
+    unwanted += ("input.loader", "input.grain_loader")
+    prefixes = tuple(f"rahf.{name}" for name in unwanted)
+    assert not [name for name in modules if name.startswith(prefixes)]
+
+
 def test_unknown_names_are_told():
     import rahf
 

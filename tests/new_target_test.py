@@ -6,12 +6,12 @@ import pytest
 import rahf
 from rahf import targets
 from rahf.bin import eval_scores
+from rahf.checkpoints.metrics_log import read_metrics
 from rahf.datasets.scenes import Scenes
 from rahf.evaluation.split import SplitEvaluator
 from rahf.input import loader as data_input
 from rahf.input.registry import import_modules
 from rahf.training import loop
-from rahf.training.logs import read_metrics
 from tests.input.loader_test import make_config, take, weights
 from tests.support import tiny
 

@@ -38,11 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         weights = None
         if args.weights == "reliability":
             weights = reliability.rater_weights(each.ratings for each in rated)
-        report = consolidated.write_dataset(
-            rated,
-            args.images,
-            args.output,
-            options=consolidation.ConsolidationOptions(
+        options = consolidated.DatasetOptions(
+            consolidation=consolidation.ConsolidationOptions(
                 scores=args.scores, radius=args.radius, weights=weights
             ),
             dev_share=args.dev_share,
@@ -51,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             map_size=args.map_size,
             skip_bad_images=args.bad_images == "skip",
         )
+        report = consolidated.write_dataset(rated, args.images, args.output, options)
     print(f"{args.output}: {report.summary()}")
 
 

@@ -14,8 +14,8 @@ from absl import logging
 
 from rahf.checkpoints import trust
 from rahf.checkpoints.checksums import DamagedError, check_checksums
+from rahf.checkpoints.metrics_log import read_metrics
 from rahf.checkpoints.workdir import CHECKPOINTS, VOCABULARY_FILE, folder, read_config
-from rahf.training.logs import read_metrics
 from rahf.weights import exported, files, matching
 from rahf.weights.export_layout import STATE_DICT_FILE
 

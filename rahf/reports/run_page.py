@@ -112,7 +112,9 @@ def read_log(workdir: str | pathlib.Path) -> tuple[dict[str, list], int]:
     is: the lines after it count. One that a killed process left half written at the
     end is garbled too.
     """
-    from rahf.training.logs import METRICS_FILE  # JAX: agreement pages do without
+    from rahf.checkpoints.metrics_log import (
+        METRICS_FILE,  # JAX: agreement pages do without
+    )
 
     path = pathlib.Path(workdir) / METRICS_FILE
     if not path.exists():

@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.checkpointer import Checkpointer
+from rahf.checkpoints.metrics_log import MetricsLog
 from rahf.checkpoints.processes import sum_over_processes
 from rahf.checkpoints.resume import Start, find_start
 from rahf.checkpoints.start import start_from
 from rahf.models import sharding
-from rahf.training.logs import Meter, MetricsLog
+from rahf.training.meter import Meter
 from rahf.training.steps import make_state, make_train_step
 
 Evaluate = Callable[[Any], dict[str, float]]

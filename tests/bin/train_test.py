@@ -9,7 +9,7 @@ import pytest
 
 from rahf.checkpoints import restore
 from rahf.checkpoints import workdir as workdirs
-from rahf.training.logs import read_metrics
+from rahf.checkpoints.metrics_log import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 #: One device, and compiled quickly.

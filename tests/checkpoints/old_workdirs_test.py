@@ -11,12 +11,12 @@ import pytest
 import rahf
 from configs import scenes
 from rahf.checkpoints import changes, restore
+from rahf.checkpoints.metrics_log import read_metrics
 from rahf.checkpoints.workdir import read_config
 from rahf.evaluation.split import SplitEvaluator
 from rahf.input.loader import make_train_input
 from rahf.models import sharding
 from rahf.training import loop
-from rahf.training.logs import read_metrics
 
 FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "workdirs"
 COMMITS = ("fea4aee", "1d92c52", "227259f")

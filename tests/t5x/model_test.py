@@ -19,12 +19,12 @@ from configs import scenes_multihead
 from rahf import images
 from rahf.checkpoints import restore
 from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.metrics_log import read_metrics
 from rahf.datasets.scenes import Scenes
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.split import SplitEvaluator
 from rahf.input.loader import make_train_input
 from rahf.training import loop
-from rahf.training.logs import read_metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OVERRIDES = {

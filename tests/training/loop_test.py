@@ -8,9 +8,9 @@ import pytest
 
 from rahf.checkpoints import restore
 from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.metrics_log import read_metrics
 from rahf.checkpoints.restore import restore_for_inference
 from rahf.training import loop
-from rahf.training.logs import read_metrics
 from tests.support import tiny
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from rahf.bin import eval_captions
 from rahf.checkpoints import restore
+from rahf.checkpoints.metrics_log import read_metrics
 from rahf.input.loader import make_train_input
 from rahf.models import sharding
 from rahf.training import loop, steps
-from rahf.training.logs import read_metrics
 from rahf.weights import matching
 from tests.support import tiny, tiny_captions
 from tests.support.captions_fixture import write_shard

@@ -5,18 +5,19 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from rahf import images, targets
+from rahf import durable, images, targets
 from rahf.datasets import splits
 from rahf.datasets.files.built_records import BuiltRecords
 from rahf.datasets.files.dataset_folder import DatasetFolder
 from rahf.datasets.ratings import consolidation
+from rahf.datasets.ratings.consolidation import PAPER, ConsolidationOptions
 from rahf.datasets.ratings.rating_files import ImageRatings
 from rahf.targets import Kind
 
@@ -59,88 +60,60 @@ class ConsolidationReport:
         return text
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """How a dataset is made of ratings.
+
+    Attributes:
+      consolidation: how several raters' answers become one label.
+      dev_share, test_share: shares of the prompts, with all of their images, where the
+        file has no splits.
+      seed: the seed of those splits.
+      map_size: a heatmap's longer side, in pixels; its aspect is the image's.
+      skip_bad_images: report an image that cannot be read, in place of an error.
+      progress: whether to draw a progress bar on stderr.
+    """
+
+    consolidation: ConsolidationOptions = PAPER
+    dev_share: float = 0.1
+    test_share: float = 0.1
+    seed: int = 0
+    map_size: int = 512
+    skip_bad_images: bool = False
+    progress: bool = True
+
+    def __post_init__(self):
+        if self.map_size < 1:
+            raise ValueError(f"map_size={self.map_size} must be at least 1")
+
+
 def write_dataset(
     rated: Sequence[ImageRatings],
     folder: str | os.PathLike,
     output: str | os.PathLike,
-    *,
-    options: consolidation.ConsolidationOptions = consolidation.PAPER,
-    dev_share: float = 0.1,
-    test_share: float = 0.1,
-    seed: int = 0,
-    map_size: int = 512,
-    skip_bad_images: bool = False,
-    progress: bool = True,
+    options: DatasetOptions = DatasetOptions(),
 ) -> ConsolidationReport:
-    """Consolidates ratings and writes the dataset, pictures streamed one by one.
+    """Consolidates ratings and writes the dataset, streaming pictures one by one.
 
-    Beside it, `<output>/consolidated/consolidation.json` says what became of the file.
+    `<output>/consolidated/consolidation.json`, beside it, holds the report.
 
     Args:
-      rated: from `ratings.read`, each with a prompt.
-      folder: of the images.
-      output: data directory; the dataset is `<output>/consolidated/1.0.0`.
-      options: of the consolidation.
-      dev_share, test_share: of the prompts, with all of their images, where the file
-        has no splits.
-      seed: of those splits.
-      map_size: of a heatmap's longer side, in pixels; its shape is the image's.
-      skip_bad_images: report an image that cannot be read, in place of an error.
-      progress: whether to draw a progress bar on stderr.
+      rated: ratings from `rating_files.read`, each with a prompt.
+      folder: the folder of the images.
+      output: the data directory; the dataset is `<output>/consolidated/1.0.0`.
+      options: how to make it.
 
     Returns:
       The counts.
 
     Raises:
       ImageError: an image cannot be read.
-      ValueError: an image has no prompt, no image is left, the dataset exists.
+      ValueError: an image has no prompt, no image is left, or the dataset exists.
     """
-    if map_size < 1:
-        raise ValueError(f"map_size={map_size} must be at least 1")
-    without = [each.image for each in rated if each.prompt is None]
-    if without:
-        raise ValueError(
-            f"{len(without)} of {len(rated)} images have no prompt, such as "
-            f"{without[0]!r}; give --prompts=CSV with the columns image and prompt, or "
-            "--prompt for all of them"
-        )
-    places = _places(rated, seed=seed, dev_share=dev_share, test_share=test_share)
-    report, people = ConsolidationReport(), set()
-
-    def records() -> Iterator[tuple[str, dict[str, Any]]]:
-        uids = _uids(rated)
-        for each in tqdm(rated, unit="image", disable=not progress):
-            try:
-                data, size = _read(pathlib.Path(folder), each.image, map_size)
-            except images.ImageError as error:
-                if not skip_bad_images:
-                    raise
-                report.skipped[each.image] = str(error)
-                continue
-            prompt = each.prompt or ""
-            try:
-                labels = consolidation.consolidate(
-                    each.ratings, prompt, size=size, options=options
-                )
-            except ValueError as error:
-                raise ValueError(f"image {each.image!r}: {error}") from error
-            split = places[each.image]
-            report.images += 1
-            report.ratings += len(each.ratings)
-            people.update(rating["rater"] for rating in each.ratings)
-            report.raters = len(people)
-            report.splits[split] = report.splits.get(split, 0) + 1
-            for field in labels:
-                report.labels[field] = report.labels.get(field, 0) + 1
-            for field in _MAPS & labels.keys():
-                labels[field] = _encode_map(labels[field])
-            who = {"uid": uids[each.image], "filename": each.image}
-            yield split, who | {"image": data, "prompt": prompt} | labels
-
-    if not skip_bad_images:  # before hours of work, rather than in their midst
-        for each in rated:
-            if not (pathlib.Path(folder) / each.image).is_file():
-                _read(pathlib.Path(folder), each.image, map_size)
+    _check_prompts(rated)
+    records = _Records(rated, pathlib.Path(folder), options)
+    if not options.skip_bad_images:  # before hours of work, rather than in their midst
+        records.check_files()
     target = DatasetFolder.in_data_dir(output, NAME, VERSION)
     target.prepare()
     from rahf.datasets.files import tfds_records  # imports TensorFlow once it writes
@@ -150,18 +123,96 @@ def write_dataset(
             target,
             description="Consolidated ratings, made by rahf.bin.consolidate.",
             splits=splits.SPLITS,
-            records=records(),
+            records=iter(records),
         )
         if not written:
             raise ValueError("no image is left: nothing can be written")
-        content = dataclasses.asdict(report) | {"options": dataclasses.asdict(options)}
-        (target.folder / REPORT).write_text(
-            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        content = dataclasses.asdict(records.report) | {
+            "options": dataclasses.asdict(options.consolidation)
+        }
+        durable.write_text(
+            target.folder / REPORT,
+            json.dumps(content, indent=2, ensure_ascii=False) + "\n",
         )
-    return report
+    return records.report
 
 
-def _places(rated: Sequence[ImageRatings], **cut: Any) -> dict[str, str]:
+def _check_prompts(rated: Sequence[ImageRatings]) -> None:
+    without = [each.image for each in rated if each.prompt is None]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(rated)} images have no prompt, such as "
+            f"{without[0]!r}; give --prompts=CSV with the columns image and prompt, or "
+            "--prompt for all of them"
+        )
+
+
+class _Records:
+    """Iterates over (split, record) once, counting into `report`."""
+
+    def __init__(
+        self,
+        rated: Sequence[ImageRatings],
+        folder: pathlib.Path,
+        options: DatasetOptions,
+    ):
+        self._rated, self._folder, self._options = rated, folder, options
+        self._splits = _splits_of(
+            rated,
+            seed=options.seed,
+            dev_share=options.dev_share,
+            test_share=options.test_share,
+        )
+        self._uids = _uids(rated)
+        self._raters: set[str] = set()
+        self.report = ConsolidationReport()
+
+    def check_files(self) -> None:
+        """Raises ImageError for the first image that does not exist."""
+        for each in self._rated:
+            if not (self._folder / each.image).is_file():
+                _read(self._folder, each.image, self._options.map_size)
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for each in tqdm(self._rated, unit="image", disable=not self._options.progress):
+            try:
+                data, size = _read(self._folder, each.image, self._options.map_size)
+            except images.ImageError as error:
+                if not self._options.skip_bad_images:
+                    raise
+                self.report.skipped[each.image] = str(error)
+                continue
+            labels = self._consolidate(each, size)
+            self._count(each, labels)
+            for field in _MAPS & labels.keys():
+                labels[field] = _encode_map(labels[field])
+            who = {"uid": self._uids[each.image], "filename": each.image}
+            picture = {"image": data, "prompt": each.prompt or ""}
+            yield self._splits[each.image], who | picture | labels
+
+    def _consolidate(self, each: ImageRatings, size: tuple[int, int]) -> dict[str, Any]:
+        try:
+            return consolidation.consolidate(
+                each.ratings,
+                each.prompt or "",
+                size=size,
+                options=self._options.consolidation,
+            )
+        except ValueError as error:
+            raise ValueError(f"image {each.image!r}: {error}") from error
+
+    def _count(self, each: ImageRatings, labels: Mapping[str, Any]) -> None:
+        report, split = self.report, self._splits[each.image]
+        report.images += 1
+        report.ratings += len(each.ratings)
+        self._raters.update(rating["rater"] for rating in each.ratings)
+        report.raters = len(self._raters)
+        report.splits[split] = report.splits.get(split, 0) + 1
+        for field in labels:
+            report.labels[field] = report.labels.get(field, 0) + 1
+
+
+def _splits_of(rated: Sequence[ImageRatings], **cut: Any) -> dict[str, str]:
     """Returns the split of each image: the file's, or one cut by prompts.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from rahf.training.logs import METRICS_FILE, MetricsLog, read_metrics
+from rahf.checkpoints.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 
 
 def _log(folder, start, *steps):

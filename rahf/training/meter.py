@@ -1,0 +1,31 @@
+"""The metrics of train steps, added up between two lines of the log."""
+
+
+class Meter:
+    """Adds up the metrics of train steps: exact means over examples, not batches."""
+
+    def __init__(self):
+        self._steps = 0
+        self._totals: dict[str, float] = {}
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, float] = {}
+
+    def update(self, metrics) -> None:
+        """Takes the metrics of one step, as `steps.make_train_step` gives them."""
+        self._steps += 1
+        for name, value in metrics.items():
+            if isinstance(value, dict):
+                into = self._sums if name == "loss_sum" else self._counts
+                for target, part in value.items():
+                    into[target] = into.get(target, 0.0) + float(part)
+            else:
+                self._totals[name] = self._totals.get(name, 0.0) + float(value)
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call, under "train/..."; starts anew."""
+        values = {f"train/{k}": v / self._steps for k, v in self._totals.items()}
+        for target, total in self._sums.items():
+            if self._counts[target]:
+                values[f"train/loss/{target}"] = total / self._counts[target]
+        self.__init__()
+        return values
