@@ -97,6 +97,10 @@ def _dense(c: T5Config, features: int, initializer, axes, name=None) -> nn.Dense
     )
 
 
+#: The collection of what a model shows on demand (rahf.models.intermediates).
+INTERMEDIATES = "intermediates"
+
+
 class RMSNorm(nn.Module):
     """T5's layer norm: scale only, no mean; computed in float32."""
 
@@ -176,6 +180,26 @@ class RelativeBias(nn.Module):
         return embedding[:, buckets][None]
 
 
+def attention_weights(query, key, *, bias=None, mask=None):
+    """What `jax.nn.dot_product_attention` weighs the values by.
+
+    Args:
+      query: dtype[B, Q, H, K].
+      key: dtype[B, N, H, K].
+      bias: dtype[1, H, Q, N] or None.
+      mask: bool[B or 1, 1, Q or 1, N], False where not to look, or None.
+
+    Returns:
+      float32[B, H, Q, N], of sum 1 over N.
+    """
+    logits = jnp.einsum("bqhk,bnhk->bhqn", query, key).astype(jnp.float32)
+    if bias is not None:
+        logits += bias
+    if mask is not None:
+        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    return jax.nn.softmax(logits)
+
+
 class Attention(nn.Module):
     """Multi-head attention of queries over keys and values projected beforehand.
 
@@ -212,6 +236,9 @@ class Attention(nn.Module):
         query = self._split(self.query(x))
         if bias is not None:
             bias = bias.astype(query.dtype)
+        if self.is_mutable_collection(INTERMEDIATES):  # somebody wants to look
+            weights = attention_weights(query, key, bias=bias, mask=mask)
+            self.sow(INTERMEDIATES, "weights", weights)
         x = jax.nn.dot_product_attention(  # softmax in float32
             query, key, value, bias=bias, mask=mask, scale=1.0
         )
