@@ -46,7 +46,7 @@ def test_they_are_found():
 
 def _known_flags(module):
     """The flags of a binary, by absl or else as its help lists them."""
-    if hasattr(module, "configured"):
+    if hasattr(module, "config_flag"):
         return {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)}
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):

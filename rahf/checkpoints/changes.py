@@ -91,7 +91,7 @@ def compare(workdir: str | os.PathLike, config) -> dict[str, list[Any]]:
     check_no_import(workdir, old)
     before, after = _flat(old), _flat(_as_read(config))
     changed = {
-        key: [before.get(key), after.get(key)]
+        key: [each.get(key, DEFAULTS.get(key)) for each in (before, after)]
         for key in sorted(before.keys() | after.keys())
         if _differs(key, before, after)
     }

@@ -52,7 +52,9 @@ def register(task: Task) -> Task:
 
 
 def register_mixture(name: str, tasks: Sequence[str]) -> None:
-    """Adds a mixture of equal parts of registered tasks."""
+    """Adds a mixture of equal parts of registered tasks, built-in ones among them."""
+    if not set(tasks) <= set(TASKS):
+        from rahf.input import catalog  # noqa: F401  registers the built-in tasks
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks:
         raise ValueError(

@@ -147,10 +147,13 @@ def test_a_jsonl_with_a_long_prompt(predictor, folder, tmp_path, capsys):
         (["list.parquet", "--prompt=x"], "list.parquet: is not an image"),
         (
             ["1.png", "--prompt=x", "--output=1.png"],
-            "--output=1.png: expected a folder",
+            "--output=1.png cannot be written to: File exists",
         ),
-        (["1.png", "--prompt=x", "--output=1.png/x"], "(Not a directory)"),
-        (["1.png", "--prompt=x", "--output=/proc/x"], "--output=/proc/x: cannot be wr"),
+        (
+            ["1.png", "--prompt=x", "--output=1.png/x"],
+            "cannot be written to: Not a directory",
+        ),
+        (["1.png", "--prompt=x", "--output=/proc/x"], "--output=/proc/x cannot be wr"),
     ],
 )
 def test_errors_are_one_line_before_the_model_is_loaded(

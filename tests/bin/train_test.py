@@ -76,7 +76,7 @@ _END = "-- the end --"
 _EACH = f"""
 import os, runpy, sys
 import rahf.input.loader, rahf.evaluation.split, rahf.training.loop
-shared, each = sys.argv[1:{2 + len(SMALL)}], sys.argv[{2 + len(SMALL)}:]
+shared, each = sys.argv[1:{3 + len(SMALL)}], sys.argv[{3 + len(SMALL)}:]
 for flag in each:
     if not (child := os.fork()):
         sys.argv[1:] = [*shared, flag]
@@ -100,7 +100,8 @@ def test_mistakes_are_one_clear_line(tmp_path):
         ("--config.checkpoint.best_metric=plausible/plcc", "plausibility"),
     )
     done = subprocess.run(
-        [sys.executable, "-c", _EACH, f"--workdir={tmp_path}", *SMALL]
+        [sys.executable, "-c", _EACH, "--config=configs/scenes_demo.py"]
+        + [f"--workdir={tmp_path}", *SMALL]
         + [flag for flag, _ in mistakes],
         cwd=ROOT,
         env=os.environ | QUICK,

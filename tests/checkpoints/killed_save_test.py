@@ -18,8 +18,8 @@ _PROGRAM = """
 import os, signal, sys
 import jax
 import numpy as np
-from rahf.training import checkpointer
-from tests import tiny
+from rahf.checkpoints import checkpointer
+from tests.support import tiny
 
 def die(*args):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -113,10 +113,6 @@ def test_what_may_change_is_recorded(workdir):
     )
 
 
-def test_a_loader_that_was_called_otherwise_is_the_same(workdir):
-    assert changes.compare(workdir, _config(input__loader="grain")) == {}
-
-
 def test_changes_that_came_to_no_checkpoint_are_one():
     a = {"x": [1, 2], "y": [0, 1]}
     segments = changes.extend((), 0, {}, "d")

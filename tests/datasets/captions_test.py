@@ -151,7 +151,8 @@ def test_a_window_of_large_images_holds_only_some(folder, monkeypatch):
     for batch, other in zip(take(inputs(config), 8), expected, strict=True):
         assert_equal(batch, other)
     urls = [str(path) for path in sorted((folder / "train").iterdir())]
-    stream = iter(Shards(tuple(urls), window=10, open_shards=1).shuffled(0))
+    shards = Shards(tuple(urls), window=10, open_shards=1)
+    stream = iter(shard_stream.shuffled(shards, 0))
     samples = [next(stream) for _ in range(10)]
     assert sum(bool(each.image) for each in samples) == 3
     assert [each.encoded() for each in samples] == [

@@ -154,7 +154,7 @@ def test_a_card_without_metrics_or_licence_says_so(folder, tmp_path):
 def test_steps(folder):
     assert restore.restore_for_inference(folder, "best")[2] == 7
     assert restore.restore_for_inference(folder, 7)[2] == 7
-    with pytest.raises(ValueError, match="has no step 6; it was exported of 7"):
+    with pytest.raises(ValueError, match="has no step 6; it was exported from step 7"):
         rahf.load(folder, 6)
 
 
@@ -367,7 +367,7 @@ def test_prefixes_are_cut_as_in_training():
         ("--batch_size=0", "--batch_size of at least 1, got 0"),
         ("--platforms=cpu,abacus", "--platforms=cpu,abacus; expected some of"),
         ("--licence=a b", "--licence='a b'; expected an identifier"),
-        ("--step=5", "has no step 5; it was exported of 7"),
+        ("--step=5", "has no step 5; it was exported from step 7"),
     ],
 )
 def test_mistakes(folder, tmp_path, flag, message):

@@ -125,7 +125,8 @@ def test_mistakes(predictor, pictures):
 
 
 def test_step_of_the_checkpoint(workdir):
-    assert rahf.load(workdir, "best").step == 1
+    with pytest.raises(ValueError, match="has no best step: .* measured at none"):
+        rahf.load(workdir, "best")
     for step in (7, "7"):
         with pytest.raises(ValueError, match="no step 7"):
             rahf.load(workdir, step)

@@ -141,7 +141,7 @@ def _write_for_ever(output, acknowledged):
 
 @pytest.mark.parametrize("after", [1, 20, 40])
 def test_killed_at_any_instant(tmp_path, after):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_write_for_ever, args=(tmp_path, sender))
     process.start()

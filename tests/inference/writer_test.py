@@ -83,7 +83,7 @@ def test_one_line_and_its_files(tmp_path):
     assert "cät" in out.path.read_text("utf-8")  # readable, not escaped
 
 
-@pytest.mark.parametrize("shape", [(1, 20000), (70000, 1), (1, 1)])
+@pytest.mark.parametrize("shape", [(1, 20000), (65500, 1), (1, 1)])
 def test_strips(tmp_path, shape):
     with PredictionWriter(tmp_path) as out:
         row = out.write(_job(), _image(*shape), _prediction())
@@ -143,7 +143,7 @@ def test_refuses_to_mix(tmp_path):
 
 def test_refuses_what_it_did_not_write(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="expected a folder"):
+    with pytest.raises(ValueError, match="cannot be written to: File exists"):
         PredictionWriter(tmp_path / "file")
     for text in ("my notes\n", "[1]\n", '{"id": "x", "prompt": "p"}\n'):
         (tmp_path / "predictions.jsonl").write_text(text)

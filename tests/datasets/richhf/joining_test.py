@@ -1,4 +1,4 @@
-"""The join's parts without TensorFlow: shards, the shelf, what a process leaves."""
+"""The join's parts without TensorFlow: shards, the store, what a process leaves."""
 
 import os
 import signal
@@ -63,7 +63,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     code = """
 import sys, numpy as np
 from rahf.datasets.richhf import pickapic
-from tests import richhf_files as files
+from tests.support import richhf_files as files
 import pyarrow as pa
 if sys.argv[2] == "write":
     rng = np.random.default_rng(0)
@@ -100,8 +100,8 @@ def test_a_killed_process_leaves_whole_row_groups(tmp_path):
     places = [tmp_path / "found.sqlite", tmp_path]
     code = """
 import os, pathlib, signal, sys
-from rahf.datasets.richhf import build, pickapic, report, shelf
-from tests import richhf_files as files
+from rahf.datasets.richhf import build, pickapic, picture_store, report
+from tests.support import richhf_files as files
 
 read = pickapic.ShardReader.read
 count = 0
@@ -116,7 +116,7 @@ def killed(self, group, wanted):
 
 pickapic.ShardReader.read = killed
 shards = pickapic.find_shards(sys.argv[2])
-with shelf.PictureStore(pathlib.Path(sys.argv[1]), files.uids()) as opened:
+with picture_store.PictureStore(pathlib.Path(sys.argv[1]), files.uids()) as opened:
     build.collect(shards, opened, files.uids(), report.BuildReport("fail", {}))
 """
     done = subprocess.run([sys.executable, "-c", code, *places], check=False)
@@ -133,7 +133,7 @@ with shelf.PictureStore(pathlib.Path(sys.argv[1]), files.uids()) as opened:
             assert opened.get(uid) == joining.Picture(jpeg, files.prompt(uid))
 
 
-def test_the_shelf_is_one_process_alone_and_knows_what_it_looked_for(tmp_path):
+def test_the_store_is_one_process_alone_and_knows_what_it_looked_for(tmp_path):
     path = tmp_path / "found.sqlite"
     picture = joining.Picture(b"x", "a dog")
     with picture_store.PictureStore(path, {"a", "b"}) as opened:

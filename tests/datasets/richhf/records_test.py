@@ -83,7 +83,7 @@ def find(name, *rest, _real=importlib.machinery.PathFinder.find_spec):
     return None if name.split(".")[0] in hidden else _real(name, *rest)
 
 importlib.machinery.PathFinder.find_spec = staticmethod(find)
-from rahf.data import input as data_input
+from rahf.input import loader as data_input
 from tests.input.loader_test import make_config
 
 config = make_config("richhf_multihead", batch_size=6)
