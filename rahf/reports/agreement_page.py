@@ -91,8 +91,8 @@ def _heatmaps(agreement: RaterAgreement) -> str:
         for index, (name, bins) in enumerate(agreement.ious.items())
     ]
     lead = (
-        '<p class="lead">AUC-Judd and CC compare each rater\'s map with the mean of the '
-        "others, as a model's is compared with all: the human ceiling.</p>"
+        '<p class="lead">AUC-Judd and CC compare each rater\'s map with the mean of '
+        "the others, as a model's is compared with all: the human ceiling.</p>"
     )
     return _panels(panels) + lead + run_page.metric_tables(agreement.heatmaps)
 
