@@ -48,8 +48,8 @@ _USE_RICHHF = f"""\
     model.load_state_dict(state)
 
 The names are those of transformers 4. In the config of the ViT, set
-`hidden_act="{{act}}"` and `layer_norm_eps={{epsilon:g}}`. Its pooler, which nothing uses,
-is zeros. Give the model {{prompts}}, tokenised by `{VOCABULARY_FILE}` (SentencePiece,
+`hidden_act="{{act}}"` and `layer_norm_eps={{epsilon:g}}`. Its pooler, which is unused, is
+zeros. Give the model {{prompts}}, tokenised by `{VOCABULARY_FILE}` (SentencePiece,
 T5's conventions), without padding, which that model would attend to."""
 
 _USE_STABLEHLO = f"""\

@@ -174,13 +174,13 @@ def get_dataset(
 
     The order of the data is that of `rahf.input.seqio.loader`: with `config.seed` as
     T5X's seed, both trainers see the same batches. T5X's function would cache small
-    datasets in memory, which does not fit here: each epoch has its own order.
+    datasets in memory, but these never end: each epoch has its own order.
     """
     del continue_from_last_checkpoint  # a saved iterator continues by itself
     if cfg.batch_size % num_shards:
         raise ValueError(
-            f"DatasetConfig.batch_size={cfg.batch_size} must be divisible by the number "
-            f"of shards, {num_shards}"
+            f"DatasetConfig.batch_size={cfg.batch_size} must be divisible by the "
+            f"number of shards, {num_shards}"
         )
     dataset = seqio.get_mixture_or_task(cfg.mixture_or_task_name).get_dataset(
         sequence_length=dict(cfg.task_feature_lengths),

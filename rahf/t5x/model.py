@@ -109,7 +109,7 @@ class RAHFModel(models.BaseTransformerModel):
         )
 
     def get_initial_variables(self, rng, input_shapes, input_types=None):
-        """Returns parameters and, under "params_axes", the logical names of their axes."""
+        """Returns parameters, and in "params_axes" the logical names of their axes."""
         del rng, input_shapes, input_types  # the config determines them
         key = jax.random.key(self.config.seed)
         boxed = self.module.init(key, example_batch(self.config))["params"]
