@@ -53,8 +53,8 @@ def test_a_split_without_labels(monkeypatch):
     results = split.SplitEvaluator(config, split="test").measure(lambda batch: {})
     assert results.metrics == {"overall": {"n": 0}}
     assert results.notes() == [
-        "overall: not measured, no example of the test split has its label",
-        "3 bad records were skipped: they are not measured",
+        "overall: not measured, no example of the test split is labelled",
+        "3 bad records were skipped and are not measured",
     ]
 
 

@@ -37,10 +37,10 @@ def test_a_prompt_for_each_or_one_for_all():
     assert list_prompts([], 0) == []
     for wrong, count, message in (
         (["x"], 2, "got 2 images and 1 prompts; a single text"),
-        (["x", None], 2, r"prompts\[1\]: expected a text, got None"),
-        (["x", b"y"], 2, r"prompts\[1\]: expected a text, got bytes b'y'"),
+        (["x", None], 2, r"prompts\[1\]: expected text, got None"),
+        (["x", b"y"], 2, r"prompts\[1\]: expected text, got bytes b'y'"),
         (["x\ud800"], 1, r"prompts\[0\]: .*lone surrogate '\\ud800' as character 1"),
-        (b"x", 1, "prompts: expected a text for all images, or a list .*got bytes"),
+        (b"x", 1, "prompts: expected one text for all images, or a list .*got bytes"),
         (None, 1, "prompts: .*got None"),
         ({"x": 1}, 1, "prompts: .*got a dict"),
     ):

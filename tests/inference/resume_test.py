@@ -86,7 +86,7 @@ def test_a_folder_that_was_moved_goes_on(folder, tmp_path):
     # Another picture of the same name is not the same.
     Image.new("L", (9, 9), 200).save(moved / "b.png")
     again = moved.rename(tmp_path / "third")
-    with pytest.raises(ValueError, match="holds id 'b' already"):
+    with pytest.raises(ValueError, match="already has id 'b'"):
         _run(output, read_jobs([str(again)], "x"))
 
 

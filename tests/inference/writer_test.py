@@ -147,7 +147,7 @@ def test_refuses_what_it_did_not_write(tmp_path):
         PredictionWriter(tmp_path / "file")
     for text in ("my notes\n", "[1]\n", '{"id": "x", "prompt": "p"}\n'):
         (tmp_path / "predictions.jsonl").write_text(text)
-        with pytest.raises(ValueError, match="line 1: not a line that predict wrote"):
+        with pytest.raises(ValueError, match="line 1: not written by rahf.bin.predict"):
             PredictionWriter(tmp_path)
         assert (tmp_path / "predictions.jsonl").read_text() == text
 
