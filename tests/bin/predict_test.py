@@ -209,7 +209,7 @@ def test_ctrl_c(predictor, folder, tmp_path, capsys):
         _call(*args)
     assert caught.value.code == 130
     printed = capsys.readouterr().err
-    assert "interrupted; 4 written; the same command goes on" in printed
+    assert "interrupted; 4 written; run the same command to continue" in printed
     assert "Traceback" not in printed
     assert [row["id"] for row in _rows(tmp_path / "out")] == list("0123")
     predictor.before_batch = lambda number: None
