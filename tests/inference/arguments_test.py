@@ -104,7 +104,10 @@ def test_files_are_read_from_their_start(tmp_path):
         (PIXELS.astype("U3"), r"got <U3\[5, 7, 3\]"),
         (PIXELS > 3, r"got bool\[5, 7, 3\]; convert"),
         (PIXELS.transpose(2, 0, 1), r"got uint8\[3, 5, 7\]; channels come last"),
-        (np.zeros((9, 5, 7), np.uint8), r"got uint8\[9, 5, 7\]; give a list"),
+        (
+            np.zeros((9, 5, 7), np.uint8),
+            r"got uint8\[9, 5, 7\]; for several images, give a list",
+        ),
         (
             np.zeros((0, 512, 3), np.uint8),
             r"at least one pixel, got uint8\[0, 512, 3\]",

@@ -69,7 +69,7 @@ def test_images_of_a_folder_are_known_by_their_first_bytes(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         jobs = read_jobs([str(tmp_path)], "x")
     assert [os.path.basename(job.image) for job in jobs] == list(pictures)
-    assert "3 of 11 files are left out" in caplog.text
+    assert "skipped 3 of 11 files, which are not" in caplog.text
     assert "empty, i.heic, notes.txt" in caplog.text
     caplog.clear()
     for name in ("i.heic", "notes.txt", "empty"):

@@ -118,7 +118,7 @@ def test_another_prompt_is_refused(folder, tmp_path):
 def test_the_checkpoint_can_be_named_later(tmp_path):
     job = Job("one", "/one.png", "x", "one")
     with PredictionWriter(tmp_path, checkpoint=None) as out:
-        with pytest.raises(ValueError, match="name the checkpoint first"):
+        with pytest.raises(ValueError, match="set the checkpoint first"):
             out.write_error(job, ValueError())
         out.use("A")
         out.write(job, PIXELS, _predict(truncated=True))

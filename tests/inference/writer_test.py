@@ -131,7 +131,9 @@ def test_refuses_to_mix(tmp_path):
     with PredictionWriter(tmp_path, checkpoint="A, step 2") as out:
         out.write(_job(), _image(), _prediction())
         before = out.path.read_bytes()
-    with pytest.raises(ValueError, match=r"line 1.*'A, step 2', not of 'A, step 4'"):
+    with pytest.raises(
+        ValueError, match=r"line 1.*'A, step 4', got one of 'A, step 2'"
+    ):
         PredictionWriter(tmp_path, checkpoint="A, step 4")
     with (
         PredictionWriter(tmp_path, checkpoint="A, step 2") as out,
