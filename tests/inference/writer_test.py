@@ -137,7 +137,7 @@ def test_refuses_to_mix(tmp_path):
         PredictionWriter(tmp_path, checkpoint="A, step 4")
     with (
         PredictionWriter(tmp_path, checkpoint="A, step 2") as out,
-        pytest.raises(ValueError, match="id 'one' already, for image"),
+        pytest.raises(ValueError, match="already has id 'one', for image"),
     ):
         out.missing([_job(prompt="a dog")])
     assert out.path.read_bytes() == before
