@@ -142,7 +142,7 @@ def test_a_jsonl_with_a_long_prompt(predictor, folder, tmp_path, capsys):
         (["gone.png", "--prompt=x"], "gone.png: no such file or folder"),
         # Not one that --on_error=skip is for: it may have been meant as anything.
         (["gone.png", "--prompt=x", "--on_error=skip"], "gone.png: no such file or"),
-        (["1.png"], "an image needs its prompt"),
+        (["1.png"], "the image has no prompt"),
         (["1.png", "--prompt=a\udcff"], "--prompt is not valid Unicode"),
         (["list.parquet", "--prompt=x"], "list.parquet: not an image"),
         (
