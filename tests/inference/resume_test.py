@@ -126,7 +126,7 @@ def test_the_checkpoint_can_be_named_later(tmp_path):
     with PredictionWriter(tmp_path, checkpoint=None) as out:
         assert out.missing([job]) == []
         assert (out.written, out.truncated) == (0, 1)
-        with pytest.raises(ValueError, match="checkpoint 'A', not of 'B'"):
+        with pytest.raises(ValueError, match="checkpoint 'B', got one of 'A'"):
             out.use("B")
 
 
