@@ -4,8 +4,8 @@
     predictor = rahf.load("runs/scenes")
     predictions = predictor.predict(images, prompts)
 
-`import rahf` itself imports neither JAX nor TensorFlow; JAX comes with the first use
-of `rahf.load` (docs/predict.md).
+`import rahf` imports neither JAX nor TensorFlow; the first use of `rahf.load` imports
+JAX (docs/predict.md).
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
-"""How far the raters of the same images agree: the ceiling of any model.
+"""How far raters of the same images agree, which bounds how well any model can do.
 
-Krippendorff's alpha and Cohen's kappa come from NLTK's `AnnotationTask`; alpha takes
-any number of raters and missing answers. A value that the ratings do not define (one
-rater an image, one answer all through) is left out, never 0.
+Krippendorff's alpha and Cohen's kappa come from NLTK's `AnnotationTask`; alpha allows
+any number of raters, and missing answers. A value that the ratings do not define (one
+rater per image, the same answer everywhere) is left out, never 0.
 """
 
 import collections
@@ -29,22 +29,22 @@ Triple = tuple[str, Any, Any]  # rater, item, answer
 
 _NAMES = {row.field: row.name for row in targets.select(targets.FEEDBACK)}
 
-# Height of the maps that are compared, in pixels: a click's disk is 13 across.
+# Height of the compared maps in pixels; a click's disk is 13 pixels across.
 _HEIGHT = 128
-# Answers that are as far apart as this are "within one", rounding aside.
+# The largest difference that is "within one", with room for rounding.
 _ONE = 1 + 1e-9
 
 
 @dataclasses.dataclass
 class RaterAgreement:
-    """What `compute_agreement` found, as JSON holds it.
+    """What `compute_agreement` found, in JSON-able form.
 
     Attributes:
-      facts: numbers of images, ratings and raters.
+      facts: the numbers of images, ratings and raters.
       scores, heatmaps, words: `{target: {metric: value}}`.
       raters: rater -> metrics of this rater against the others of each image.
       answers: score -> answer -> how often it was given.
-      ious: target -> the IoU of each pair of raters, in ten bins from 0 to 1.
+      ious: target -> histogram of the IoU of rater pairs, ten bins from 0 to 1.
     """
 
     facts: dict[str, float]
@@ -61,7 +61,7 @@ class RaterAgreement:
         return "\n\n".join(text_tables.render(part) for part in parts if part)
 
     def write(self, path: str | pathlib.Path) -> pathlib.Path:
-        """Writes the JSON; folders are made."""
+        """Writes the JSON file, and creates its folders."""
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
@@ -79,16 +79,16 @@ def compute_agreement(
     """Measures how far raters agree.
 
     Args:
-      rated: from `rahf.datasets.ratings.rating_files.read`.
+      rated: the ratings, from `rahf.datasets.ratings.rating_files.read`.
       aspects: image -> width / height, for the shape of its maps; square if unknown.
-      radius: of the disk around a click, as a share of the height.
+      radius: the radius of the disk around a click, as a share of the height.
       progress: whether to draw a progress bar on stderr.
 
     Raises:
       ValueError: no image has two raters.
     """
     if max((len(each.ratings) for each in rated), default=0) < 2:
-        raise ValueError("agreement needs an image that two people rated, got none")
+        raise ValueError("agreement needs an image with two raters, got none")
     per_rater = _Raters()
     counts = [len(each.ratings) for each in rated]
     raters = {rating["rater"] for each in rated for rating in each.ratings}
@@ -125,30 +125,30 @@ def krippendorff_alpha(
     """Returns Krippendorff's alpha: 1 is perfect, 0 is chance; None if undefined.
 
     Args:
-      triples: (rater, item, answer); an item of one rater does not count.
-      distance: between two answers, squared.
+      triples: (rater, item, answer); items with a single rater do not count.
+      distance: the squared distance between two answers.
     """
     from nltk.metrics.agreement import AnnotationTask
 
     raters = collections.Counter(item for _, item, _ in triples)
     paired = [triple for triple in triples if raters[triple[1]] > 1]
     if len({answer for *_, answer in paired}) < 2:
-        return None  # without variety there is no chance to compare with
+        return None  # without variety, agreement by chance is undefined
     return float(AnnotationTask(data=paired, distance=distance).alpha())
 
 
 def interval_distance(one: float, other: float) -> float:
-    """Krippendorff's squared distance of numbers."""
+    """Returns Krippendorff's squared distance between two numbers."""
     return (one - other) ** 2
 
 
 def nominal_distance(one: Any, other: Any) -> float:
-    """Krippendorff's distance of names: 0 or 1."""
+    """Returns Krippendorff's distance between two names: 0 or 1."""
     return float(one != other)
 
 
 def ordinal_distance(answers: Iterable[float]) -> Callable[[float, float], float]:
-    """Returns Krippendorff's squared distance of ranks, given all paired answers."""
+    """Returns Krippendorff's squared distance between ranks, for these answers."""
     counts = sorted(collections.Counter(answers).items())
     below, total = {}, 0
     for value, count in counts:
@@ -162,7 +162,7 @@ def ordinal_distance(answers: Iterable[float]) -> Callable[[float, float], float
 
 
 def cohen_kappa(pairs: Sequence[tuple[int, int]]) -> float | None:
-    """Returns Cohen's kappa of two raters; None where both only said one thing."""
+    """Returns Cohen's kappa of two raters; None if all their answers are the same."""
     from nltk.metrics.agreement import AnnotationTask
 
     if len({label for pair in pairs for label in pair}) < 2:
@@ -245,7 +245,7 @@ def _heatmaps(
 
 
 def _compare_maps(rows, maps: np.ndarray, raters, per_rater: "_Raters") -> None:
-    """Adds one image's raters: each pair, and each one against the others."""
+    """Adds the raters of one image: each pair, and each rater against the others."""
     marked = [bool(each.any()) for each in maps]
     for one, other in itertools.combinations(range(len(maps)), 2):
         rows["same_presence"].append(marked[one] == marked[other])
@@ -342,7 +342,7 @@ class _Raters:
                 apart = np.concatenate([pair[:, 0] - pair[:, 1] for pair in pairs])
                 found["bias"] = float(apart.mean())
                 found["deviation"] = float(np.abs(apart).mean())
-                # Who always says the same, or is alone with those who do, follows no one.
+                # PLCC needs variety in the rater's own answers and in the others'.
                 moved = [p for p in pairs if len(p) > 2 and np.ptp(p, axis=0).all()]
                 following = [score_metrics.plcc(*p.T) for p in moved]
                 found["plcc"] = float(np.mean(following)) if following else None

@@ -1,4 +1,4 @@
-"""Cross-validation: the results of k folds as one."""
+"""Cross-validation: combines the results of k folds."""
 
 import math
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ def pool(folds: Sequence[Results]) -> Results:
     """Joins the evaluations of k models, each on the part it was not trained on.
 
     Args:
-      folds: results with rows, of score targets.
+      folds: results of score targets, with their rows.
 
     Returns:
-      Results whose metrics have, for each target, a row for the mean over folds
-      ("overall, mean of folds"), one for the standard deviation between folds, and
-      one for all predictions together ("overall, pooled"). Pooled is not the mean:
-      it also measures whether the folds' models agree on the scale. The rows are
-      those of all folds, with their fold.
+      Results whose metrics have, for each target, the mean over folds ("overall,
+      mean of folds"), the standard deviation between folds ("overall, deviation")
+      and the metrics of all predictions together ("overall, pooled"). Pooled is not
+      the mean: it also measures whether the folds' models agree on the scale. The
+      rows are those of all folds, each with its fold.
 
     Raises:
       ValueError: there are fewer than two folds, or they share an image.
@@ -34,11 +34,11 @@ def pool(folds: Sequence[Results]) -> Results:
     rows = [row | {"fold": i} for i, fold in enumerate(folds) for row in fold.rows]
     keys = [(row["uid"], row["target"]) for row in rows]
     if len(set(keys)) < len(keys):
-        raise ValueError("two folds measure the same image; they are not of one cut")
+        raise ValueError("two folds measure the same image; they are not one partition")
     metrics = {}
     for name in dict.fromkeys(name for fold in folds for name in fold.metrics):
         measured = [fold.metrics[name] for fold in folds if name in fold.metrics]
-        # Where no fold has a label of it, the table says so.
+        # If no fold has a label for it, the table says so.
         measured = [each for each in measured if each["n"]] or measured[:1]
         columns = [column for column in measured[0] if column != "n"]
         values = {c: [each[c] for each in measured if c in each] for c in columns}
@@ -59,15 +59,15 @@ def pool(folds: Sequence[Results]) -> Results:
 def pool_checkpoints(
     workdir: str, folders: Sequence[str], step: str | None = None
 ) -> str:
-    """Tests the checkpoint of every fold and writes them as one.
+    """Evaluates the checkpoint of every fold on its test part and writes one result.
 
     Args:
-      workdir: where scores.json goes.
+      workdir: the folder for scores.json and scores.examples.jsonl.
       folders: the folds' workdirs.
-      step: of each: a step, "latest" (default) or "best".
+      step: the checkpoint of each fold: a step, "latest" (default) or "best".
 
     Returns:
-      The table as text, with where it was written.
+      The table as text, after the paths of the files written.
 
     Raises:
       ValueError: a fold has no such checkpoint, or the output cannot be written.

@@ -1,4 +1,4 @@
-"""Runs a model over a split and measures it: in the loop and in the binaries alike."""
+"""Runs a model over a split and measures it, for the loop and the binaries alike."""
 
 import dataclasses
 import json
@@ -22,16 +22,16 @@ Infos = Sequence[Mapping[str, Any]]
 
 @dataclasses.dataclass
 class Results:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Attributes:
       metrics: `{target name: {metric: value}}`; a metric that no example defines
         is absent.
       rows: one mapping per example and target, in order: `uid`, `prompt`,
         `target`, and what that kind of target records.
-      convention: by which the metrics were computed.
-      facts: anything else worth keeping (checkpoint, step, split, seconds; in
-        `not_measured` why a target of the task has no numbers, by name).
+      convention: the convention the metrics follow.
+      facts: anything else worth keeping: checkpoint, step, split, seconds;
+        `not_measured` says, by name, why a target of the task has no numbers.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -52,7 +52,7 @@ class Results:
         return text_tables.render(self.metrics)
 
     def notes(self) -> list[str]:
-        """Returns what the table does not show, a line each: what was not measured."""
+        """Returns one line for each thing that was not measured."""
         lines = [
             f"{name}: not measured, {reason}"
             for name, reason in ordered(self.facts.get("not_measured", {})).items()
@@ -66,7 +66,7 @@ class Results:
             ]:
                 lines.append(f"{name}: no example defines {', '.join(undefined)}")
         if bad := self.facts.get("bad_records"):
-            lines.append(f"{bad:,} bad records were skipped: they are not measured")
+            lines.append(f"{bad:,} bad records were skipped and are not measured")
         return lines
 
     def write(self, directory: str | pathlib.Path, name: str = "metrics") -> list[str]:
@@ -94,7 +94,7 @@ class Results:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from error
         if not isinstance(facts, dict) or "metrics" not in facts:
-            raise ValueError(f"{path} is not the JSON of an evaluation: no 'metrics'")
+            raise ValueError(f"{path} is not an evaluation's JSON file: no 'metrics'")
         metrics, convention = facts.pop("metrics"), facts.pop("convention", "rahf")
         return cls(metrics=metrics, convention=convention, facts=facts)
 
@@ -110,19 +110,20 @@ def evaluate(
     """Predicts every batch and measures the named targets.
 
     Args:
-      predict_step: batch -> `{target name: float[B, ...]}`, parameters bound.
-      batches: pairs of model features and one info (`uid`, `prompt`) per row;
-        rows of weight 0 for a target are not measured for it.
-      targets: names of `rahf.targets`; a kind without metrics is passed over.
-      convention: of the metrics, see docs/evaluate.md.
+      predict_step: batch -> `{target name: float[B, ...]}`, with parameters bound.
+      batches: pairs of model features and one info (`uid`, `prompt`) per row; a row
+        whose weight for a target is 0 is not measured for it.
+      targets: names from `rahf.targets`; kinds without metrics are ignored.
+      convention: the convention of the metrics (docs/evaluate.md).
       progress: whether to draw a progress bar on stderr.
 
     Returns:
-      The results; among the facts are `seconds`, and how many prompts were
-      `truncated`, of whose words only those are measured that the model reads.
+      The results. Their facts include `seconds` and `truncated`, the number of
+      prompts that were cut; words that were cut off are not measured.
 
     Raises:
-      ValueError: a prediction holds NaN, or a target with examples has none.
+      ValueError: a prediction contains NaN, or a target that has examples is not
+        predicted.
     """
     check_convention(convention)
     accumulators = {

@@ -1,4 +1,4 @@
-"""One example, judged: what evaluation hands to whoever shows it."""
+"""An example with its predictions and labels, as reports show it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,22 @@ from rahf import targets
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgedExample:
-    """An image with what a model and people say about it. Truth fields are None where nothing is known.
+    """An image with what a model and people say about it.
+
+    The `true_` fields are None where no label is known.
 
     Attributes:
       image: uint8[H, W, 3].
       prompt: as the user wrote it.
-      name: what to call the example, such as its uid or file name.
+      name: the example's name, such as its uid or file name.
       scores: `{target: value in [0, 1]}`, higher is better.
-      heatmaps: `{target: float[h, w] in [0, 1]}`, of any size.
+      heatmaps: `{target: float[h, w] in [0, 1]}`, any size, higher is worse.
       words: the probability that each word of `rahf.words.split(prompt)` is
         misaligned; shorter where the prompt was truncated.
-      cut: the probability above which a word is marked; default that of the table's
-        own words.
-      true_scores: as `scores`.
-      true_heatmaps: as `heatmaps`.
+      cut: the probability above which a word is marked; defaults to the cut of
+        "misaligned_words".
+      true_scores: like `scores`.
+      true_heatmaps: like `heatmaps`.
       true_words: 1 for each misaligned word, 0 for the others.
     """
 

@@ -1,4 +1,4 @@
-"""`--set=KEY=VALUE` of the binaries that evaluate: the data of a run, said anew."""
+"""`--set=KEY=VALUE` of the eval binaries: evaluate a run on other data."""
 
 import dataclasses
 import difflib
@@ -8,10 +8,10 @@ from typing import Any
 
 from rahf.datasets.rated_images import RatedImagesOptions
 
-#: Keys that the parameters were made for.
+#: Keys that cannot change, because the parameters depend on them.
 OF_PARAMETERS = ("task.targets", "input.image_size", "input.vocabulary")
-#: What the datasets read of `config.input`: a run on one may be measured on another,
-#: of which its config says nothing.
+#: The keys of `config.input` that each dataset reads. A run on one dataset may be
+#: evaluated on another, which its config does not mention.
 DATASETS = {
     "scenes": ("difficulty", "train_examples"),
     "richhf": ("data_dir",),
@@ -22,33 +22,33 @@ DATASETS = {
     ),
     "rated_images": tuple(f.name for f in dataclasses.fields(RatedImagesOptions)),
 }
-#: Keys that configs of older runs may lack.
+#: Keys that the configs of older runs may lack.
 _LATER = ("task.modules", "input.prompts", "input.bad_records", "input.bad_share")
 
 
 def set_key(config, assignment: str) -> None:
-    """Changes one key of `config.task` or `config.input` that says what is measured.
+    """Changes one key of `config.task` or `config.input`, to evaluate on other data.
 
     Args:
-      config: of a run, changed in place.
-      assignment: `KEY=VALUE`; the value is read as JSON, or else as text.
+      config: a run's config; changed in place.
+      assignment: `KEY=VALUE`; the value is parsed as JSON if possible, else text.
 
     Raises:
-      ValueError: the key is unknown, belongs to the parameters, or has values of
-        another type.
+      ValueError: the key is unknown, the parameters depend on it, or the value has
+        the wrong type.
     """
     key, _, text = assignment.partition("=")
     *parents, name = key.split(".")
     if not text or parents[:1] not in (["task"], ["input"]) or key in OF_PARAMETERS:
         raise ValueError(
             f"--set={assignment}: expected KEY=VALUE with a key of the config's task or "
-            f"input, such as input.richhf.data_dir=DIR; {', '.join(OF_PARAMETERS)} "
-            f"belong to the parameters"
+            f"input, such as input.richhf.data_dir=DIR; the parameters depend on "
+            f"{', '.join(OF_PARAMETERS)}, which cannot be set"
         )
     known = [*_leaves(config), *_LATER]
     known += [f"input.{part}.{x}" for part, names in DATASETS.items() for x in names]
     if key not in known:
-        # "dificulty" is near the whole key, "difficulty" alone near its last part.
+        # A typo is close to the whole key; a bare name matches the last part.
         near = difflib.get_close_matches(key, known, 3, 0.75)
         near += [k for k in known if k.rpartition(".")[2] == name]
         choices = list(dict.fromkeys(near)) or sorted(
@@ -76,7 +76,7 @@ def set_key(config, assignment: str) -> None:
 
 
 def _leaves(config) -> Iterator[str]:
-    """Yields "input.scenes.difficulty" and the like; of `task` and `input` alone."""
+    """Yields the keys of `task` and `input`, such as "input.scenes.difficulty"."""
 
     def walk(prefix: str, part: Any) -> Iterator[str]:
         for name, value in part.items():

@@ -14,7 +14,7 @@ from rahf.targets import ordered
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreferenceRequest:
-    """What to compare; the fields are the flags of rahf.bin.eval_preferences."""
+    """What to compare; the fields match the flags of rahf.bin.eval_preferences."""
 
     pairs: str
     checkpoint: str | None = None
@@ -32,7 +32,7 @@ class PreferenceRequest:
 
 
 def compare_preferences(request: PreferenceRequest) -> str:
-    """Compares scores with what people chose, writes the files, returns the table.
+    """Compares scores with human choices, writes the files and returns the table.
 
     Raises:
       ValueError: an input is malformed, or the output cannot be written.
@@ -47,7 +47,7 @@ def compare_preferences(request: PreferenceRequest) -> str:
         facts: dict[str, Any] = {"scores": request.scores}
     else:
         if request.checkpoint is None:
-            raise ValueError("expected a checkpoint or a file of scores")
+            raise ValueError("expected a checkpoint or a score file")
         predictor = load(request.checkpoint, request.step)
         scorer = preference_scores.by_model(
             predictor, batch_size=request.batch_size, on_error=request.on_error

@@ -1,4 +1,4 @@
-"""Scores both images of each pair that people compared, by a model or from a file."""
+"""Scores both images of each compared pair, by a model or from a file."""
 
 import dataclasses
 import itertools
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rahf.inference.predictor import Predictor
 
 Scores = Mapping[str, float]
-#: Pairs -> for each the scores of its two images, or None where it was left out.
+#: Pairs -> the scores of each pair's two images, or None if it was left out.
 Scorer = Callable[[Sequence[Pair]], list[tuple[Scores, Scores] | None]]
 
 
@@ -29,10 +29,10 @@ class Scored:
     """Pairs with their scores.
 
     Attributes:
-      rows: a JSON-able mapping each: `uids`, `prompt`, `label`, and `scores`, by
-        name, of the two images.
-      skipped: which pairs were left out, one line each.
-      unlabelled: rows of the files that nobody had labelled.
+      rows: one JSON-able mapping per pair: `uids`, `prompt`, `label`, and `scores`,
+        the two images' scores by name.
+      skipped: one line for each pair that was left out.
+      unlabelled: the number of rows without a label.
     """
 
     rows: list[dict] = dataclasses.field(default_factory=list)
@@ -40,7 +40,7 @@ class Scored:
     unlabelled: int = 0
 
     def names(self) -> list[str]:
-        """The scores that every image has, in order."""
+        """Returns the names of the scores that every image has, in order."""
         shared: dict[str, None] | None = None
         for row in self.rows:
             for scores in row["scores"]:
@@ -51,7 +51,7 @@ class Scored:
     def arrays(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns differences float[N], labels float[N] and prompts [N]."""
         differences = [r["scores"][0][name] - r["scores"][1][name] for r in self.rows]
-        # Text of numpy's own takes as much for every prompt as for the longest.
+        # A numpy string array would take as much memory for each as for the longest.
         prompts = np.array([row["prompt"] for row in self.rows], object)
         labels = np.array([row["label"] for row in self.rows], np.float64)
         return np.array(differences, np.float64), labels, prompts
@@ -60,12 +60,13 @@ class Scored:
 def by_model(
     predictor: "Predictor", *, batch_size: int = 16, on_error: str = "fail"
 ) -> Scorer:
-    """Scores by a checkpoint.
+    """Returns a scorer that runs a checkpoint.
 
     Args:
-      predictor: what `rahf.load` returned.
-      batch_size: images at a time.
-      on_error: "fail" or "skip" at images that cannot be read.
+      predictor: the predictor from `rahf.load`.
+      batch_size: images per batch.
+      on_error: "fail" to raise if an image cannot be read, "skip" to leave its pair
+        out.
     """
 
     def score(pairs: Sequence[Pair]) -> list[tuple[Scores, Scores] | None]:
@@ -83,16 +84,17 @@ def by_model(
 
 
 def by_file(path: str | pathlib.Path, *, on_error: str = "fail") -> Scorer:
-    """Scores from a file: any model's, or those of `rahf.bin.predict`.
+    """Returns a scorer that reads a file: any model's, or that of `rahf.bin.predict`.
 
     Args:
       path: JSON lines of {"id": the image's uid, "scores": {name: number}}, as in
-        predictions.jsonl; lines with "error" are passed over.
-      on_error: "fail" or "skip" at images that are not in it, or lack a score that
-        others have.
+        predictions.jsonl; lines with "error" are ignored.
+      on_error: "fail" to raise if the file lacks an image, or one of its scores,
+        "skip" to leave the pair out.
 
     Raises:
-      ValueError: a line is malformed, or an id appears twice, naming the line.
+      ValueError: a line is malformed, or an id appears twice; the message names the
+        line.
     """
     known, lines = _read_scores(pathlib.Path(path))
     names = dict.fromkeys(name for scores in known.values() for name in scores)
@@ -114,7 +116,7 @@ def by_file(path: str | pathlib.Path, *, on_error: str = "fail") -> Scorer:
             if problems and on_error == "fail":
                 raise ValueError(
                     f"{problems[0]} ({pair.where}); score all images, or leave such "
-                    "pairs out by --on_error=skip"
+                    "pairs out with --on_error=skip"
                 )
             first, second = pair.uids
             found.append(None if problems else (known[first], known[second]))
@@ -124,11 +126,11 @@ def by_file(path: str | pathlib.Path, *, on_error: str = "fail") -> Scorer:
 
 
 def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, int]]:
-    """Returns the scores of each id, and the line it stands in."""
+    """Returns the scores of each id, and its line number."""
     known: dict[str, Scores] = {}
-    places: dict[str, int] = {}
+    line_of: dict[str, int] = {}
     try:
-        # U+2028 may stand in a prompt: no other character ends a line.
+        # Only \n ends a line: a prompt may contain U+2028.
         lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
@@ -141,7 +143,7 @@ def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, int]]
                 continue
             uid, scores = row["id"], dict(row["scores"].items())
             if isinstance(uid, bool) or not isinstance(uid, str | int):
-                raise TypeError(f"id {uid!r} is no text")
+                raise TypeError(f"id {uid!r} is not text")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'{path}, line {number}: expected {{"id": uid, "scores": {{name: '
@@ -157,10 +159,10 @@ def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, int]]
         if uid in known:
             raise ValueError(
                 f"{path}, line {number}: id {uid!r} appears twice, first in line "
-                f"{places[uid]}; keep one of the lines"
+                f"{line_of[uid]}; keep one of the lines"
             )
-        known[uid], places[uid] = {n: float(v) for n, v in scores.items()}, number
-    return known, places
+        known[uid], line_of[uid] = {n: float(v) for n, v in scores.items()}, number
+    return known, line_of
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -178,14 +180,14 @@ def _is_number(value: Any) -> bool:
 
 
 def check_pairs(pairs: Preferences, *, examples: int = 0) -> None:
-    """Reads all pairs once, so that a malformed one is found before any is scored.
+    """Reads all pairs once, to find malformed ones before any is scored.
 
     Args:
-      pairs: the source; images are read where it reads them, but not decoded.
-      examples: the first so many labelled pairs, 0 = all.
+      pairs: the source; its images are read if it reads images, but not decoded.
+      examples: how many labelled pairs to check, from the first; 0 = all.
 
     Raises:
-      ValueError: a row is malformed or has no image, naming file and row.
+      ValueError: a row is malformed or has no image; the message names file and row.
     """
     for _ in itertools.islice(iter(pairs), examples or None):
         pass
@@ -199,20 +201,21 @@ def score_pairs(
     at_once: int = 8,
     progress: bool = True,
 ) -> Scored:
-    """Scores pairs, a few at a time: images are not kept.
+    """Scores pairs, a few at a time, so that few images are held in memory.
 
     Args:
       pairs: the source.
-      scorer: `by_model` or `by_file`.
-      examples: the first so many labelled pairs, 0 = all.
-      at_once: pairs given to the scorer.
+      scorer: the scorer, from `by_model` or `by_file`.
+      examples: how many labelled pairs to score, from the first; 0 = all.
+      at_once: how many pairs to pass to the scorer at once.
       progress: whether to draw a progress bar on stderr.
 
     Returns:
       The pairs with their scores.
 
     Raises:
-      ValueError: no pair is left, or a score is not finite, naming the image.
+      ValueError: no pair is left, or a score is not finite; the message names the
+        image.
     """
     scored = Scored()
     source: Iterable[Pair] = itertools.islice(iter(pairs), examples or None)
@@ -237,7 +240,7 @@ def score_pairs(
     scored.unlabelled = pairs.unlabelled
     if not scored.rows:
         raise ValueError(
-            f"no pair to measure: {scored.unlabelled} have no label, "
+            f"no pairs to measure: {scored.unlabelled} have no label, "
             f"{len(scored.skipped)} were skipped"
         )
     return scored
@@ -260,16 +263,16 @@ def compare(
     candidates: str = "all",
     resamples: int = 2000,
 ) -> dict[str, PreferenceAgreement]:
-    """Measures every score that all images have; warns of those that some lack.
+    """Measures every score that all images have; warns about the others.
 
     Args:
       scored: the pairs to measure.
-      tuning: other pairs, to choose each score's threshold for ties on.
-      threshold: the one to take where there are none.
+      tuning: other pairs, used to choose each score's tie threshold.
+      threshold: the tie threshold if `tuning` is None.
       candidates, resamples: see `rahf.evaluation.preferences`.
 
     Returns:
-      Name of a score -> its agreement.
+      The agreement of each score, by name.
     """
     agreements = {}
     names = scored.names()
@@ -292,7 +295,7 @@ def compare(
 
 
 def _read(pair: Pair, on_error: str) -> tuple[list[np.ndarray], str] | None:
-    """Decodes both images, or returns None where that fails and may."""
+    """Decodes both images; returns None if one fails and `on_error` is "skip"."""
     pictures = []
     for column, data in zip(("jpg_0", "jpg_1"), pair.images or (), strict=True):
         try:
@@ -304,6 +307,6 @@ def _read(pair: Pair, on_error: str) -> tuple[list[np.ndarray], str] | None:
                 f"{pair.where}, field {column!r}",
                 "an image",
                 f"this: {error}",
-                "or leave such pairs out by --on_error=skip",
+                "or leave such pairs out with --on_error=skip",
             ) from error
     return pictures, pair.prompt

@@ -1,10 +1,10 @@
-"""How often a score agrees with what people chose between two images.
+"""How often a score agrees with human choices between two images.
 
 The rules are those of Pick-a-Pic's evaluation (Kirstain et al., "Pick-a-Pic: An Open
 Dataset of User Preferences for Text-to-Image Generation", 2023, and its published
-script): a score calls a tie where its two values differ by no more than a threshold.
-It gets one point for what people said, half a point where one of the two said tie
-and the other chose, and none for the contrary. The threshold is chosen on other
+script): a score calls a tie if its two values differ by no more than a threshold.
+It earns one point for agreeing with people, half a point if either called a tie and
+the other did not, and none for the opposite choice. The threshold is chosen on other
 pairs, the validation split.
 """
 
@@ -21,16 +21,17 @@ PICKAPIC_DIFFERENCES = tuple(i / 10 for i in range(11))
 
 @dataclasses.dataclass(frozen=True)
 class PreferenceAgreement:
-    """What an evaluation of preferences found.
+    """How well a score agrees with human choices.
 
     Attributes:
-      accuracy: mean points of a pair.
-      low, high: the bootstrap interval of it.
-      accuracy_without_ties: over the pairs that people did not call a tie, by the
-        sign of the difference alone.
-      threshold: differences up to it were called ties.
+      accuracy: mean points per pair.
+      low, high: ends of its bootstrap interval.
+      accuracy_without_ties: accuracy over the pairs that people did not call a tie,
+        by the sign of the difference alone.
+      threshold: differences up to this are called ties.
       ties_called: share of pairs that the score called a tie.
-      n_compared, n_ties, n_prompts: pairs, those that people called a tie, and prompts.
+      n_compared, n_ties, n_prompts: numbers of pairs, of pairs that people called a
+        tie, and of prompts.
     """
 
     accuracy: float
@@ -47,40 +48,40 @@ class PreferenceAgreement:
 def points(
     differences: np.ndarray, labels: np.ndarray, threshold: float = 0.0
 ) -> np.ndarray:
-    """Returns what each pair earns.
+    """Returns the points each pair earns.
 
     Args:
       differences: float[N], the first image's score minus the second's.
       labels: float[N], 1 where people chose the first, 0 the second, 0.5 a tie.
-      threshold: differences up to it, of either sign, are ties.
+      threshold: differences up to this, of either sign, are ties.
 
     Returns:
       float64[N], each 0, 0.5 or 1.
     """
     said = np.where(np.abs(differences) <= threshold, 0.5, (differences > 0) * 1.0)
-    # Equal: 1. Contrary: 0. A tie against a choice: a half. That is 1 - distance.
+    # Same: 1. Opposite: 0. A tie against a choice: 0.5. That is 1 - distance.
     return 1 - np.abs(said - labels)
 
 
 def choose_threshold(
     differences: np.ndarray, labels: np.ndarray, *, candidates: str = "all"
 ) -> float:
-    """Returns the threshold with the highest accuracy, the smallest of equals.
+    """Returns the threshold with the highest accuracy; the smallest if several tie.
 
     Args:
       differences: float[N] of the validation pairs.
       labels: float[N].
-      candidates: "all" tries 0 and every difference there is; "pickapic" the eleven
-        of Pick-a-Pic's script, for scores that are logits.
+      candidates: "all" tries 0 and every difference that occurs; "pickapic" the
+        eleven of Pick-a-Pic's script, for scores that are logits.
     """
     differences = finite(differences, "the scores of the pairs to tune on")
     if candidates == "pickapic":
-        # Of scores 37 apart, the probabilities differ by 1 as far as a float can say.
+        # Stay below 1, where arctanh is infinite.
         shares = np.minimum(PICKAPIC_DIFFERENCES, np.nextafter(1.0, 0.0))
         tried = 2 * np.arctanh(shares)
         accuracies = [points(differences, labels, each).mean() for each in tried]
         return float(tried[int(np.argmax(accuracies))])
-    # Sorted by size, calling the first k pairs ties changes those k pairs alone.
+    # In order of size, calling the first k pairs ties changes only those k pairs.
     order = np.argsort(np.abs(differences), kind="stable")
     sizes = np.abs(differences)[order]
     decided = points(differences, labels, -1.0)[order]
@@ -101,18 +102,18 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Returns the percentile bootstrap interval of a mean.
 
-    Whole groups are drawn, with replacement: pairs of one prompt are not
-    independent of each other.
+    Whole groups are drawn, with replacement, since pairs of one prompt are not
+    independent.
 
     Args:
       values: float[N].
-      groups: [N], what belongs together.
-      resamples: how many times to draw.
+      groups: [N], the group of each value.
+      resamples: the number of resamples.
       level: the share of resampled means inside the interval.
-      seed: of the drawing.
+      seed: the random seed.
 
     Returns:
-      The ends.
+      The ends of the interval.
     """
     _, index = np.unique(groups, return_inverse=True)
     sums, sizes = np.bincount(index, values), np.bincount(index)
@@ -139,7 +140,7 @@ def measure(
     Args:
       differences: float[N], the first image's score minus the second's.
       labels: float[N], 1 where people chose the first, 0 the second, 0.5 a tie.
-      prompts: [N] of text, as objects: numpy's own text is as wide as the longest.
+      prompts: object[N] of str; a numpy string array would be as wide as the longest.
       threshold: see `points`.
       resamples, seed: see `bootstrap`.
 

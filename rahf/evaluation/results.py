@@ -1,4 +1,4 @@
-"""What a report says of a workdir: the run's facts and the results left in it."""
+"""What a report shows of a workdir: facts about the run, and its saved results."""
 
 import pathlib
 from typing import Any
@@ -11,20 +11,20 @@ from rahf.evaluation.evaluate import Results
 
 
 def results_folder(workdir: str | pathlib.Path, split: str) -> pathlib.Path:
-    """Returns where the eval binaries leave their files."""
+    """Returns the folder that the eval binaries write to."""
     return pathlib.Path(workdir) / "eval" / split
 
 
 def read_results(folder: pathlib.Path, **facts: Any) -> Results:
-    """Joins the results in a folder that agree on these facts.
+    """Joins those results in a folder that match the given facts.
 
     Args:
-      folder: of `<name>.json` files that `Results.write` wrote.
-      **facts: what they must hold, such as step=6000, convention="rahf".
+      folder: the folder of the `<name>.json` files that `Results.write` wrote.
+      **facts: the values to match, such as step=6000, convention="rahf".
 
     Returns:
       Results without rows, targets in the table's order; without metrics if no file
-      agrees.
+      matches.
     """
     joined = Results(metrics={}, facts=dict(facts))
     unmeasured, bad = {}, 0
@@ -42,10 +42,10 @@ def read_results(folder: pathlib.Path, **facts: Any) -> Results:
 
 
 def describe(workdir: str | pathlib.Path, config, params, step: int) -> dict[str, str]:
-    """Returns the facts of a run, label -> text, for the head of a report."""
+    """Returns facts about a run, label -> text, for the head of a report."""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     vit, t5 = config.model.vit, config.model.t5
-    # A network may be given by a size's name, by its numbers, or by both.
+    # A network is given by the name of a size, by its dimensions, or by both.
     image = f"ViT {vit.get('size') or vit.get('width')}/{vit.patch_size}"
     text = f"T5 {t5.get('size') or t5.get('embed_dim')}"
     facts = {

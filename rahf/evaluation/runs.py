@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint as the eval binaries do: restore, measure, write, tell."""
+"""Evaluates a checkpoint as the eval binaries do: restore, measure, write, report."""
 
 import dataclasses
 import pathlib
@@ -16,17 +16,17 @@ from rahf.targets import Kind
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """What to evaluate; the fields are the flags of the eval binaries.
+    """What to evaluate; the fields match the flags of the eval binaries.
 
     Attributes:
-      checkpoint: workdir of a run, or a folder that was exported.
+      checkpoint: the workdir of a run, or an exported folder.
       step: a step, "latest" (default) or "best".
-      split: of the task.
-      batch_size: examples at a time; default `config.eval.batch_size`.
-      convention: of the metrics.
-      examples: records to measure, 0 = all.
-      settings: KEY=VALUE of the config's task or input, for other data.
-      output: folder of the files; default W/eval/<split>.
+      split: the split of the task.
+      batch_size: examples per batch; default `config.eval.batch_size`.
+      convention: the convention of the metrics.
+      examples: how many records to measure, 0 = all.
+      settings: KEY=VALUE settings of the config's task or input, for other data.
+      output: the folder for the files; default W/eval/<split>.
     """
 
     checkpoint: str
@@ -40,22 +40,22 @@ class EvaluationRequest:
 
 
 class RunEvaluation:
-    """A restored checkpoint that is ready to be measured.
+    """A restored checkpoint, ready to be measured.
 
     Attributes:
-      config, params, step: of the checkpoint.
-      evaluator: of the split.
+      config, params, step: what the checkpoint holds.
+      evaluator: the evaluator of the split.
     """
 
     def __init__(self, request: EvaluationRequest, kind: Kind | None = None):
-        """Restores.
+        """Restores the checkpoint.
 
         Args:
           request: what to evaluate.
-          kind: of the targets to measure; default all.
+          kind: the kind of targets to measure; default all.
 
         Raises:
-          ValueError: there is no such checkpoint, or a setting is not known.
+          ValueError: the checkpoint does not exist, or a setting is unknown.
         """
         self.request = request
         self.config, self.params, self.step = restore_for_inference(
@@ -73,16 +73,16 @@ class RunEvaluation:
         )
 
     def measure(self, name: str) -> tuple[Results, list[str]]:
-        """Measures and writes.
+        """Measures the checkpoint and writes the results.
 
         Args:
-          name: of the files, such as "scores".
+          name: the name of the files, such as "scores".
 
         Returns:
           The results and the paths of `<name>.json` and `<name>.examples.jsonl`.
 
         Raises:
-          ValueError: the files cannot be written (tried before measuring), or there
+          ValueError: the files cannot be written (checked before measuring), or there
             is nothing to measure.
         """
         folder = self._check_output(name)
@@ -102,7 +102,7 @@ class RunEvaluation:
         except ValueError as error:
             if request.output:
                 raise
-            raise ValueError(f"{error}; name another folder by --output") from error
+            raise ValueError(f"{error}; choose another folder with --output") from error
 
 
 def evaluate_run(request: EvaluationRequest, kind: Kind, name: str) -> str:
@@ -110,14 +110,14 @@ def evaluate_run(request: EvaluationRequest, kind: Kind, name: str) -> str:
 
     Args:
       request: what to evaluate.
-      kind: of the targets.
-      name: of the files, such as "scores".
+      kind: the kind of targets.
+      name: the name of the files, such as "scores".
 
     Returns:
-      The table as text, with where it was written and what it does not measure.
+      The table as text, with the files written and what was not measured.
 
     Raises:
-      ValueError: as `RunEvaluation` does.
+      ValueError: see `RunEvaluation`.
     """
     run = RunEvaluation(request, kind)
     results, paths = run.measure(name)
@@ -125,9 +125,9 @@ def evaluate_run(request: EvaluationRequest, kind: Kind, name: str) -> str:
     i: Any = run.config.input
     if cut := results.facts["truncated"]:
         parts.append(
-            f"{cut:,} prompts are longer than the model reads (config.input.text_length="
-            f"{i.text_length}, target_length={i.target_length}): the words cut off are "
-            "not measured"
+            f"{cut:,} prompts are longer than the model reads (config.input."
+            f"text_length={i.text_length}, target_length={i.target_length}); words cut "
+            "off are not measured"
         )
     parts.append(
         f"{request.checkpoint}, step {run.step}, {request.split} split, "

@@ -1,4 +1,4 @@
-"""What a perfect model would score, given that raters disagree."""
+"""The score of a perfect model, given that raters disagree."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,18 +18,18 @@ def compute_ceiling(
     predict: Callable[[Mapping[str, Any]], Mapping[str, Any]] = oracle,
     progress: bool = True,
 ) -> dict[str, dict[str, float]]:
-    """Measures an oracle and single raters by the metrics that models are held to.
+    """Measures an oracle and single raters with the metrics used for models.
 
     Args:
-      records: with labels and "ratings".
-      targets: names of `rahf.targets` that have metrics.
-      predict: record -> the truth by target name, as `scenes.oracle` gives it.
+      records: records with labels and "ratings".
+      targets: names from `rahf.targets` that have metrics.
+      predict: record -> the truth by target name, as `scenes.oracle` returns it.
       progress: whether to draw a progress bar on stderr.
 
     Returns:
       `{"oracle plausibility": {metric: value}, "rater plausibility": ..., ...}`. The
-      oracle is measured against the consolidated labels; a rater, in turn each of
-      an image, against the consolidation of the others.
+      oracle is measured against the consolidated labels, and each rater of an image
+      against the consolidation of the others.
     """
     rows = select(targets)
     metrics = {
@@ -50,9 +50,9 @@ def compute_ceiling(
 
 
 def _example(kind: Kind, predicted: Any, label: Any) -> tuple[np.ndarray, Any]:
-    """A batch of one, as the metric of this kind takes it."""
+    """Returns a batch of one, as the metric of this kind expects it."""
     predicted, label = np.asarray(predicted)[None], np.asarray(label)[None]
     if kind is Kind.WORDS:
-        # Labels say 0 = misaligned; the metric takes the probability of misaligned.
+        # In labels 0 is misaligned; the metric expects the probability of misaligned.
         return 1.0 - predicted, (np.ones_like(label), 1 - label)
     return predicted, label

@@ -1,4 +1,4 @@
-"""Evaluates a model on a split of its task: what the loop and the binaries call."""
+"""Evaluates a model on a split of its task, for the loop and the binaries."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from rahf.targets import Kind
 
 
 class SplitEvaluator:
-    """Evaluates parameters as often as asked, compiling once."""
+    """Evaluates parameters any number of times; compiles once."""
 
     def __init__(
         self,
@@ -33,15 +33,15 @@ class SplitEvaluator:
         batch_size: int | None = None,
         convention: str = "rahf",
     ):
-        """Prepares; nothing is read or compiled yet.
+        """Prepares the evaluation; nothing is read or compiled yet.
 
         Args:
           config: the training config.
-          split: default `config.eval.split`.
-          kind: of the targets to measure; default all that have metrics.
+          split: the split; default `config.eval.split`.
+          kind: the kind of targets to measure; default all that have metrics.
           examples: how many records, 0 = all; default `config.eval.examples`.
-          batch_size: default `config.eval.batch_size`.
-          convention: of the metrics.
+          batch_size: examples per batch; default `config.eval.batch_size`.
+          convention: the convention of the metrics.
         """
         self._config = config
         self._split = split or config.eval.split
@@ -51,8 +51,8 @@ class SplitEvaluator:
         kinds = METRICS if kind is None else [kind]
         rows = [row for row in _task_targets(config) if row.kind in kinds]
         rows = list(targets.ordered({row.name: row for row in rows}).values())
-        # A task may have targets that its mixture asks of no example, so that a later
-        # run finds their heads.
+        # A task may list targets that no example asks for, so that a later run finds
+        # their heads.
         asked = asked_targets(config)
         self._unasked = [row.name for row in rows if row.name not in asked]
         rows = [row for row in rows if row.name in asked]
@@ -61,7 +61,7 @@ class SplitEvaluator:
                 f"config.task.name={config.task.name!r} asks for {', '.join(asked)}: "
                 f"none of them is of kind {kind.value}"
             )
-        #: The names that are measured.
+        #: The names of the targets measured.
         self.targets = tuple(row.name for row in rows)
         marks = vocabulary.load(config.input.vocabulary).mark_ids
         self._passes = [
@@ -70,12 +70,12 @@ class SplitEvaluator:
         ]
 
     def check(self) -> None:
-        """Finds out before a run what its first evaluation would.
+        """Checks before a run what would make its first evaluation fail.
 
         Raises:
-          ValueError: the split is not there, or `config.checkpoint.best_metric` is no
-            metric of a target, one of which higher is not better, or, where best
-            checkpoints are kept, one of a target that is not measured.
+          ValueError: the split does not exist, or `config.checkpoint.best_metric` is
+            unknown, is not better when higher, or, if best checkpoints are kept,
+            belongs to a target that is not measured.
         """
         best, keeps = (self._config.checkpoint[k] for k in ("best_metric", "keep_best"))
         try:
@@ -88,7 +88,7 @@ class SplitEvaluator:
             self._batches(names, 1)
 
     def __call__(self, params, *, progress: bool = True) -> Results:
-        """Returns the results of these parameters."""
+        """Returns the results for these parameters."""
         return self._measure(
             [
                 (names, functools.partial(predict, params))
@@ -98,7 +98,7 @@ class SplitEvaluator:
         )
 
     def measure(self, predict: Callable[[Batch], Mapping[str, Any]]) -> Results:
-        """Returns the results of what somebody else predicts, all targets at once."""
+        """Returns the results for another predict function, all targets at once."""
         return self._measure([(self.targets, predict)], progress=False)
 
     def _measure(self, passes, progress: bool) -> Results:
@@ -132,9 +132,9 @@ class SplitEvaluator:
         results.metrics = targets.ordered(results.metrics)
         results.facts["not_measured"] = dict.fromkeys(
             self._unasked,
-            f"config.task.name={self._config.task.name!r} asks no example for it",
+            f"no example of config.task.name={self._config.task.name!r} asks for it",
         ) | {
-            name: f"no example of the {self._split} split has its label"
+            name: f"no example of the {self._split} split is labelled"
             for name, values in results.metrics.items()
             if not values["n"]
         }
@@ -144,14 +144,14 @@ class SplitEvaluator:
         """Predicts the first records of the split, for a report.
 
         Args:
-          params: of the model.
+          params: the model's parameters.
           count: how many records.
 
         Returns:
-          Examples with the truth beside each prediction, in order.
+          The examples in order, with predictions and labels.
         """
         if count < 1:
-            return []  # to the loader, 0 means all
+            return []  # the loader takes 0 to mean all
         fields: dict[str, dict[str, Any]] = {}
         for names, predict in self._passes:
             for batch, infos in self._batches(names, count):
@@ -175,9 +175,9 @@ class SplitEvaluator:
 
 
 def _task_targets(config) -> list[targets.Target]:
-    """Returns the task's rows, importing the user's modules if one is not known.
+    """Returns the task's rows; imports the user's modules only if one is unknown.
 
-    Not in any case: the modules of the embedded tasks bring TensorFlow along.
+    The modules of the embedded tasks would import TensorFlow.
     """
     try:
         return targets.select(config.task.targets)

@@ -1,4 +1,4 @@
-"""Metrics as aligned plain text, one block for each set of metrics."""
+"""Renders metrics as aligned plain text, one block for each kind of target."""
 
 from collections.abc import Mapping
 
@@ -16,10 +16,11 @@ def is_count(metric: str) -> bool:
 def group(
     metrics: Mapping[str, Mapping[str, float]],
 ) -> list[tuple[list[str], list[str]]]:
-    """Returns (row names, metric names) of the rows that share a kind.
+    """Returns (row names, metric names) for each group of rows that share a kind.
 
-    Targets come in the order of their table, other rows after them as they are. A metric that no example defines is absent, but counts are always there and
-    each kind has its own: they tell kinds apart without knowing the targets.
+    Targets come in the order of their table, other rows after them in their own
+    order. A metric that no example defines is absent, but counts never are, and each
+    kind has its own: so counts tell kinds apart without knowing the targets.
     """
     groups: dict[frozenset[str], tuple[list[str], list[str]]] = {}
     for name, values in targets.ordered(metrics).items():
@@ -34,7 +35,7 @@ def group(
 
 
 def format_value(metric: str, value: float | None) -> str:
-    """Returns a number as tables show it: counts whole, errors to 5 places."""
+    """Formats a number for a table: counts whole, squared errors to 5 places."""
     if value is None:
         return "-"
     if is_count(metric):
@@ -54,7 +55,7 @@ def render(metrics: Mapping[str, Mapping[str, float]]) -> str:
                       PLCC ^  SRCC ^    MSE v  images
         plausibility   0.912   0.903  0.01200     256
 
-      where ^ marks a metric whose higher values are better, v the contrary.
+      where ^ marks metrics for which higher is better, v those for which lower is.
     """
     blocks = []
     for names, columns in group(metrics):

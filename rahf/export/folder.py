@@ -1,4 +1,4 @@
-"""Writes a checkpoint in a form that others can use (docs/export.md)."""
+"""Exports a checkpoint in forms that other software can use (docs/export.md)."""
 
 import os
 import pathlib
@@ -21,11 +21,11 @@ from rahf.weights.output import check_space, claimed, failures_told
 
 CARD_FILE = "README.md"
 PROGRAM_EXAMPLE_FILE = "predict.py"
-#: What stands in a file's place until all are written.
+#: The suffix of a file until all files are written.
 _UNFINISHED = ".part"
-#: And in the other's, until it is written (`rahf.durable.writing`).
+#: Names of unfinished files, with the temporary ones of `rahf.durable.writing`.
 _UNFINISHED_NAME = re.compile(r".+\.part|\..+\.part\..+")
-#: What an export may consist of, beside its config.
+#: The files an export may consist of, besides its config.
 _FILES = {
     *(exported.PARAMS_FILE, STATE_DICT_FILE, stablehlo.PROGRAM_FILE),
     *(VOCABULARY_FILE, CARD_FILE, PROGRAM_EXAMPLE_FILE),
@@ -36,9 +36,9 @@ _USE_SAFETENSORS = """\
     predictor = rahf.load("this_folder")
     [prediction] = predictor.predict(["cat.png"], ["a red cat"])
 
-The folder stands for a workdir: `--checkpoint=this_folder` of `rahf.bin.predict` and of
-the `rahf.bin.eval_*` binaries. Or read `model.safetensors` yourself: float32 arrays by
-path."""
+The folder can take the place of a workdir: `--checkpoint=this_folder` of
+`rahf.bin.predict` and of the `rahf.bin.eval_*` binaries. Or read `model.safetensors`
+yourself: float32 arrays by path."""
 
 _USE_RICHHF = f"""\
 `{STATE_DICT_FILE}` is a state dict of the first author's PyTorch model, built with
@@ -47,19 +47,19 @@ _USE_RICHHF = f"""\
     state = torch.load("{STATE_DICT_FILE}", weights_only=True)
     model.load_state_dict(state)
 
-The names are those of transformers 4. The ViT computes as one with `hidden_act="{{act}}"`
-and `layer_norm_eps={{epsilon:g}}`: set these in its config. Its pooler, which nothing
-reads, is zeros. Give the model {{prompts}}, tokenised by `{VOCABULARY_FILE}`
-(SentencePiece, T5's conventions), without padding, which that model attends to."""
+The names are those of transformers 4. In the config of the ViT, set
+`hidden_act="{{act}}"` and `layer_norm_eps={{epsilon:g}}`. Its pooler, which is unused, is
+zeros. Give the model {{prompts}}, tokenised by `{VOCABULARY_FILE}` (SentencePiece,
+T5's conventions), without padding, which that model would attend to."""
 
 _USE_STABLEHLO = f"""\
     pip install "jax>=0.10" numpy pillow safetensors sentencepiece
     python {PROGRAM_EXAMPLE_FILE} "a red cat" cat.png
 
-`{stablehlo.PROGRAM_FILE}` is the predict function (`jax.export`) of the parameters in
-`{exported.PARAMS_FILE}` and a batch of {{batch_size}}; it was lowered for {{platforms}}.
-`{PROGRAM_EXAMPLE_FILE}` calls it, and shows how images and prompts become its inputs.
-`rahf.load` reads the folder too."""
+`{stablehlo.PROGRAM_FILE}` is the predict function (`jax.export`); its arguments are the
+parameters in `{exported.PARAMS_FILE}` and a batch of {{batch_size}}. It was lowered for
+{{platforms}}. `{PROGRAM_EXAMPLE_FILE}` calls it, and shows how to make its inputs from
+images and prompts. `rahf.load` reads the folder too."""
 
 
 def export(
@@ -75,21 +75,21 @@ def export(
     """Exports a checkpoint.
 
     Args:
-      workdir: of a training run, or a folder that was exported.
-      output: the folder to write; it must be new or empty.
+      workdir: the workdir of a training run, or an exported folder.
+      output: the folder to write; must be new or empty.
       form: one of `FORMS`.
       step: a step, "latest" (default) or "best".
-      licence: of the weights, for the model card.
-      batch_size: of the program, where `form` is "stablehlo".
-      platforms: that the program runs on, likewise.
+      licence: the licence of the weights, for the model card.
+      batch_size: the batch size of the program, if `form` is "stablehlo".
+      platforms: the platforms the program runs on, if `form` is "stablehlo".
 
     Returns:
-      The folder. It is complete once it has config.json; a run that is killed leaves
-      nothing but files called *.part, which the next one overwrites.
+      The folder. It is complete once it has config.json; a killed export leaves only
+      files called *.part, which the next one overwrites.
 
     Raises:
-      ValueError: there is no such checkpoint, the folder holds something or cannot be
-        written, or the format cannot hold this model.
+      ValueError: the checkpoint does not exist, the folder is not empty or cannot be
+        written to, or the format cannot hold this model.
     """
     if form not in FORMS:
         raise ValueError(f"--format={form!r}; expected one of {', '.join(FORMS)}")
@@ -112,7 +112,7 @@ def export(
             predictor, workdir, params=params, licence=licence, usage=usage
         )
         config = config.copy_and_resolve_references()
-        config.input.vocabulary = VOCABULARY_FILE  # the one beside it
+        config.input.vocabulary = VOCABULARY_FILE  # relative to the folder
         files[CONFIG_FILE] = config.to_json_best_effort(indent=2)
         with failures_told(folder):
             _write(folder, files)
@@ -120,20 +120,20 @@ def export(
 
 
 def _check_empty(folder: pathlib.Path) -> None:
-    """Raises ValueError where a folder holds more than a killed export left."""
+    """Raises ValueError if a folder holds more than a killed export left behind."""
     with failures_told(folder):
         held = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if others := held - _left_by_a_killed_export(held):
         raise ValueError(
-            f"--output={folder} is not empty ({', '.join(sorted(others)[:3])}); give a "
-            "new folder"
+            f"--output={folder} is not empty ({', '.join(sorted(others)[:3])}); choose "
+            "a new folder"
         )
 
 
 def _left_by_a_killed_export(held: set[str]) -> set[str]:
-    """Which names are of an export that was killed, and not of anyone else."""
+    """Returns the names that a killed export left behind."""
     left = {name for name in held if _UNFINISHED_NAME.fullmatch(name)}
-    # The config comes last: while it is unfinished, the others are of that export.
+    # The config is renamed last: while it is unfinished, so is the export.
     finished = _FILES if f"{CONFIG_FILE}{_UNFINISHED}" in held else set()
     return left | (held & finished) | (held & {durable.LOCK_FILE})
 
@@ -141,7 +141,7 @@ def _left_by_a_killed_export(held: set[str]) -> set[str]:
 _LICENCE_CHARACTERS = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._+"
 )
-#: File name -> its content, or what writes it to a path.
+#: File name -> its content, or a function that writes it to a path.
 Files = dict[str, str | bytes | Callable[[pathlib.Path], None]]
 
 
@@ -177,7 +177,7 @@ def _richhf(predictor, params, options) -> tuple[Files, str]:
 
 
 def _check_fits_release(predictor) -> None:
-    """Raises ValueError where the PyTorch model would compute something else."""
+    """Raises ValueError if the PyTorch model would compute something else."""
     m = predictor.config.model
     wanted = {
         "variant": (m.variant, "multihead"),
@@ -195,27 +195,26 @@ def _check_fits_release(predictor) -> None:
     ]
     if wrong:
         raise ValueError(
-            f"--format=richhf holds models of the first author's design only: "
-            f"multi-head, with the paper's heads, the decoder attending to the prompt. "
-            f"This one has {'; '.join(wrong)}. Use --format=safetensors, or train with "
-            f"these values"
+            f"--format=richhf needs the first author's design: multi-head, the paper's "
+            f"heads, a decoder that attends to the prompt; this model has "
+            f"{'; '.join(wrong)}. Use --format=safetensors, or train with these values"
         )
     words = [row.name for row in targets.select(predictor.targets, Kind.WORDS)]
     if len(words) != 1:
         raise ValueError(
-            f"--format=richhf holds models that say which words are misaligned, and "
-            f"config.task.targets has {len(words)} targets of that kind"
+            f"--format=richhf needs exactly one target of kind words, but "
+            f"config.task.targets has {len(words)}"
         )
 
 
-#: Name of a format -> its files, and how to use them.
+#: Format -> function that returns its files and how to use them.
 FORMS = {"safetensors": _safetensors, "richhf": _richhf, "stablehlo": _stablehlo}
 
 
 def _write(folder: pathlib.Path, files: dict[str, Any]) -> None:
-    """Writes all files under other names first; the last one completes the folder.
+    """Writes all files under temporary names, then renames them, the config last.
 
-    What fails leaves none of them.
+    A failure leaves none of them behind.
     """
     held = {path.name for path in folder.iterdir()}
     for name in _left_by_a_killed_export(held) - {durable.LOCK_FILE}:

@@ -1,6 +1,6 @@
-"""The README.md of an exported model: what it is, learned, reaches and may be used for.
+"""The model card (README.md) of an exported model: targets, data, metrics, licence.
 
-Its head is YAML as the Hugging Face hub reads it, so the folder can be uploaded there.
+Its head is YAML for the Hugging Face hub, so that the folder can be uploaded there.
 """
 
 import itertools
@@ -24,11 +24,11 @@ _WHAT = (
 )
 _NOT_MEASURED = (
     "Not measured. `rahf.bin.eval_scores`, `eval_heatmaps` and `eval_keywords` "
-    "measure a checkpoint; what they leave in its workdir is copied here."
+    "measure a checkpoint; an export copies the results from its workdir."
 )
 _UNKNOWN = (
-    "Unknown: whoever exported this model named none (`--licence`). Ask them before "
-    "you use it."
+    "Unknown: none was given at export (`--licence`). Ask the author of the model "
+    "before you use it."
 )
 
 
@@ -37,10 +37,10 @@ def write(predictor, source, *, params, licence: str, usage: str) -> str:
 
     Args:
       predictor: the model.
-      source: the workdir it is from, whose evaluation results are copied.
-      params: its parameters, to be counted.
-      licence: identifier as the hub knows them ("apache-2.0"), or "unknown".
-      usage: Markdown on how to use the files.
+      source: the workdir of the model, whose evaluation results are copied.
+      params: the model's parameters, which are counted.
+      licence: an identifier of the hub ("apache-2.0"), or "unknown".
+      usage: how to use the files, as Markdown.
     """
     config = predictor.config
     facts = eval_results.describe(
@@ -95,20 +95,20 @@ def write(predictor, source, *, params, licence: str, usage: str) -> str:
             "",
             "## Licence",
             "",
-            _UNKNOWN if licence == "unknown" else f"{licence}, of the weights.",
+            _UNKNOWN if licence == "unknown" else f"{licence}, for the weights.",
             "",
         ]
     )
 
 
 def _data(config, step: int) -> list[tuple[str, str]]:
-    """What is known of the data: the task, and its options as they were given."""
+    """Returns what is known about the data: the task and its options."""
     i = config.input
     rows = [
         ("Task or mixture", f"`{config.task.name}`"),
         ("Registered by", ", ".join(f"`{m}`" for m in config.task.modules) or "-"),
         ("Examples seen", f"{step * i.batch_size:,}"),
-        ("Prompts", f"{i.text_length} pieces, {i.target_length} of the decoder's"),
+        ("Prompts", f"{i.text_length} pieces, {i.target_length} in the decoder"),
     ]
     for name, options in i.items():
         if hasattr(options, "to_dict"):

@@ -1,8 +1,8 @@
-"""The predict function as a serialised program that needs JAX and nothing of rahf.
+"""The predict function as a serialised program that needs JAX but not rahf.
 
-The program takes the parameters, flat as in `model.safetensors`, and a batch of one
-size. Both variants of the model take the plain prompt: where a target is written into
-the prompt, the program does that itself.
+Its arguments are the parameters, flat as in `model.safetensors`, and a batch of fixed
+size. Both variants of the model take plain prompts: the program itself adds the prefix
+that asks an augmented model for a target.
 
 Letters: B batch, S image side, L text length, T target length.
 """
@@ -23,12 +23,12 @@ from rahf.models import passes
 from rahf.weights import exported
 
 PROGRAM_FILE = "program.stablehlo"
-#: What a program is lowered for unless told otherwise: one file for all three.
+#: The default platforms of a program: one file serves all three.
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def example_inputs(config, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of what the program takes besides the parameters."""
+    """Returns the shapes and dtypes of the program's batch."""
     i, shape = config.input, jax.ShapeDtypeStruct
     text = shape((batch_size, i.target_length), jnp.int32)
     return {
@@ -40,14 +40,14 @@ def example_inputs(config, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def add_prefix(prefix: Sequence[int], inputs):
-    """Writes ids before prompts, as `rahf.input.features.FeatureMaker` does.
+    """Adds ids before prompts, as `rahf.input.features.FeatureMaker` does.
 
     Args:
-      prefix: ids of the text that asks for a target.
+      prefix: the ids of the text that asks for a target.
       inputs: int32[B, L], plain prompts, each with its end of sequence.
 
     Returns:
-      int32[B, L]; what no longer fits is cut, the end of sequence kept.
+      int32[B, L], cut to fit, with the end of sequence kept.
     """
     batch, length = inputs.shape
     before = jnp.broadcast_to(jnp.asarray(prefix, jnp.int32), (batch, len(prefix)))
@@ -60,21 +60,21 @@ def make_function(predictor: Predictor):
     """Builds predict(params, batch) -> {target: array}.
 
     Args:
-      predictor: whose config and targets it has.
+      predictor: the predictor whose config and targets to use.
 
     Returns:
-      The function, of flat parameters and of arrays shaped as `example_inputs`.
+      The function of flat parameters and of arrays shaped like `example_inputs`.
       Heatmaps are float32[B, S, S], scores float32[B], words float32[B, T].
 
     Raises:
-      ValueError: part of what the model predicts is not the device's work.
+      ValueError: part of the prediction runs on the host (free decoding).
     """
     config = predictor.config
     decoding = config.model.get("decoding", "constrained")
     if decoding != "constrained":
         raise ValueError(
-            f"config.model.decoding={decoding!r}: what a free decoder says is matched "
-            f"to the prompt as text, which no program can hold; use "
+            f"config.model.decoding={decoding!r}: a free decoder's output is matched "
+            f"to the prompt as text, which a program cannot do; use "
             f"--format=safetensors"
         )
     words = vocabulary.load(config.input.vocabulary)
@@ -110,16 +110,16 @@ def serialize(
     """Lowers the predict function to StableHLO.
 
     Args:
-      predictor: whose config and targets it has.
-      params: its parameters; only their shapes are read.
+      predictor: the predictor whose config and targets to use.
+      params: the predictor's parameters; only their shapes are read.
       batch_size: B, fixed in the program.
-      platforms: those it is to run on, as JAX names them.
+      platforms: the platforms to run on, as JAX names them.
 
     Returns:
-      What `jax.export.deserialize` reads.
+      The program, for `jax.export.deserialize`.
 
     Raises:
-      ValueError: the batch size is not positive, or JAX lowers to no such platform.
+      ValueError: the batch size is below 1, or a platform is unknown.
     """
     if batch_size < 1:
         raise ValueError(f"expected --batch_size of at least 1, got {batch_size}")

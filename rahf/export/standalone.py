@@ -1,10 +1,10 @@
-"""Predicts with this folder alone; nothing of rahf is imported.
+"""Predicts with this folder alone; rahf is not needed.
 
     pip install "jax>=0.10" numpy pillow safetensors sentencepiece
     python predict.py "a red cat" cat.png
 
 `python -m rahf.bin.export --format=stablehlo` put this file here, as an example of how
-the program beside it is called: read `Folder.tokenize` before you write your own.
+to call the program beside it: read `Folder.tokenize` before you write your own.
 """
 
 import json
@@ -24,7 +24,7 @@ WORD = re.compile(r'[^,.?!":; ]+')
 
 
 def read_image(path):
-    """As the model was trained: upright, 16 bits made 8, what is clear made white."""
+    """Reads an image as in training: upright, 8-bit RGB, transparency over white."""
     with Image.open(path) as image:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
@@ -47,20 +47,20 @@ class Folder:
         model = (folder / "vocabulary.model").read_bytes()
         config = json.loads((folder / "config.json").read_text("utf-8"))
         self._words_only = config["input"].get("prompts", "whole") == "words"
-        # A text that starts at the beginning of a word, and one that goes on in the
-        # middle: the second has the option add_dummy_prefix=false appended.
+        # One tokenises text that starts a word, the other text that continues one: the
+        # second has the option add_dummy_prefix=false appended.
         self._start = sentencepiece.SentencePieceProcessor(model_proto=model)
         self._inside = sentencepiece.SentencePieceProcessor(
             model_proto=model + b"\x1a\x02\x18\x00"
         )
-        # Two arguments, parameters and batch; the shapes of the second, by name.
+        # The arguments are parameters and batch; these are the batch's shapes by name.
         _, self.shapes = self._program.in_tree.unflatten(self._program.in_avals)[0]
 
     def tokenize(self, prompt):
         """Text -> ids, and for each id 1 where it ends a word.
 
-        The prompt is cut at spaces and, between them, after every word; the parts
-        are tokenised one by one, so no piece reaches over the end of a word.
+        The prompt is split at spaces and after every word, and the parts are tokenised
+        one by one, so that no piece crosses the end of a word.
         """
         if self._words_only:  # the model was trained without punctuation
             prompt = " ".join(WORD.findall(prompt))
@@ -69,7 +69,7 @@ class Folder:
             done = 0
             places = [match.end() for match in WORD.finditer(chunk)]
             if not places or places[-1] < len(chunk):
-                places.append(-1)  # the rest: punctuation behind the last word
+                places.append(-1)  # the rest: punctuation after the last word
             for end in places:
                 text = chunk[done:] if end < 0 else chunk[done:end]
                 if not text:
@@ -82,10 +82,10 @@ class Folder:
         return ids, ends
 
     def predict(self, images, prompts):
-        """Paths and their prompts -> {target: array}, a row for each image.
+        """Image paths and their prompts -> {target: array}, one row per image.
 
         Heatmaps are float32[B, S, S] in [0, 1], scores float32[B] in [0, 1], and
-        misaligned words float32[B, T]: at the end of each word its probability.
+        misaligned words float32[B, T], with each word's probability at its end.
         """
         size, side = self.shapes["image"].shape[:2]
         if not 0 < len(images) <= size:

@@ -1,4 +1,4 @@
-"""What people hand to `Predictor.predict` -> a list of pictures and one of prompts."""
+"""The arguments of `Predictor.predict` -> a list of images and one of prompts."""
 
 import operator
 import os
@@ -22,14 +22,14 @@ _URL = re.compile(r"[A-Za-z][\w+.-]*://")
 
 
 def list_images(images: Any) -> list[Any]:
-    """Returns the images as a list; one by itself becomes a list of one.
+    """Returns the images as a list; a single image becomes a list of one.
 
     Args:
-      images: one of `ImageLike`, or any iterable of them, a generator or an array
-        [B, H, W, C] among them. They are read later, one batch at a time.
+      images: an `ImageLike`, or any iterable of them, such as a generator or an array
+        [B, H, W, C]. They are read later, one batch at a time.
 
     Raises:
-      ValueError: neither of these.
+      ValueError: it is neither.
     """
     single = str | bytes | bytearray | memoryview | os.PathLike | Image.Image
     if isinstance(images, single) or hasattr(images, "read"):
@@ -49,10 +49,10 @@ def list_prompts(prompts: Any, count: int) -> list[str]:
 
     Args:
       prompts: one text for all images, or an iterable with one for each.
-      count: number of images.
+      count: the number of images.
 
     Raises:
-      ValueError: there are fewer or more, or one is no text.
+      ValueError: the numbers differ, or a prompt is not text.
     """
     if isinstance(prompts, str):
         prompts = [prompts] * count
@@ -62,8 +62,8 @@ def list_prompts(prompts: Any, count: int) -> list[str]:
         prompts = list(prompts)
     else:
         raise ValueError(  # noqa: TRY004  predict raises one kind of error
-            "prompts: expected a text for all images, or a list with one for each; got "
-            f"{_describe(prompts)}"
+            "prompts: expected one text for all images, or a list with one for each; "
+            f"got {_describe(prompts)}"
         )
     if len(prompts) != count:
         raise ValueError(
@@ -73,7 +73,7 @@ def list_prompts(prompts: Any, count: int) -> list[str]:
     for i, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
             raise ValueError(  # noqa: TRY004  predict raises one kind of error
-                f"prompts[{i}]: expected a text, got {_describe(prompt)}"
+                f"prompts[{i}]: expected text, got {_describe(prompt)}"
             )
         try:
             prompt.encode()
@@ -86,7 +86,7 @@ def list_prompts(prompts: Any, count: int) -> list[str]:
 
 
 def check_batch_size(batch_size: Any) -> int:
-    """Returns a whole number of at least 1; raises ValueError for anything else."""
+    """Returns the batch size; raises ValueError unless it is an integer >= 1."""
     try:
         number = operator.index(batch_size)
     except TypeError:
@@ -102,14 +102,14 @@ def read_picture(image: Any, name: str) -> np.ndarray:
     """Reads one image.
 
     Args:
-      image: one of `ImageLike`. Pixels become 8-bit RGB, transparency over white.
-      name: to call it by in an error, as "images[3]".
+      image: an `ImageLike`. Pixels become 8-bit RGB, transparency over white.
+      name: the image's name in error messages, such as "images[3]".
 
     Returns:
       uint8[H, W, 3].
 
     Raises:
-      ImageError: it cannot be read, or is nothing of the kind.
+      ImageError: it cannot be read, or is not an `ImageLike`.
     """
     if isinstance(image, Image.Image):
         return images_lib.from_pillow(image, f"{name}, a Pillow image")
@@ -119,7 +119,7 @@ def read_picture(image: Any, name: str) -> np.ndarray:
         image = _read_file(image, name)
     elif isinstance(image, str) and _URL.match(image):
         raise ImageError(
-            name, "a path", f"the URL {image}", "download it, and give the file"
+            name, "a path", f"the URL {image}", "download it and give the file"
         )
     elif isinstance(image, bytearray | memoryview):
         image = bytes(image)
@@ -133,7 +133,7 @@ def read_picture(image: Any, name: str) -> np.ndarray:
 
 
 def _read_file(file: Any, name: str) -> bytes:
-    # From the start, as Pillow does: who has just written to a BytesIO is at its end.
+    # From the start, as Pillow does: a BytesIO just written to is at its end.
     if getattr(file, "seekable", lambda: False)():
         file.seek(0)
     data = file.read()
@@ -144,17 +144,17 @@ def _read_file(file: Any, name: str) -> bytes:
 
 
 def _from_array(array: np.ndarray, name: str) -> np.ndarray:
-    came = f"{array.dtype}{list(array.shape)}"
+    got = f"{array.dtype}{list(array.shape)}"
     shape = array.shape
     if array.ndim == 3 and shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        remedy = "give a list of such arrays for several images"
+        remedy = "for several images, give a list of such arrays"
         if array.ndim == 3 and shape[0] in (1, 3, 4):
             remedy = "channels come last: use transpose(1, 2, 0)"
-        raise ImageError(name, _ACCEPTED, came, remedy)
+        raise ImageError(name, _ACCEPTED, got, remedy)
     if array.size == 0:
-        raise ImageError(name, "at least one pixel", came, "leave it out")
+        raise ImageError(name, "at least one pixel", got, "leave it out")
     if np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16":
         array = array.astype(np.float32)
         low, high = array.min(), array.max()  # NaN is neither
@@ -162,13 +162,13 @@ def _from_array(array: np.ndarray, name: str) -> np.ndarray:
             raise ImageError(
                 name,
                 "floats in [0, 1]",
-                f"{came} from {low:g} to {high:g}",
+                f"{got} from {low:g} to {high:g}",
                 "rescale it, or convert it to uint8 from 0 to 255",
             )
         array = np.rint(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
         remedy = "convert it to uint8 from 0 to 255"
-        raise ImageError(name, _ACCEPTED, came, remedy)
+        raise ImageError(name, _ACCEPTED, got, remedy)
     if array.ndim == 3 and array.shape[2] == 3:
         return array
     picture = Image.fromarray(np.ascontiguousarray(array))
@@ -176,7 +176,7 @@ def _from_array(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _describe(value: Any) -> str:
-    """A short name of what came: its type, and its value where that helps."""
+    """Describes a value for an error message: its type, and its value if that helps."""
     if value is None or isinstance(value, bool | int | float | Sequence):
         return f"{type(value).__name__} {value!r:.60}" if value is not None else "None"
     return f"a {type(value).__name__}"

@@ -1,9 +1,9 @@
-"""What a decoder that speaks freely says of the words, read on the host.
+"""Free decoding: reads the labels of words from generated text, on the host.
 
-`config.model.decoding="free"` is the first author's way: greedy decoding, and the
-suffixes are looked for in the text. The constrained decoder (rahf.models.decoding)
-gives probabilities and cannot lose a word; this is for models that are to be compared
-with published ones.
+`config.model.decoding="free"` is the first author's method: decode greedily, then look
+for the suffixes in the text. The constrained decoder (rahf.models.decoding) gives
+probabilities and cannot lose a word; free decoding is for comparison with published
+models.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ _UNREADABLE = "\ufffd"
 
 
 def is_free(config) -> bool:
-    """Whether the decoder speaks freely; ValueError if neither that nor constrained."""
+    """Returns whether decoding is free; raises ValueError if it is unknown."""
     decoding = config.model.get("decoding", "constrained")
     if decoding not in DECODINGS:
         raise ValueError(
@@ -31,10 +31,11 @@ def is_free(config) -> bool:
 
 
 class FreeWords:
-    """A predict step whose word targets come out as they do constrained.
+    """A predict step that turns decoded tokens into labels of words.
 
-    Call: as `predict`, which gives int32[B, T] tokens for those targets. Returns
-    float32[B, T] for them, 1 at the ends of words that were said with the suffix.
+    Called like `predict`, which returns int32[B, T] tokens for the word targets.
+    Returns float32[B, T] for them, as constrained decoding does: 1 at the ends of words
+    that were decoded with the suffix.
     """
 
     def __init__(self, config, predict: Callable[..., Any], names: Sequence[str]):
@@ -55,12 +56,12 @@ class FreeWords:
         return outputs
 
     def labels(self, said, prompt, ends) -> np.ndarray:
-        """The words' labels, 0 = misaligned.
+        """Returns the labels of the words, 0 = misaligned.
 
         Args:
-          said: int32[T], the decoder's tokens.
-          prompt: int32[T], the prompt's.
-          ends: bool[T], where its words end.
+          said: int32[T], the tokens of the decoder.
+          prompt: int32[T], the tokens of the prompt.
+          ends: bool[T], where the words of the prompt end.
 
         Returns:
           int8[words].
@@ -68,7 +69,7 @@ class FreeWords:
         end = np.append(prompt, vocabulary.EOS_ID).tolist().index(vocabulary.EOS_ID)
         spoken = np.append(said, vocabulary.EOS_ID).tolist()
         spoken = spoken[: spoken.index(vocabulary.EOS_ID)]
-        try:  # the prompt's own pieces, whatever text they make
+        try:  # the prompt's own pieces, whatever their text
             marks = self._vocabulary.separate(spoken, prompt[:end], ends[:end])
             return 1 - np.array(marks, np.int8)[ends[:end]]
         except ValueError:

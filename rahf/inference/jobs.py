@@ -1,4 +1,4 @@
-"""What the command line names -> the list of (image, prompt) jobs to predict."""
+"""The sources on the command line -> the list of (image, prompt) jobs to predict."""
 
 import collections
 import dataclasses
@@ -16,15 +16,15 @@ from PIL import Image
 from rahf import images
 from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, read_text
 
-#: Read as lists of jobs.
+#: The suffixes of files that list jobs.
 TABLES = (".jsonl", ".ndjson", ".json", *SEPARATORS)
-#: Looked for in a folder when no prompt is given; the `datasets` library calls them
-#: metadata.
+#: The files that may hold a folder's prompts; `metadata` is the `datasets` library's
+#: name.
 PROMPT_FILES = ("prompts.jsonl", "prompts.csv", "metadata.jsonl", "metadata.csv")
-#: The names that lists give to the image and to its prompt; the first there counts.
+#: The field names of the image and its prompt in tables; the first one present counts.
 IMAGE_FIELDS = ("image", "file_name")
 PROMPT_FIELDS = ("prompt", "caption", "text")
-#: Which files of a folder are images; a file named directly may be called anything.
+#: The suffixes of images in a folder; a file named directly may have any.
 SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp"}
     | {".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm"}
@@ -36,13 +36,14 @@ class Job:
     """One prediction to make.
 
     Attributes:
-      id: unique within the list: the row's `id`, or else the image's file name
-        without its suffix.
-      image: absolute path.
-      prompt: as given; may be empty.
+      id: the row's `id`, or the image's file name without its suffix; unique within
+        the list.
+      image: the absolute path.
+      prompt: the prompt as given; may be empty.
       name: `id` as a safe file name, for the files that are written.
-      base: `id` before a `-2`, `-3`, ... was appended to it; "" = the same.
-      where: the file and line that asks for it; "" = named directly, or in a folder.
+      base: `id` before `-2`, `-3`, ... was appended; "" = the same.
+      where: the file and line of the row; "" = the image was named directly, or found
+        in a folder.
     """
 
     id: str
@@ -54,29 +55,28 @@ class Job:
 
 
 def read_jobs(sources: Sequence[str], prompt: str | None = None) -> list[Job]:
-    """Lists the jobs that image files, folders and tables stand for.
+    """Lists the jobs in image files, folders and tables.
 
     Args:
       sources: each one of
         an image file, predicted with `prompt`;
-        a folder: its images (not those of its subfolders), in the order of their
-        names, with `prompt`; or without one, the rows of the first of `PROMPT_FILES`
-        that it holds;
+        a folder: its images in order of name, without subfolders, with `prompt`; if
+        `prompt` is None, the rows of the first of `PROMPT_FILES` in the folder;
         a JSONL file of {"image": path, "prompt": text, "id": optional text}, or a
         JSON file with a list of them;
-        a CSV or TSV file with such columns (others are ignored). Fields may have any
-        of the names in `IMAGE_FIELDS` and `PROMPT_FIELDS`. Image paths are relative
-        to the file's own folder. A row's own prompt is used; one without, or with an
-        empty cell, takes `prompt`.
-      prompt: the text of the images that come without one.
+        a CSV or TSV file with such columns (others are ignored).
+        Fields may have any of the names in `IMAGE_FIELDS` and `PROMPT_FIELDS`. Image
+        paths are relative to the folder of the file. A row without a prompt, or with
+        an empty cell, uses `prompt`.
+      prompt: the prompt of images that have none.
 
     Returns:
-      The jobs. An id that occurs twice gets `-2`, `-3`, ... appended; an id that a row
-      has is its own.
+      The jobs. Repeated ids get `-2`, `-3`, ... appended; ids given in rows have
+      precedence.
 
     Raises:
       ValueError: a source is missing or empty, an image has no prompt, or a row is
-        malformed: the message has file, line and field.
+        malformed; the message names file, line and field.
     """
     if prompt is not None:
         check_text("--prompt", prompt)
@@ -84,7 +84,7 @@ def read_jobs(sources: Sequence[str], prompt: str | None = None) -> list[Job]:
     for source in sources:
         rows.extend(_read_source(pathlib.Path(source), prompt))
     jobs, names, repeats = [], set(), collections.Counter()
-    waiting = {row[0] for row in rows}  # ids that rows have, until they come
+    waiting = {row[0] for row in rows}  # ids given in rows and not yet used
     ids = set(waiting)
     for given, image, text, *where in rows:
         base = image.stem if given is None else given
@@ -101,7 +101,7 @@ def read_jobs(sources: Sequence[str], prompt: str | None = None) -> list[Job]:
 
 
 def unread_prompts(sources: Sequence[str], prompt: str | None) -> list[tuple[str, str]]:
-    """Returns the folders whose file of prompts gives way to `prompt`, and its name."""
+    """Returns folders whose prompt file `prompt` overrides, with that file's name."""
     found = []
     for source in sources if prompt is not None else ():
         names = [n for n in PROMPT_FILES if os.path.isfile(os.path.join(source, n))]
@@ -113,9 +113,9 @@ def unread_prompts(sources: Sequence[str], prompt: str | None) -> list[tuple[str
 def free_id(
     base: str, taken: Collection[str], repeats: collections.Counter[str]
 ) -> str:
-    """Returns `base`, or where it is taken `base-2`, `base-3`, ...
+    """Returns `base`, or if it is taken `base-2`, `base-3`, ...
 
-    `repeats` counts between calls, so that many of one name take no quadratic time.
+    `repeats` keeps counts between calls, so that many equal names take linear time.
     """
     id_ = base
     while id_ in taken:
@@ -124,7 +124,7 @@ def free_id(
     return id_
 
 
-# id, image, prompt; in a table then also file and line
+# id, image, prompt; from a table also file and line
 _Row = tuple[str | None, pathlib.Path, str] | tuple[str | None, pathlib.Path, str, str]
 
 
@@ -140,13 +140,13 @@ def _read_source(source: pathlib.Path, prompt: str | None) -> list[_Row]:
         return _read_table(source, prompt)
     if not _may_be_image(source):
         raise ValueError(
-            f"{source}: is not an image; expected one ({', '.join(images.FORMATS)}), "
+            f"{source}: not an image; expected one ({', '.join(images.FORMATS)}), "
             f"a folder of images, or one of {', '.join(TABLES)}"
         )
     if prompt is None:
         raise ValueError(
-            f"{source}: an image needs its prompt: --prompt='what it should show' "
-            f"(or a table with image and prompt: {', '.join(TABLES)})"
+            f"{source}: the image has no prompt; give --prompt='what it should show', "
+            f"or a table with image and prompt ({', '.join(TABLES)})"
         )
     return [(None, source, prompt)]
 
@@ -157,8 +157,8 @@ def _read_folder(folder: pathlib.Path, prompt: str | None) -> list[_Row]:
             if (folder / name).is_file():
                 return _read_table(folder / name, prompt)
         raise ValueError(
-            f"{folder}: no prompt; give one for all its images (--prompt=...), or "
-            f"put one for each into {folder / PROMPT_FILES[0]}"
+            f"{folder}: the images have no prompts; give one for all (--prompt=...), "
+            f"or one for each in {folder / PROMPT_FILES[0]}"
         )
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
     chosen = {p: p.suffix.lower() in SUFFIXES or images.is_image(p) for p in files}
@@ -166,12 +166,13 @@ def _read_folder(folder: pathlib.Path, prompt: str | None) -> list[_Row]:
     others = [path.name for path in files if not chosen[path]]
     if not found:
         raise ValueError(
-            f"{folder}: holds no image, and its subfolders are not searched; it has "
-            f"{', '.join(others[:5]) or 'no files'}. Expected {', '.join(images.FORMATS)}"
+            f"{folder}: no images found (subfolders are not searched); it holds "
+            f"{', '.join(others[:5]) or 'no files'}; expected "
+            f"{', '.join(images.FORMATS)}"
         )
     if others:
         logging.warning(
-            "%s: %d of %d files are left out, as they are not %s: %s",
+            "%s: skipped %d of %d files, which are not %s: %s",
             folder,
             len(others),
             len(files),
@@ -182,15 +183,15 @@ def _read_folder(folder: pathlib.Path, prompt: str | None) -> list[_Row]:
 
 
 def _may_be_image(path: pathlib.Path) -> bool:
-    """Whether a file is called like an image, or begins like one."""
+    """Returns whether a file has the name of an image, or begins like one."""
     if Image.registered_extensions().get(path.suffix.lower()) in images.FORMATS:
-        return True  # a damaged one is noted or told when it is read
+        return True  # if it is damaged, reading it will say so
     try:
         with Image.open(path, formats=images.FORMATS):
             return True
     except Image.UnidentifiedImageError:
         return False
-    except Exception:  # noqa: BLE001  it is damaged, or cannot be read: told later
+    except Exception:  # noqa: BLE001  damaged or unreadable: reading it will say so
         return True
 
 
@@ -214,14 +215,14 @@ def _read_table(path: pathlib.Path, prompt: str | None) -> list[_Row]:
             text = prompt if text is None else text
             if text is None:
                 raise ValueError(
-                    f"{where}: field 'prompt' is missing or empty, and no --prompt "
-                    "is given"
+                    f"{where}: field 'prompt' is missing or empty, and there is no "
+                    "--prompt"
                 )
             rows.append((_id(where, row), path.parent / image, text, where))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     if not rows:
-        raise ValueError(f"{path}: holds no rows")
+        raise ValueError(f"{path}: no rows found")
     return rows
 
 
@@ -254,7 +255,7 @@ def _csv_rows(path: pathlib.Path) -> _Parsed:
             f"{' or '.join(map(repr, IMAGE_FIELDS))}, got {reader.columns}"
         )
     for row in reader:
-        # An empty cell is one that nobody filled in.
+        # An empty cell counts as missing.
         yield f"line {reader.line}", {k: v for k, v in row.items() if v.strip()}
 
 
@@ -262,7 +263,7 @@ def _parse_json(text: str, where: str):
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON: {error}") from error
+        raise ValueError(f"{where}: not valid JSON: {error}") from error
 
 
 def _object(row, where: str) -> dict:
@@ -275,7 +276,7 @@ def _object(row, where: str) -> dict:
 
 
 def _text(where: str, row: dict, names: Sequence[str]) -> str | None:
-    """Returns the first field of these names that a row has."""
+    """Returns the value of the first of these fields that a row has."""
     field = next((name for name in names if row.get(name) is not None), None)
     if field is None:
         return None
@@ -295,7 +296,7 @@ def _id(where: str, row: dict) -> str | None:
 
 
 def check_text(what: str, text: str) -> None:
-    """Raises ValueError where a text holds half a character: it is not Unicode."""
+    """Raises ValueError if a text is not valid Unicode (has a lone surrogate)."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -306,14 +307,14 @@ def check_text(what: str, text: str) -> None:
 
 
 def safe_name(id_: str, taken: Collection[str] = ()) -> str:
-    """A file name that stays inside its folder, on any file system.
+    """Returns a file name that stays inside its folder, on any file system.
 
-    Where it cannot be the id itself, a digest of the id follows, so that no other id
-    gets the same name, in this run or in a later one. `taken` holds names in lower
-    case: some file systems do not tell the two apart.
+    If that is not the id itself, a digest of the id is appended, so that no other id
+    gets the same name, in this run or a later one. `taken` holds names in lower case,
+    as some file systems ignore case.
     """
     name = re.sub(r"[^\w.\-]", "_", id_).strip(".")
-    # 255 bytes is the usual limit, and a target's name and a suffix are to come.
+    # The usual limit is 255 bytes; a target's name and a suffix will be appended.
     name = name.encode("utf-8", "replace")[:150].decode("utf-8", "ignore")
     if name != id_ or name.casefold() in taken:
         digest = hashlib.sha256(id_.encode("utf-8", "surrogatepass")).hexdigest()

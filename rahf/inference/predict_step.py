@@ -12,20 +12,19 @@ from rahf.targets import Kind, select
 def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
     """Builds predict(params, batch) -> {name: array}, jitted.
 
-    Every process is to call it with the same batch, and can read the result.
+    Every process must call it with the same batch, and can read the result.
 
     Args:
       config: the training config.
-      mark_ids: the vocabulary's pieces of the suffix that marks a word.
-      targets: the names wanted; default all of the task's. What is not wanted is
-        not computed.
+      mark_ids: the ids of the suffix that marks a word.
+      targets: the names of the targets to compute; default all of the task's.
 
     Returns:
       The function. Heatmaps are float32[B, S, S], scores float32[B], words
-      float32[B, T] probabilities at word ends that the word is misaligned (0 or 1
-      where the decoder is free: then part of the work is the host's), and
-      captions float32[B, T] log-probabilities of the batch's own tokens. The batch
-      may bring "image_tokens" from `make_encode_image` in place of "image".
+      float32[B, T], the probability at each word end that the word is misaligned (0 or
+      1 in free decoding, which partly runs on the host), and captions float32[B, T],
+      the log-probabilities of the batch's own tokens. The batch may have
+      "image_tokens" from `make_encode_image` instead of "image".
     """
     model = make_model(config)
     rows = select(config.task.targets if targets is None else targets)

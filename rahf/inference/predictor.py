@@ -1,4 +1,4 @@
-"""Load a checkpoint once, then predict as often as you like.
+"""Loads a checkpoint once, then predicts any number of times.
 
 predictor = rahf.load("runs/scenes")
 [prediction] = predictor.predict(["cat.png"], ["a red cat"])
@@ -33,8 +33,8 @@ class Word:
     """A word of the prompt, and whether the image fails to show it.
 
     Attributes:
-      text: as it stands in the prompt.
-      probability: in [0, 1], that it is not shown.
+      text: the word as written in the prompt.
+      probability: the probability in [0, 1] that the word is not shown.
       misaligned: whether the probability is above the target's `cut`.
     """
 
@@ -48,15 +48,15 @@ class Prediction:
     """What a person would say about an image.
 
     Attributes:
-      prompt: the text it was judged against.
-      scores: by target, in [0, 1], higher is better: (mean Likert answer - 1) / 4.
-        0.5 is the middle of the scale and the suggested threshold.
-      words: of the prompt in order; those cut off with a too long prompt are
-        missing.
-      heatmaps: by target, float32[S, S] in [0, 1], higher is worse, over the whole
-        image whatever its aspect.
-      image_size: (height, width) of the image as it was given.
-      prompt_truncated: the prompt had more pieces than the model reads.
+      prompt: the text that the image was judged against.
+      scores: scores by target, in [0, 1], higher is better: (mean Likert answer - 1)
+        / 4. 0.5 is the middle of the scale and the suggested threshold.
+      words: the words of the prompt in order, without those cut off from a long
+        prompt.
+      heatmaps: heatmaps by target, float32[S, S] in [0, 1], higher is worse; they cover
+        the whole image, whatever its aspect ratio.
+      image_size: (height, width) of the image as given.
+      prompt_truncated: whether the prompt was longer than the model reads.
     """
 
     prompt: str
@@ -68,23 +68,23 @@ class Prediction:
 
 
 class Predictor:
-    """A model ready to predict; compiled functions and parameters stay with it.
+    """A model ready to predict; keeps its parameters and compiled functions.
 
     Attributes:
       config: the training config.
-      step: of the checkpoint.
-      targets: the names it predicts.
+      step: the step of the checkpoint.
+      targets: the names of the targets it predicts.
     """
 
     def __init__(self, config, params, step: int):
-        """Prepares; see `load` for the usual way here."""
+        """Prepares prediction; `load` is the usual constructor."""
         try:
             rows = targets.select(config.task.targets)
         except ValueError:  # a user's target, registered by one of the modules
             import_modules(config)
             rows = targets.select(config.task.targets)
         self.config, self.step, self._params = config, step, params
-        self._sizes: set[int] = set()  # of batches that have been compiled
+        self._sizes: set[int] = set()  # batch sizes compiled so far
         rows = [
             row for row in rows if row.kind not in (Kind.CAPTION, Kind.WORD_PRESENCE)
         ]
@@ -113,22 +113,22 @@ class Predictor:
     ) -> list[Prediction]:
         """Predicts feedback on images.
 
-        A prediction does not depend on what else is in the batch. Batches are
-        filled up to a size that has been compiled before, or to a power of two.
+        A prediction does not depend on the other images of its batch. Batches are
+        padded to a size compiled before, or else to a power of two.
 
         Args:
-          images: each a path, encoded bytes, an open binary file, a Pillow image, or
-            an array [H, W], [H, W, 3] or [H, W, 4] of uint8 or of floats in [0, 1];
-            transparency is laid over white. Any iterable of them, or a single one.
-          prompts: one for each image, or a single text for all.
-          batch_size: how many at a time.
+          images: an iterable of images, or a single one. Each is a path, encoded bytes,
+            an open binary file, a Pillow image, or an array [H, W], [H, W, 3] or
+            [H, W, 4] of uint8 or of floats in [0, 1]. Transparency is laid over white.
+          prompts: one text for each image, or a single text for all.
+          batch_size: images per batch.
 
         Returns:
-          One prediction for each image.
+          One prediction per image.
 
         Raises:
-          ValueError: there are not as many prompts as images, or one is no text.
-          rahf.images.ImageError: an image cannot be read; the message has its number.
+          ValueError: the numbers of prompts and images differ, or a prompt is not text.
+          rahf.images.ImageError: an image cannot be read; the message has its index.
         """
         batch_size = arguments.check_batch_size(batch_size)
         images = arguments.list_images(images)
@@ -184,7 +184,7 @@ class Predictor:
         ]
 
     def _batch_size(self, count: int) -> int:
-        """The rows to compute for `count` images; compiling costs seconds."""
+        """Returns the rows to compute for `count` images; each new size compiles."""
         fitting = [size for size in self._sizes if size >= count]
         rows = min(fitting, default=1 << (count - 1).bit_length())
         self._sizes.add(rows)
@@ -204,7 +204,7 @@ class Predictor:
         for name, probabilities in of_kind[Kind.WORDS].items():
             cut = targets.get(name).cut
             chances = probabilities[word_ends > 0].tolist()
-            texts = words_lib.split(prompt)  # more of them, where truncated
+            texts = words_lib.split(prompt)  # more than chances if truncated
             words = [
                 Word(text, chance, chance > cut)
                 for text, chance in zip(texts, chances, strict=False)
@@ -220,17 +220,18 @@ class Predictor:
 
 
 def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor:
-    """Loads a checkpoint for prediction; works offline, on any JAX device.
+    """Loads a checkpoint for prediction, offline and on any JAX device.
 
     Args:
-      workdir: of `python -m rahf.bin.train`.
+      workdir: the workdir of `python -m rahf.bin.train`, or an exported folder.
       step: a step, "latest" (default) or "best".
 
     Returns:
-      The predictor. Keep it: loading and compiling are paid once.
+      The predictor. Keep it, so that loading and compiling happen only once.
 
     Raises:
-      ValueError: the folder is no workdir, or holds no complete checkpoint of the step.
+      ValueError: the folder is not a workdir, or has no complete checkpoint of this
+        step.
     """
     if isinstance(step, str) and step not in ("latest", "best"):
         if not step.isdecimal():

@@ -1,32 +1,32 @@
-"""What the numbers mean, in words: the epilog of `predict --help`."""
+"""What the predicted numbers mean: the epilog of `predict --help`."""
 
 from rahf import targets
 from rahf.targets import Kind
 
 _SCORES = """\
 Scores are in [0, 1], higher is better: (the raters' mean answer on a scale of 1 to
-5, minus 1) / 4, so 0.5 is "neither good nor bad". Accept from the threshold on:"""
+5, minus 1) / 4, so 0.5 is "neither good nor bad". Accept at or above the threshold:"""
 
 _HEATMAPS = """\
 Heatmaps are in [0, 1], higher is worse: about the share of raters who would mark
-the place. Treat a place as flawed from the threshold on:"""
+the place. Treat a place as flawed at or above the threshold:"""
 
 _WORDS = """\
-Words come each with the probability of being misaligned, in [0, 1]; called
-misaligned from the threshold on:"""
+Each word has a probability in [0, 1] of being misaligned, and is called misaligned
+above the threshold:"""
 
 COMPARE = """\
 All scores share one scale. Those that judge the image alone (plausibility,
-aesthetics) compare across prompts. Those that judge it against its prompt
-(alignment, overall) are most reliable between images of one prompt: a long or
-difficult prompt is harder to meet. Thresholds are starting points: choose yours
-on images you have judged yourself. A prompt longer than the model's text length is
-cut, and "prompt_truncated" says so. A prediction depends neither on the other
-images of its batch nor on the batch size."""
+aesthetics) are comparable across prompts. Those that judge it against its prompt
+(alignment, overall) are most reliable between images of the same prompt, since a
+long or difficult prompt is harder to meet. Thresholds are starting points: choose
+yours on images you have judged yourself. A prompt longer than the model's text
+length is cut, and "prompt_truncated" says so. A prediction depends neither on the
+other images of its batch nor on the batch size."""
 
 
 def explain() -> str:
-    """One paragraph per kind of target, with every target's meaning and threshold."""
+    """Returns a paragraph per kind of target, with their meanings and thresholds."""
     parts = []
     for kind, text in (
         (Kind.SCORE, _SCORES),

@@ -1,4 +1,4 @@
-"""Many images through a predictor: read ahead, predict in batches, write."""
+"""Predicts many images: reads ahead, predicts in batches, writes."""
 
 import dataclasses
 import os
@@ -17,20 +17,20 @@ from rahf.inference.writer import PredictionWriter
 if TYPE_CHECKING:
     from rahf.inference.predictor import Predictor
 
-#: Decoded images of a batch. At most three are held: one read ahead, one in use, one
-#: being written.
+#: The limit on the decoded images of a batch. At most three batches are in memory: one
+#: read ahead, one in use, one being written.
 BATCH_BYTES = 256 * 2**20
 
 
 @dataclasses.dataclass
 class Counts:
-    """What a run did.
+    """The counts of a run.
 
     Attributes:
       predicted: images whose predictions were written.
       failed: images that could not be read.
-      done_before: images that an earlier run had written.
-      truncated: prompts that were cut, among those predicted and done before.
+      done_before: images whose predictions an earlier run wrote.
+      truncated: prompts that were cut, in this run and earlier ones.
       rate: images per second, without the first batch if there were others.
       compiled: whether the rate includes the first batch, which compiles.
     """
@@ -43,10 +43,10 @@ class Counts:
     compiled: bool = False
 
     def summary(self) -> str:
-        """The counts in words, those that are zero left out."""
+        """Returns the counts in words, without those that are zero."""
         parts = [f"{self.predicted} predicted"]
         if self.rate:
-            note = ", compilation included" if self.compiled else ""
+            note = ", including compilation" if self.compiled else ""
             parts[0] += f" ({self.rate:.1f} images/s{note})"
         if self.done_before:
             parts.append(f"{self.done_before} done before")
@@ -56,15 +56,15 @@ class Counts:
 
     @property
     def exit_code(self) -> int:
-        """1 where images were asked for and none has a prediction, else 0.
+        """1 if images failed and none has a prediction, else 0.
 
-        It follows from what the folder holds, so running again gives the same.
+        It depends on what the folder holds, so running again gives the same code.
         """
         return int(bool(self.failed) and not self.predicted + self.done_before)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; the message says what is written."""
+    """Raised on Ctrl-C; the message says how much was written."""
 
 
 def predict_folder(
@@ -77,23 +77,23 @@ def predict_folder(
     batch_size: int = 16,
     on_error: str = "fail",
 ) -> tuple[Counts, str]:
-    """Does what the flags of rahf.bin.predict ask for.
+    """Predicts images into a folder, as rahf.bin.predict does.
 
-    What can be wrong with the list of images and with the folder is found before the
-    checkpoint is loaded.
+    Errors in the list of images and in the folder are found before the checkpoint is
+    loaded.
 
     Args:
-      sources, prompt: see `inputs.read_jobs`.
+      sources, prompt: see `rahf.inference.jobs.read_jobs`.
       output: the folder to write to.
       checkpoint, step: see `rahf.load`.
       batch_size, on_error: see `run`.
 
     Returns:
-      The counts, and a report of some lines for people.
+      The counts, and a summary for people to read.
 
     Raises:
-      ValueError: an input is at fault.
-      Interrupted: Ctrl-C.
+      ValueError: an input is invalid.
+      Interrupted: the user pressed Ctrl-C.
     """
     jobs = read_jobs(sources, prompt)
     with PredictionWriter(output, checkpoint=None) as out:
@@ -106,22 +106,22 @@ def predict_folder(
             counts = run(predictor, jobs, out, batch_size=batch_size, on_error=on_error)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"interrupted; {out.written} written; the same command goes on"
+                f"interrupted; {out.written} written; run the same command to continue"
             ) from None
     lines = [f"{out.path}: {counts.summary()}"]
     if number := counts.truncated:
         lines.append(
             f"{number:,} prompt{' is' if number == 1 else 's are'} longer than the "
             "model reads (config.input.text_length="
-            f"{predictor.config.input.text_length}): the words cut off get no verdict"
+            f"{predictor.config.input.text_length}); words cut off are not judged"
         )
     for folder, name in unread_prompts(sources, prompt):
-        lines.append(f"{folder}: --prompt is used for all images; {name} is not read")
+        lines.append(f"{folder}: --prompt is used for all images; {name} is ignored")
     return counts, "\n".join(lines)
 
 
 def _check_files(jobs: Sequence[Job], on_error: str) -> None:
-    """Finds images that are not there before hours of work have gone by."""
+    """Finds missing images at once, rather than hours later."""
     gone = [job for job in jobs if not os.path.isfile(job.image)]
     if not gone or on_error == "skip":
         return
@@ -129,8 +129,8 @@ def _check_files(jobs: Sequence[Job], on_error: str) -> None:
     place = f"{first.where}, id {first.id!r}: " if first.where else ""
     others = f" ({len(gone)} of {len(jobs)} images are missing)" if gone[1:] else ""
     raise ValueError(
-        f"{place}{first.image}: no such file{others}; --on_error=skip notes it and "
-        "goes on"
+        f"{place}{first.image}: no such file{others}; use --on_error=skip to record "
+        "this and continue"
     )
 
 
@@ -142,15 +142,15 @@ def run(
     batch_size: int = 16,
     on_error: str = "fail",
 ) -> Counts:
-    """Predicts and writes what is not written yet, with a progress bar.
+    """Predicts and writes what has not been written yet, with a progress bar.
 
     Args:
-      predictor: what `rahf.load` returned.
-      jobs: see `inputs.read_jobs`.
-      writer: where the predictions go.
-      batch_size: images at a time.
+      predictor: the predictor from `rahf.load`.
+      jobs: see `rahf.inference.jobs.read_jobs`.
+      writer: the writer of the predictions.
+      batch_size: images per batch.
       on_error: "fail" to raise at the first image that cannot be read, after the
-        batches before it are written; "skip" to note it and go on.
+        batches before it are written; "skip" to record the error and continue.
 
     Returns:
       How many images were predicted, and how fast.
@@ -167,7 +167,7 @@ def run(
     missing = writer.missing(jobs)
     _check_files(missing, on_error)
     counts = Counts(done_before=len(jobs) - len(missing))
-    # The first batch compiles, so the clock starts at its end where others follow.
+    # The first batch compiles, so if others follow the clock starts at its end.
     clock = _Clock()
     with (
         _Background(writer) as background,
@@ -215,7 +215,7 @@ class _Background:
 
     def _finish(self) -> None:
         while self._pending:
-            row = self._pending[0].result()  # kept where Ctrl-C ends the wait
+            row = self._pending[0].result()  # still pending if Ctrl-C ends the wait
             self._pending.pop(0)
             self._writer.append(row)
 
@@ -228,7 +228,7 @@ class _Background:
 
 
 class _Clock:
-    """Images per second; the first batch does not count if there are others."""
+    """Measures images per second, without the first batch if there are others."""
 
     def __init__(self):
         self._ticks = [(time.perf_counter(), 0)]
@@ -237,12 +237,12 @@ class _Clock:
         self._ticks.append((time.perf_counter(), number))
 
     def rate(self) -> tuple[float, bool]:
-        """Images per second until now, and whether the first batch is in it."""
+        """Returns images per second so far, and whether the first batch counts."""
         if len(self._ticks) < 2:
             return 0.0, False
         first = 1 if len(self._ticks) > 2 else 0
         number = sum(n for _, n in self._ticks[first + 1 :])
-        # Not until the last tick: its pictures had to be written too.
+        # Until now, not the last tick: its pictures had to be written too.
         return number / (time.perf_counter() - self._ticks[first][0]), not first
 
 
@@ -252,13 +252,13 @@ def read_batches(
     """Reads the images in the background, one batch ahead of the one in use.
 
     Args:
-      jobs: what to read.
-      batch_size: jobs per batch. The last one may be smaller, and one whose images
-        would take more than `BATCH_BYTES`; an image over that is a batch of its own.
-      workers: threads that decode.
+      jobs: the jobs whose images to read.
+      batch_size: jobs per batch. Batches are smaller at the end, and where their images
+        would exceed `BATCH_BYTES`; a larger image is a batch of its own.
+      workers: the number of decoding threads.
 
     Yields:
-      Batches of (job, uint8[H, W, 3]), or (job, error) where it could not be read.
+      Batches of (job, uint8[H, W, 3]), or (job, error) if the image cannot be read.
     """
     with ThreadPoolExecutor(workers) as pool:
         ahead = []

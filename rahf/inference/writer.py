@@ -2,7 +2,7 @@
 
 DIR/predictions.jsonl                  one line per image
 DIR/heatmaps/<name>.<target>.png       16-bit grey, the image's own size
-DIR/overlays/<name>.<target>.jpg       the same over the image, to look at
+DIR/overlays/<name>.<target>.jpg       the heatmap over the image, for viewing
 """
 
 import collections
@@ -27,41 +27,41 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _Done:
-    """What a line of predictions.jsonl says of an image that is done."""
+    """What a line of predictions.jsonl says about a finished image."""
 
     id: str
     image: str
     prompt: str
     truncated: bool
-    digest: str | None  # of the image file; None in lines of earlier versions
-    names: frozenset[str]  # of the pictures that were written, in lower case
+    digest: str | None  # SHA-256 of the image file; None in older lines
+    names: frozenset[str]  # of the heatmap files, in lower case
 
 
 class PredictionWriter:
-    """Writes predictions to a folder, and knows which of them are there already.
+    """Writes predictions to a folder, and knows which exist already.
 
-    The folder is locked while the writer is open. A line is written after the files it
-    names, and those whole or not at all, so an image whose line is there is complete,
-    whenever the process ended. A line that a crash cut in half is dropped, and so are
-    the lines of images that could not be read: both are tried again.
+    The folder is locked while the writer is open. Files are written whole or not at
+    all, and a line only after the files it names, so an image with a line is complete
+    even after a crash. Half a line, left by a crash, is dropped, as are the lines of
+    images that could not be read; both are tried again.
 
     Attributes:
-      path: of predictions.jsonl.
-      written: predictions written by this writer.
-      truncated: prompts that were cut, among those written and those found done.
+      path: the path of predictions.jsonl.
+      written: the number of predictions written by this writer.
+      truncated: the number of prompts cut, including those of finished images.
     """
 
     def __init__(self, output_dir: str | os.PathLike, *, checkpoint: str | None = ""):
-        """Opens the folder, making it if need be.
+        """Opens the folder, creating it if needed.
 
         Args:
           output_dir: the folder.
-          checkpoint: what makes the predictions; noted in every line. None = it is
-            told by `use` before anything is written.
+          checkpoint: the checkpoint's name, recorded in every line. None = call `use`
+            before anything is written.
 
         Raises:
           ValueError: the folder cannot be written to, is in use by another process,
-            or holds something else or predictions of another checkpoint.
+            or holds something else, such as predictions of another checkpoint.
         """
         self.path = pathlib.Path(output_dir) / "predictions.jsonl"
         self.written = self.truncated = 0
@@ -72,7 +72,7 @@ class PredictionWriter:
             for folder in ("heatmaps", "overlays"):
                 (self.path.parent / folder).mkdir(exist_ok=True)
                 for left in (self.path.parent / folder).glob(".*"):
-                    left.unlink()  # half a picture, of a process that was killed
+                    left.unlink()  # half a picture, left by a killed process
             self._read()
             if checkpoint is not None:
                 self.use(checkpoint)
@@ -88,14 +88,14 @@ class PredictionWriter:
                     os.fsync(self._file.fileno())
 
     def _read(self) -> None:
-        """Reads what is done: the whole lines of finished images."""
+        """Reads the complete lines of finished images."""
         self._data = self.path.read_bytes() if self.path.exists() else b""
         self._kept: list[bytes] = []
         self._done: dict[str, _Done] = {}
-        self._checkpoints: dict[str, int] = {}  # and the line it comes first in
+        self._checkpoints: dict[str, int] = {}  # -> the first line that names it
         for number, line in enumerate(self._data.splitlines(keepends=True), 1):
             if not line.endswith(b"\n"):
-                continue  # the last one, cut in half
+                continue  # the last line, cut in half
             try:
                 row = json.loads(line)
                 done = _Done(
@@ -109,7 +109,7 @@ class PredictionWriter:
                 self._checkpoints.setdefault(row["checkpoint"], number)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
-                    f"{self.path}, line {number}: not a line that predict wrote "
+                    f"{self.path}, line {number}: not written by rahf.bin.predict "
                     f"({error!r}); choose another --output"
                 ) from error
             if "error" not in row:
@@ -117,7 +117,7 @@ class PredictionWriter:
                 self._done[done.id] = done
 
     def use(self, checkpoint: str) -> None:
-        """Names what makes the predictions, and makes ready to write.
+        """Sets the checkpoint's name, and prepares to write.
 
         Raises:
           ValueError: the folder holds predictions of another checkpoint.
@@ -125,8 +125,8 @@ class PredictionWriter:
         for other, number in self._checkpoints.items():
             if other != checkpoint:
                 raise ValueError(
-                    f"{self.path}, line {number}: holds predictions of checkpoint "
-                    f"{other!r}, not of {checkpoint!r}; choose another --output"
+                    f"{self.path}, line {number}: expected a prediction of checkpoint "
+                    f"{checkpoint!r}, got one of {other!r}; choose another --output"
                 )
         self._checkpoint = checkpoint
         with _one_line(self.path.parent):
@@ -137,19 +137,19 @@ class PredictionWriter:
             self._file = self.path.open("ab", buffering=0)
 
     def missing(self, jobs: Iterable[Job]) -> list[Job]:
-        """Those of the jobs that are not done yet.
+        """Returns the jobs that are not done yet.
 
-        A job is done where a line has its id, apart from a `-2`, `-3`, ..., its prompt
-        and its image: the same path, or for folders that were moved a file of the same
-        name and content. A job whose id went to another one of the list gets the next
-        that is free: what is done keeps its id when images are added.
+        A job is done if a line has its id (apart from `-2`, `-3`, ...), its prompt and
+        its image: the same path or, if the folder was moved, a file of the same name
+        and content. If a line of another job has the id of a job, the job gets the next
+        free id, so that finished images keep their ids when images are added.
 
         Returns:
-          The jobs to do, perhaps under other ids and names.
+          The jobs to do, perhaps with new ids and names.
 
         Raises:
-          ValueError: an id is done already, but with another image or prompt, which
-            none of the jobs asks for.
+          ValueError: an id was predicted with an image or prompt that none of the jobs
+            has.
         """
         jobs = list(jobs)
         claimed = self._claim(jobs)
@@ -164,7 +164,7 @@ class PredictionWriter:
             done = self._done.get(job.id)
             if done is not None and done.id not in owners:
                 raise ValueError(
-                    f"{self.path} holds id {job.id!r} already, for image {done.image} "
+                    f"{self.path} already has id {job.id!r}, for image {done.image} "
                     f"and prompt {done.prompt!r}, not {job.image} and {job.prompt!r}; "
                     "choose another --output"
                 )
@@ -178,7 +178,7 @@ class PredictionWriter:
         return missing
 
     def _claim(self, jobs: list[Job]) -> dict[int, str]:
-        """Returns which jobs are done: number of the job -> id of its line."""
+        """Returns the finished jobs: index of the job -> id of its line."""
         claimed: dict[int, str] = {}
         at_place = collections.defaultdict(list)
         for done in self._done.values():
@@ -212,15 +212,15 @@ class PredictionWriter:
     def write_files(
         self, job: Job, image: np.ndarray, prediction: "Prediction"
     ) -> dict:
-        """Writes the pictures of one prediction; may run in several threads at once.
+        """Writes the pictures of one prediction; safe to call from several threads.
 
         Args:
-          job: whose it is.
-          image: uint8[H, W, 3], for the overlays and the heatmaps' size.
-          prediction: as the predictor returned it.
+          job: the job predicted.
+          image: uint8[H, W, 3], for the overlays and the size of the heatmaps.
+          prediction: the prediction from the predictor.
 
         Returns:
-          The line, for `append`.
+          The row for `append`.
 
         Raises:
           ValueError: a score is not finite, a heatmap is outside [0, 1], or the
@@ -265,7 +265,7 @@ class PredictionWriter:
         }
 
     def write_error(self, job: Job, error: Exception) -> dict:
-        """Notes an image that could not be read; it is tried again the next time."""
+        """Records an image that could not be read; the next run tries it again."""
         return self.append(
             {
                 "id": job.id,
@@ -277,20 +277,20 @@ class PredictionWriter:
         )
 
     def append(self, row: dict) -> dict:
-        """Writes one line, to the file at once and whole; returns it."""
+        """Appends one row to the file, whole and unbuffered; returns it."""
         line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-        # backslashreplace turns what UTF-8 cannot say (a file name in another
-        # encoding) into JSON's own escape for it.
+        # backslashreplace turns what UTF-8 cannot encode (a file name in another
+        # encoding) into JSON's own escape.
         data = line.encode("utf-8", "backslashreplace")
         if self._file is None:
-            raise ValueError("name the checkpoint first (PredictionWriter.use)")
+            raise ValueError("call PredictionWriter.use to set the checkpoint first")
         start = self._file.seek(0, os.SEEK_END)
         with _one_line(self.path.parent):
             try:
                 while data:
                     data = data[self._file.write(data) :]
             except BaseException:
-                self._file.truncate(start)  # lest the next line go on in this one
+                self._file.truncate(start)  # lest the next line continue this one
                 raise
         if "error" not in row:
             self.written += 1
@@ -300,18 +300,18 @@ class PredictionWriter:
 
 @contextlib.contextmanager
 def _one_line(folder: pathlib.Path):
-    """Tells what the system says of a folder as the user's --output."""
+    """Turns an OSError about a folder into a ValueError about --output."""
     try:
         yield
     except OSError as error:
         raise ValueError(
             f"--output={folder}: cannot be written to ({error.strerror or error}); "
-            "once it can be, the same command goes on"
+            "once it can be, run the same command to continue"
         ) from error
 
 
 def _claim_one(claimed: dict[int, str], number: int, job: Job, lines, called) -> None:
-    """Gives a job the first of these lines whose id may be its own."""
+    """Assigns a job the first of these lines whose id may belong to it."""
     found = next((done for done in lines if called(job, done.id)), None)
     if found is not None and number not in claimed:
         lines.remove(found)
@@ -323,7 +323,7 @@ def _is_called(job: Job, id_: str) -> bool:
 
 
 def _sha256(image: str) -> str | None:
-    """Returns the digest of an image file, None where it cannot be read."""
+    """Returns the digest of an image file, or None if it cannot be read."""
     try:
         with open(image, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -332,7 +332,7 @@ def _sha256(image: str) -> str | None:
 
 
 def _may_be_called(job: Job, id_: str) -> bool:
-    """Whether an id is the job's, apart from the number of a repetition."""
+    """Returns whether an id is the job's, apart from an appended number."""
     base = job.base or job.id
     rest = id_.removeprefix(base)
     return id_ == base or (id_ != rest and rest[:1] == "-" and rest[1:].isdecimal())

@@ -5,11 +5,11 @@ from html import escape
 
 from rahf.reports.charts import nice_ticks
 
-# Units of the view box, as in `charts`: a panel has about this many pixels.
+# Units of the view box, as in `charts`: about the pixels of a panel.
 _WIDTH, _HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 26
 _ROW = 26
-# So many bars fit in a panel; of more, the middle ones are left out.
+# How many bars fit in a panel; if there are more, the middle ones are left out.
 _MOST_BARS = 14
 _LEGIBLE = 0.09
 
@@ -21,16 +21,16 @@ def stacked_bars(
     title: str,
     note: str,
 ) -> str:
-    """Draws one bar for each row, cut into shares that sum to 1.
+    """Draws one bar for each row, divided into shares that sum to 1.
 
     Args:
       rows: `{label: [share, ...]}`.
-      labels: of the shares -> index of the page's `.c<index>` classes.
-      title: of the panel.
+      labels: label of each share -> index of the page's `.c<index>` classes.
+      title: the title of the panel.
       note: one line under the title.
 
     Returns:
-      HTML of one `<figure>`.
+      The HTML of one `<figure>`.
     """
     left, parts, spoken = 92, [], []
     for index, (name, shares) in enumerate(rows.items()):
@@ -50,10 +50,10 @@ def stacked_bars(
                     f'text-anchor="middle">{share:.0%}</text>'
                 )
             at += width
-        told = ", ".join(
+        described = ", ".join(
             f"{label} {s:.0%}" for label, s in zip(labels, shares, strict=True)
         )
-        spoken.append(f"{name}: {told}")
+        spoken.append(f"{name}: {described}")
     legend = "".join(
         f'<li><i class="c{color}"></i>{escape(label)}</li>'
         for label, color in labels.items()
@@ -67,7 +67,7 @@ def columns(counts: Mapping[str, float], *, title: str, note: str, color: int) -
 
     Args:
       counts: `{label: count}`.
-      title: of the panel.
+      title: the title of the panel.
       note: one line under the title.
       color: index of the page's `.c<index>` classes.
     """
@@ -96,7 +96,7 @@ def columns(counts: Mapping[str, float], *, title: str, note: str, color: int) -
 
 
 def bars(values: Mapping[str, float], *, title: str, note: str) -> str:
-    """Draws a bar for each value, at least 0; of many, the first and the last."""
+    """Draws a bar for each value (at least 0); of many, the first and last ones."""
     names = list(values)
     if len(names) > _MOST_BARS:
         half = _MOST_BARS // 2
@@ -125,7 +125,7 @@ def dots(
     note: str,
     x_label: str,
 ) -> str:
-    """Draws a dot for each (x, y, size); larger sizes are darker dots."""
+    """Draws a dot for each (x, y, size); the larger the size, the darker the dot."""
     xs, ys = ([point[axis] for point in points.values()] for axis in (0, 1))
     x_ticks = nice_ticks([*xs, 0])
     y_ticks = nice_ticks([*ys, 1, min(0, *ys, 0.5)])

@@ -10,13 +10,13 @@ from rahf.reports import agreement_charts, run_page
 def write_page(
     path: str | pathlib.Path, agreement: RaterAgreement, *, title: str, source: str
 ) -> pathlib.Path:
-    """Writes the page; it makes no request and needs no script.
+    """Writes the page, which makes no requests and needs no scripts.
 
     Args:
-      path: of the HTML file; folders are made.
-      agreement: what to show.
-      title: of the page.
-      source: the raters' file, to name it.
+      path: the HTML file; its folders are created.
+      agreement: the agreement to show.
+      title: the title of the page.
+      source: the raters' file, which the page names.
 
     Returns:
       The path.
@@ -40,7 +40,7 @@ def _facts(agreement: RaterAgreement, source: str) -> dict[str, str]:
         "File": pathlib.Path(source).name,
         "Images": f"{facts['images']:,}",
         "Ratings": f"{facts['ratings']:,}",
-        "Raters": f"{facts['raters']:,}, {each} an image",
+        "Raters": f"{facts['raters']:,}, {each} per image",
     }
 
 
@@ -61,16 +61,16 @@ def _scores(agreement: RaterAgreement) -> str:
         panels.append(
             agreement_charts.stacked_bars(
                 parts,
-                labels={"equal": 0, "1 apart": 4, "further": 1},
-                title="Two raters of one image",
-                note="how far apart their answers are, mean over images",
+                labels={"equal": 0, "1 apart": 4, "more": 1},
+                title="Two raters of the same image",
+                note="how far apart their answers are, averaged over images",
             )
         )
     panels += [
         agreement_charts.columns(
             counts,
             title=f"Answers: {name}",
-            note="how often each was given, 5 is best",
+            note="how often each answer was given; 5 is best",
             color=index,
         )
         for index, (name, counts) in enumerate(agreement.answers.items())
@@ -85,14 +85,14 @@ def _heatmaps(agreement: RaterAgreement) -> str:
         agreement_charts.columns(
             {f".{index}": count for index, count in enumerate(bins)},
             title=f"IoU: {name.replace('_', ' ')}",
-            note="pairs of raters by the overlap of their disks, 0 to 1",
+            note="pairs of raters, by the overlap of their disks, 0 to 1",
             color=index,
         )
         for index, (name, bins) in enumerate(agreement.ious.items())
     ]
     lead = (
-        '<p class="lead">AUC-Judd and CC hold each rater\'s map against the mean of the '
-        "others, as a model's is held against all: the human ceiling.</p>"
+        '<p class="lead">AUC-Judd and CC compare each rater\'s map with the mean of '
+        "the others, as a model's is compared with all: the human ceiling.</p>"
     )
     return _panels(panels) + lead + run_page.metric_tables(agreement.heatmaps)
 
@@ -113,7 +113,7 @@ def _raters(agreement: RaterAgreement) -> str:
             agreement_charts.dots(
                 followed,
                 title="Each rater against the others",
-                note="right: milder; up: follows the others' order (PLCC)",
+                note="right: more lenient; up: closer to the others' order (PLCC)",
                 x_label="bias",
             )
         )

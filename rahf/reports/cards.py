@@ -1,4 +1,4 @@
-"""One example of a report: the image, its heatmaps, words and scores, beside the truth."""
+"""One example of a report: image, heatmaps, words and scores beside the truth."""
 
 import base64
 import io
@@ -10,16 +10,16 @@ from PIL import Image
 from rahf import images, targets, words
 from rahf.evaluation.examples import JudgedExample
 
-# Pictures are shown at most this large; small ones are enlarged so that a heatmap
-# drawn over them stays smooth.
+# The largest size of pictures; small ones are enlarged so that a heatmap drawn over
+# them stays smooth.
 _LONGEST, _SHORTEST = 512, 256
-#: How far the image fades to grey under a heatmap, so that its colours do not
-#: compete with the scale.
+#: How far the image fades to grey under a heatmap, lest its colours compete with the
+#: scale's.
 _FADE = 0.8
 
 
 def card(example: JudgedExample) -> str:
-    """Returns the HTML of one example; every text in it is escaped."""
+    """Returns the HTML of one example, with all text escaped."""
     image = _fit(example.image)
     pictures = "".join(
         _heatmap(image, name, heatmap, (example.true_heatmaps or {}).get(name))
@@ -40,7 +40,7 @@ def card(example: JudgedExample) -> str:
 
 
 def color_scale() -> str:
-    """Returns the CSS gradient of the heatmaps' colours, from 0 to 1."""
+    """Returns the heatmaps' colour scale from 0 to 1, as a CSS gradient."""
     stops = ", ".join(
         "rgb({} {} {})".format(*color) for color in images.colormap()[::15]
     )
@@ -91,7 +91,7 @@ def _picture(image: np.ndarray, alt: str) -> str:
 
 
 def _prompt(example: JudgedExample) -> str:
-    """Returns the prompt, each word tinted by its probability of being misaligned."""
+    """Returns the prompt with each word tinted by its misalignment probability."""
     prompt, pieces, done = example.prompt, [], 0
     for index, (start, end) in enumerate(words.spans(prompt)):
         known = example.words[index] if index < len(example.words) else None
@@ -146,7 +146,7 @@ def _title(name: str) -> str:
 def _description(name: str) -> str:
     try:
         return targets.get(name).description
-    except ValueError:  # a target of a module that this process did not import
+    except ValueError:  # a target of a module that is not imported
         return ""
 
 

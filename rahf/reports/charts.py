@@ -6,11 +6,11 @@ from html import escape
 
 Points = Sequence[tuple[float, float]]
 
-# Units of the view box; three charts stand side by side on a desktop page and one
-# on a phone, both at about this many pixels, so text keeps its size.
+# Units of the view box. A desktop page has three charts side by side and a phone one,
+# both at about this many pixels, so text keeps its size.
 _WIDTH, _HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 26
-#: More points than pixels only make the file larger.
+#: More points than pixels would only make the file larger.
 _MAX_POINTS = 180
 _DECADE = 10
 
@@ -23,18 +23,18 @@ def line_chart(
     colors: Mapping[str, int],
     log: bool = False,
 ) -> str:
-    """Draws one panel: title, lines and a legend that gives each last value.
+    """Draws one panel: title, lines, and a legend with the last value of each line.
 
     Args:
       series: `{label: [(step, value), ...]}`, steps ascending, values finite.
-      title: of the panel.
+      title: the title of the panel.
       note: one line under the title.
       colors: label -> index of the page's `.c<index>` classes.
-      log: a logarithmic value axis, if every value is above 0 and they span
-        enough for it to help.
+      log: use a logarithmic value axis if all values are above 0 and span more than
+        a decade.
 
     Returns:
-      HTML of one `<figure>`.
+      The HTML of one `<figure>`.
     """
     series = {label: _thin(points) for label, points in series.items() if points}
     steps = [x for points in series.values() for x, _ in points]
@@ -87,7 +87,7 @@ def nice_ticks(values: Sequence[float], count: int = 4) -> list[float]:
 def log_ticks(low: float, high: float) -> list[float]:
     """Returns powers of ten (with 2 and 5 over a short range) within [low, high].
 
-    The two must be at least a decade apart, so that one power lies between them.
+    They must be at least a decade apart, so that a power of ten lies between them.
     """
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if len(exponents) <= 3 else (1,)

@@ -1,4 +1,4 @@
-"""The page of a checkpoint: its run's curves, its tables, pictures with predictions."""
+"""The page of a checkpoint: training curves, result tables, predicted examples."""
 
 import dataclasses
 import json
@@ -21,14 +21,14 @@ class PageRequest:
     """What the page shows.
 
     Attributes:
-      evaluation: which checkpoint, and which split of it.
-      shown: how many pictures.
-      pictures: the user's own images (files, folders, tables), in place of the
+      evaluation: the checkpoint and the split.
+      shown: how many pictures to show.
+      pictures: the user's own images (files, folders, tables), instead of the
         split's.
-      prompt: of the images that come without one.
-      ceiling: path of the JSON that rahf.bin.scenes_ceiling writes.
-      title: of the page; default the task's name.
-      output: the page; default W/report.html.
+      prompt: the prompt of images that have none.
+      ceiling: path of the JSON file that rahf.bin.scenes_ceiling writes.
+      title: the title of the page; default names the task.
+      output: path of the page; default W/report.html.
     """
 
     evaluation: EvaluationRequest
@@ -41,13 +41,13 @@ class PageRequest:
 
 
 def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
-    """Writes the page; what the eval binaries have left in the workdir is used.
+    """Writes the page, using the results that the eval binaries left in the workdir.
 
     Returns:
-      The page's path.
+      The path of the page.
 
     Raises:
-      ValueError: there is no such checkpoint, or the page cannot be written.
+      ValueError: the checkpoint does not exist, or the page cannot be written.
     """
     run = RunEvaluation(request.evaluation)
     workdir = request.evaluation.checkpoint
@@ -61,7 +61,7 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
     facts = eval_results.describe(workdir, run.config, run.params, run.step)
     curves, garbled = run_page.read_log(workdir)
     if garbled:
-        facts["Log"] = f"{garbled:,} garbled lines of metrics.jsonl were left out"
+        facts["Log"] = f"{garbled:,} garbled lines of metrics.jsonl were ignored"
         print(facts["Log"])
     return run_page.write_report(
         page,
@@ -75,7 +75,7 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
 
 
 def _results(run: RunEvaluation) -> Results:
-    """The results in the workdir if they are whole, else measured now."""
+    """Returns the results in the workdir if they are complete, else measures now."""
     request = run.request
     found = eval_results.read_results(
         eval_results.results_folder(request.checkpoint, request.split),
@@ -84,7 +84,7 @@ def _results(run: RunEvaluation) -> Results:
         convention=request.convention,
         examples=request.examples,
     )
-    # Word presence only teaches other targets; training shows its curve.
+    # Word presence only helps the other targets; the training curves show it.
     rows = select(run.evaluator.targets)
     shown = [row.name for row in rows if row.kind != Kind.WORD_PRESENCE]
     if set(shown) - set(found.metrics):
@@ -95,7 +95,7 @@ def _results(run: RunEvaluation) -> Results:
 
 
 def _predict(request: PageRequest) -> list[JudgedExample]:
-    """Predicts the user's images, as examples without truth."""
+    """Predicts the user's images; the examples have no labels."""
     named = read_jobs(request.pictures, request.prompt)
     jobs = named[: request.shown]
     if len(jobs) < len(named):

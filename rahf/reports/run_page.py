@@ -1,7 +1,7 @@
 """One self-contained HTML page of a run: curves, tables and pictures.
 
-It makes no request: styles, charts and images are in the file, which can be
-mailed, archived or opened from disk. It needs no script.
+The page makes no requests and needs no scripts: styles, charts and images are in the
+file, which can be mailed, archived or opened from disk.
 """
 
 import json
@@ -37,15 +37,15 @@ def write_report(
     """Writes the page.
 
     Args:
-      path: of the HTML file; folders are made.
-      title: of the page.
-      facts: what to know of the run, label -> value, shown in this order.
+      path: the HTML file; its folders are created.
+      title: the title of the page.
+      facts: facts about the run, label -> value, shown in this order.
       curves: `{name: [(step, value), ...]}` named as in metrics.jsonl, from
         `read_curves`.
-      results: of an evaluation.
+      results: the results of an evaluation.
       ceiling: what is possible on the same examples, `{"<who> <target>": {metric:
         value}}`, as rahf.bin.scenes_ceiling writes it.
-      examples: the cards.
+      examples: the examples to show, one card each.
 
     Returns:
       The path.
@@ -68,10 +68,10 @@ def write_page(
     """Writes a page of sections (`section`) in the report's style; see `write_report`.
 
     Args:
-      path: of the HTML file; folders are made.
-      title: of the page.
-      facts: label -> value, shown under it.
-      sections: HTML.
+      path: the HTML file; its folders are created.
+      title: the title of the page.
+      facts: facts, label -> value, shown under the title.
+      sections: the HTML of each section.
     """
     folder = resources.files("rahf.reports")
     style = string.Template((folder / "report.css").read_text("utf-8"))
@@ -94,8 +94,8 @@ def read_curves(rows: Iterable[Mapping[str, float]]) -> dict[str, list]:
     `[{"step": 1, "train/loss": 2.0}]` -> `{"train/loss": [(1, 2.0)]}`.
 
     Args:
-      rows: one mapping per logged step. A step that is there twice (a run that was
-        taken up again) counts as last written; NaN and infinity are left out.
+      rows: one mapping per logged step. If a step appears twice, as in a resumed run,
+        the last one counts; NaN and infinity are left out.
     """
     curves: dict[str, dict[int, float]] = {}
     for row in rows:
@@ -108,13 +108,11 @@ def read_curves(rows: Iterable[Mapping[str, float]]) -> dict[str, list]:
 def read_log(workdir: str | pathlib.Path) -> tuple[dict[str, list], int]:
     """Returns the curves of a run's metrics.jsonl, and how many lines are garbled.
 
-    A line that is no JSON object of numbers with a step is passed over, wherever it
-    is: the lines after it count. One that a killed process left half written at the
-    end is garbled too.
+    A line that is not a JSON object of numbers with a step is garbled and skipped; so
+    is a last line that a killed process left half written.
     """
-    from rahf.checkpoints.metrics_log import (
-        METRICS_FILE,  # JAX: agreement pages do without
-    )
+    # Here, since it imports JAX, which agreement pages do not need.
+    from rahf.checkpoints.metrics_log import METRICS_FILE
 
     path = pathlib.Path(workdir) / METRICS_FILE
     if not path.exists():
@@ -131,7 +129,7 @@ def read_log(workdir: str | pathlib.Path) -> tuple[dict[str, list], int]:
 
 
 def section(title: str, body: str, name: str) -> str:
-    """Returns a section of the page, or nothing where there is nothing to show."""
+    """Returns a section of the page, or "" if its body is empty."""
     return f'<section class="{name}"><h2>{title}</h2>{body}</section>' if body else ""
 
 
@@ -143,7 +141,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _curves(curves: Curves) -> str:
-    """One panel for the loss, one for its parts, one for each headline metric."""
+    """Draws a panel for the loss, one for its parts, and one per headline metric."""
     losses = {
         name.removeprefix("train/loss").removeprefix("/") or "total": points
         for name, points in curves.items()
@@ -165,7 +163,7 @@ def _curves(curves: Curves) -> str:
             charts.line_chart(
                 {"total": losses["total"]},
                 title="Training loss",
-                note="the weighted sum that is minimised",
+                note="the weighted sum that training minimises",
                 colors={"total": _COLORS - 1},
                 log=True,
             )
@@ -218,7 +216,7 @@ def metric_tables(
     Args:
       metrics: `{row name: {metric: value}}`.
       ceiling: see `write_report`.
-      rows: what a row is.
+      rows: the header of the first column.
     """
     blocks, used = [], {}
     for names, columns in text_tables.group(metrics):
@@ -254,12 +252,12 @@ def metric_tables(
 
 def _protocol(results: Results) -> str:
     facts = results.facts
-    said = [f"{results.convention} convention"]
+    parts = [f"{results.convention} convention"]
     if "split" in facts:
-        said.insert(0, f"{facts['split']} split")
+        parts.insert(0, f"{facts['split']} split")
     if facts.get("step") is not None:
-        said.append(f"checkpoint of step {facts['step']:,}")
-    text = ", ".join(said)
+        parts.append(f"checkpoint at step {facts['step']:,}")
+    text = ", ".join(parts)
     return escape(text[0].upper() + text[1:]) + ". Arrows point to better values."
 
 
@@ -300,7 +298,7 @@ def _examples(examples: Sequence[JudgedExample]) -> str:
     )
     if compared:
         keys += (
-            "<li><u>word</u> misaligned, say the raters</li>"
+            "<li><u>word</u> misaligned according to the raters</li>"
             '<li><span class="track key" aria-hidden="true"><i class="fill" '
             'style="width:60%"></i><i class="tick" style="left:75%"></i></span> '
             "score, 0 to 1, with the raters' mean as a tick: higher is better</li>"

@@ -1,7 +1,7 @@
-"""What T5X reads our tasks through: feature converter, datasets, curves.
+"""RAHF's data for T5X: feature converter, datasets, curves.
 
-T5X wants flat batches, so {"targets": {"plausibility": ...}} is called
-"targets/plausibility" on the way; `nest` undoes it inside the model.
+T5X needs flat batches, so {"targets": {"plausibility": ...}} is passed as
+"targets/plausibility", and `nest` restores it inside the model.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from rahf.input.seqio import tasks as seqio_tasks
 
 
 def flatten(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """{"targets": {"plausibility": x}} -> {"targets/plausibility": x}."""
+    """Flattens: {"targets": {"plausibility": x}} -> {"targets/plausibility": x}."""
     return traverse_util.flatten_dict(batch, sep="/")
 
 
@@ -30,11 +30,11 @@ def nest(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RAHFFeatureConverter(seqio.FeatureConverter):
-    """One example in, one row of `rahf.input.converter.Converter`'s batch out.
+    """Converts one example to one row of `rahf.input.converter.Converter`'s batch.
 
-    `make_feature_converter` fills in what depends on the config; T5X constructs
-    converters itself, and its arguments ask for packing, which examples with images
-    cannot have.
+    `make_feature_converter` makes the subclass for a config, since T5X constructs
+    converters itself. Packing, one of T5X's arguments, is impossible for examples with
+    images.
     """
 
     TASK_FEATURES: Mapping[str, Any] = {
@@ -45,7 +45,7 @@ class RAHFFeatureConverter(seqio.FeatureConverter):
     }
     MODEL_FEATURES: Mapping[str, Any]
     converter: Converter
-    #: Of each model feature of one example: dtype, shape.
+    #: The dtype and shape of each model feature of one example.
     specs: Mapping[str, tuple[str, list[int]]]
     lengths: Mapping[str, int]
 
@@ -75,7 +75,7 @@ class RAHFFeatureConverter(seqio.FeatureConverter):
         return seqio_tasks.map_python(ds, convert, list(FEATURES), specs)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of one example's model features, by name."""
+        """Returns the shapes of one example's model features, by name."""
         return {name: tuple(shape) for name, (_, shape) in self.specs.items()}
 
     def get_model_feature_lengths(self, task_feature_lengths):
@@ -92,13 +92,13 @@ class RAHFFeatureConverter(seqio.FeatureConverter):
         }
         if wrong:
             raise ValueError(
-                f"TASK_FEATURE_LENGTHS has {wrong}, but the model's config wants "
+                f"TASK_FEATURE_LENGTHS has {wrong}, but the model's config needs "
                 f"{ {name: self.lengths[name] for name in wrong} }"
             )
 
 
 def make_feature_converter(config) -> type[RAHFFeatureConverter]:
-    """Makes the class that turns task features into those of a config's model."""
+    """Makes the class that converts task features to those of a config's model."""
     converter = Converter.from_config(config)
     specs = {
         name: (array.dtype.name, list(array.shape[1:]))
@@ -120,7 +120,7 @@ def make_feature_converter(config) -> type[RAHFFeatureConverter]:
 
 
 def task_feature_lengths(config) -> dict[str, int]:
-    """T5X's TASK_FEATURE_LENGTHS, from `config.input`."""
+    """Returns T5X's TASK_FEATURE_LENGTHS, from `config.input`."""
     i = config.input
     decoded = ("targets", "prompt", "word_ends", "word_labels")
     lengths = {"image": i.image_size, "inputs": i.text_length}
@@ -128,36 +128,35 @@ def task_feature_lengths(config) -> dict[str, int]:
 
 
 def vocabularies(config) -> tuple[seqio.Vocabulary, seqio.Vocabulary]:
-    """The task's vocabularies of inputs and targets, which T5X compares with a model's.
+    """Returns the task's input and target vocabularies, for T5X to check the model's.
 
-    Our tasks make ids themselves, so to seqio these pass ids through.
+    RAHF's tasks make ids themselves, so these vocabularies pass ids through.
     """
     features = seqio.get_mixture_or_task(config.task.name).output_features
     return features["inputs"].vocabulary, features["targets"].vocabulary
 
 
 def subtasks(name: str) -> list[seqio.Task]:
-    """The tasks behind the name of a task or a mixture."""
+    """Returns the tasks of a task or mixture, by its name."""
     return list(seqio.get_subtasks(seqio.get_mixture_or_task(name)))
 
 
 def enumerate_rows(batch: Mapping[str, Any]) -> tf.data.Dataset:
-    """The rows of a nested batch as T5X's predict functions take them, numbered."""
+    """Returns the numbered rows of a nested batch, for T5X's predict functions."""
     rows: Any = flatten(batch)
     return tf.data.Dataset.from_tensor_slices(rows).enumerate()
 
 
 def write_scalars(folder: str, name: str, step: int, values: Mapping[str, float]):
-    """Adds a point to each curve in TensorBoard's files, as T5X's evaluations do."""
+    """Adds a point to each TensorBoard curve, as T5X's evaluations do."""
     scalars = {key: seqio.metrics.Scalar(value) for key, value in values.items()}
     seqio.TensorBoardLogger(folder)(name, step, scalars, None, None, None)
 
 
 def serve(config) -> None:
-    """Registers the config's tasks, and lets them see `config.input` from now on.
+    """Registers the config's tasks, and sets `config.input` as their options.
 
-    T5X builds datasets in several places of its own, so the process as a whole is
-    given to one config.
+    T5X builds datasets in several places, so the whole process serves one config.
     """
     import_modules(config)
     seqio_tasks._OPTIONS.set(config.input.to_dict())
@@ -171,13 +170,13 @@ def get_dataset(
     num_epochs: int | None = None,
     continue_from_last_checkpoint: bool = False,
 ) -> tf.data.Dataset:
-    """Does what `t5x.utils.get_dataset` does, for tasks that never end.
+    """Replaces `t5x.utils.get_dataset`, for tasks that never end.
 
     The order of the data is that of `rahf.input.seqio.loader`: with `config.seed` as
-    T5X's seed, both trainers see the same batches. T5X's own would keep small
-    datasets in memory, which these outgrow: each epoch has an order of its own.
+    T5X's seed, both trainers see the same batches. T5X's function would cache small
+    datasets in memory, but these never end: each epoch has its own order.
     """
-    del continue_from_last_checkpoint  # an iterator that is saved does so by itself
+    del continue_from_last_checkpoint  # a saved iterator continues by itself
     if cfg.batch_size % num_shards:
         raise ValueError(
             f"DatasetConfig.batch_size={cfg.batch_size} must divide by {num_shards} "
@@ -194,7 +193,7 @@ def get_dataset(
     )
     dataset = feature_converter_cls(pack=cfg.pack)(dataset, cfg.task_feature_lengths)
     options = tf.data.Options()
-    # Mapping through Python keeps no state, so T5X may save where the iterator is.
+    # Mapping through Python keeps no state, so T5X may save the iterator's position.
     options.experimental_external_state_policy = (
         tf.data.experimental.ExternalStatePolicy.IGNORE
     )
@@ -205,7 +204,7 @@ def get_dataset(
 def get_training_eval_datasets(
     cfg, shard_id: int, num_shards: int, eval_steps: int, feature_converter_cls
 ) -> dict[str, tf.data.Dataset]:
-    """The same for T5X's evaluation by the training loss, by name of the task."""
+    """Returns a dataset per task, by name, for T5X's evaluation by training loss."""
     provider = seqio.get_mixture_or_task(cfg.mixture_or_task_name)
     return {
         task.name: get_dataset(

@@ -1,8 +1,8 @@
-"""Our metrics for T5X, in the place of seqio's Evaluator, which compares tokens.
+"""RAHF's metrics for T5X, instead of seqio's Evaluator, which compares tokens.
 
-`t5x.eval` makes one (`inference_evaluator_cls` of configs/t5x/eval.gin), and `t5x.train`
-does for its evaluation by prediction. The model runs by T5X's partitioner; data and
-metrics are those of the eval binaries. Only T5X's gin files name this file.
+`t5x.eval` makes one (`inference_evaluator_cls` in configs/t5x/eval.gin), and so does
+`t5x.train` for its evaluation by prediction. T5X's partitioner runs the model; data and
+metrics are those of the eval binaries. Only T5X's gin files refer to this module.
 """
 
 import concurrent.futures
@@ -17,14 +17,14 @@ from rahf.t5x import data as t5x_data
 
 
 class Evaluator:
-    """What `t5x.eval.InferenceEvaluator` asks of an evaluator.
+    """The interface that `t5x.eval.InferenceEvaluator` needs.
 
-    Writes, beside curves for TensorBoard, `<log_dir>/<split>/checkpoint_<step>.json`
-    and its examples, as the eval binaries do.
+    Writes TensorBoard curves and, as the eval binaries do, the file
+    `<log_dir>/<split>/checkpoint_<step>.json` and its examples.
 
     Attributes:
-      eval_tasks: the tasks that are measured.
-      model_feature_shapes: of one example.
+      eval_tasks: the tasks to evaluate.
+      model_feature_shapes: the shapes of one example's model features.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class Evaluator:
         log_dir: str = "",
         **unused: Any,
     ):
-        """Prepares; nothing is read yet.
+        """Prepares the evaluation; nothing is read yet.
 
         Args:
           mixture_or_task_name, feature_converter, eval_split, log_dir: from T5X.
           config: the training config.
           examples: how many records of the split, 0 = all.
-          convention: of the metrics.
-          **unused: what T5X says of caches and seeds, which are of no use here.
+          convention: the convention of the metrics.
+          **unused: T5X's options for caches and seeds, which do not apply.
         """
         del unused
         self._name, self._split, self._log_dir = (
@@ -74,13 +74,13 @@ class Evaluator:
         """Predicts the split and measures it.
 
         Args:
-          compute_metrics: whether this process is the one that writes.
-          step: of the checkpoint.
-          predict_with_aux_fn: T5X's, on the model's `predict_batch_with_aux`.
-          **unused: T5X's other functions of the model.
+          compute_metrics: whether this process writes the results.
+          step: the step of the checkpoint.
+          predict_with_aux_fn: T5X's function for `predict_batch_with_aux`.
+          **unused: T5X's other functions for the model.
 
         Returns:
-          A future that is done, {task: {"plausibility/plcc": value}}, and nothing.
+          A finished future of {task: {"plausibility/plcc": value}}, and None.
         """
         del unused
 
@@ -99,4 +99,4 @@ class Evaluator:
         return done, None
 
     def close(self) -> None:
-        """Has nothing to close."""
+        """Does nothing: there is nothing to close."""

@@ -1,10 +1,10 @@
-"""RAHF as T5X wants a model: for teams whose launchers, eval jobs and gin are T5X's.
+"""RAHF as a T5X model, for teams whose launchers, eval jobs and configs are T5X's.
 
-`configs/t5x/*.gin` puts it together, docs/t5x.md says what is supported. T5X is
-installed by launch/install_t5x.sh; nothing else imports this file.
+`configs/t5x/*.gin` configures it, and docs/t5x.md lists what is supported.
+launch/install_t5x.sh installs T5X; nothing else imports this module.
 
 The model, the losses, the optimizer and its schedule are those of `rahf.bin.train`,
-from the same config, so a run here and a run there are the same numbers.
+from the same config, so both trainers give the same numbers.
 """
 
 import importlib.util
@@ -35,8 +35,11 @@ def read_config(path: str, overrides: Mapping[str, Any] | None = None):
     """Reads a config file of configs/.
 
     Args:
-      path: of the file.
-      overrides: {"input.batch_size": 8}; keys must be there.
+      path: the config file.
+      overrides: values by key, such as {"input.batch_size": 8}; keys must exist.
+
+    Raises:
+      ValueError: the file does not exist, or its optimizer accumulates gradients.
     """
     spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
     if spec is None or spec.loader is None or not pathlib.Path(path).exists():
@@ -47,14 +50,15 @@ def read_config(path: str, overrides: Mapping[str, Any] | None = None):
     config.update_from_flattened_dict(dict(overrides or {}))
     if config.optimizer.accumulation != 1:
         raise ValueError(
-            "config.optimizer.accumulation must be 1: T5X adds up losses over its "
-            "microbatches, where ours are means; leave Trainer.num_microbatches at None"
+            f"config.optimizer.accumulation={config.optimizer.accumulation} must be 1: "
+            "T5X sums losses over microbatches, but these losses are means; leave "
+            "Trainer.num_microbatches at None"
         )
     return config
 
 
 def dataset_config(config, split: str) -> utils.DatasetConfig:
-    """What T5X calls a dataset: the config's task, its lengths, a split of it."""
+    """Returns T5X's DatasetConfig for a split of the config's task."""
     return utils.DatasetConfig(
         mixture_or_task_name=config.task.name,
         task_feature_lengths=t5x_data.task_feature_lengths(config),
@@ -67,20 +71,20 @@ def dataset_config(config, split: str) -> utils.DatasetConfig:
 
 
 def training_steps(config) -> int:
-    """For `train.total_steps`."""
+    """Returns the value of `train.total_steps`."""
     return config.training_steps
 
 
 def learning_rate(config):
-    """For `Trainer.learning_rate_fn`: T5X logs it; the optimizer has its own."""
+    """Returns `Trainer.learning_rate_fn`, for T5X's logs; the optimizer has its own."""
     return make_schedule(config.schedule, config.training_steps)
 
 
 class RAHFModel(models.BaseTransformerModel):
     """The model of a config.
 
-    Parameters start as `rahf.bin.train` starts them, from `config.seed`: T5X's
-    random seed is for dropout only.
+    Parameters are initialised as in `rahf.bin.train`, from `config.seed`; T5X's random
+    seed is used for dropout only.
     """
 
     def __init__(self, config):
@@ -90,7 +94,7 @@ class RAHFModel(models.BaseTransformerModel):
         self.config = config
         self.FEATURE_CONVERTER_CLS = t5x_data.make_feature_converter(config)
         self._weights = losses.loss_weights(config.loss_weights, config.task.targets)
-        # A free decoder's words are read on the host; T5X runs one program.
+        # Free decoding reads words on the host, but T5X runs a single program.
         predicted = config.copy_and_resolve_references()
         predicted.model.decoding = "constrained"
         marks = vocabulary.load(config.input.vocabulary).mark_ids
@@ -105,8 +109,8 @@ class RAHFModel(models.BaseTransformerModel):
         )
 
     def get_initial_variables(self, rng, input_shapes, input_types=None):
-        """Parameters, and under "params_axes" the logical names of their axes."""
-        del rng, input_shapes, input_types  # the config knows
+        """Returns parameters, and in "params_axes" the logical names of their axes."""
+        del rng, input_shapes, input_types  # the config determines them
         key = jax.random.key(self.config.seed)
         boxed = self.module.init(key, example_batch(self.config))["params"]
         names: dict[str, Any] = t5x_data.flatten(nn.get_partition_spec(boxed))
@@ -128,17 +132,17 @@ class RAHFModel(models.BaseTransformerModel):
         )
 
     def _compute_logits(self, params, batch, dropout_rng=None):
-        """float32[B, T, V], of the text that each example is to say."""
+        """Returns float32[B, T, V], the logits of each example's target text."""
         names = self.module.config.names(*TEXT_KINDS)
         return self._outputs(params, t5x_data.nest(batch), dropout_rng)[names[0]]
 
     def loss_fn(self, params, batch, dropout_rng):
-        """The loss of `rahf.training.losses.total`, and each target's mean."""
+        """Returns the loss of `rahf.training.losses.total`, and each target's mean."""
         batch = t5x_data.nest(batch)
         outputs = self._outputs(params, batch, dropout_rng)
         counts = {name: batch["weights"][name].sum() for name in self._weights}
         loss, sums = losses.total(outputs, batch, self._weights, counts)
-        average: Any = clu.metrics.Average  # a dataclass, which it does not tell
+        average: Any = clu.metrics.Average  # a dataclass, unknown to type checkers
         metrics = {
             f"loss/{name}": average(total=sums[name], count=counts[name])
             for name in self._weights
@@ -147,7 +151,7 @@ class RAHFModel(models.BaseTransformerModel):
         return loss, metrics
 
     def score_batch(self, params, batch, return_intermediates=False):
-        """float32[B]: minus the weighted loss of each example by itself."""
+        """Returns float32[B], the negative weighted loss of each example."""
         del return_intermediates
         batch = t5x_data.nest(batch)
         outputs = self._outputs(params, batch)
@@ -159,11 +163,10 @@ class RAHFModel(models.BaseTransformerModel):
         return -jnp.asarray(total)
 
     def predict_batch_with_aux(self, params, batch, rng=None):
-        """What the decoder says, and under their names all other targets.
+        """Decodes greedily, and predicts all targets.
 
         Returns:
-          int32[B, T] tokens, greedy; {target: array}, as `make_predict_step`
-          has them.
+          int32[B, T] tokens, and {target: array} as `make_predict_step` returns it.
         """
         del rng
         batch, variables = t5x_data.nest(batch), {"params": params}

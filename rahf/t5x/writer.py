@@ -1,7 +1,7 @@
-"""Predictions of `t5x.infer` as JSON lines and heatmaps.
+"""Writes predictions of `t5x.infer` as JSON lines and heatmaps.
 
-`write_fn` of configs/t5x/infer.gin, which alone names this file. A line has the fields
-that `rahf.bin.predict` writes, as far as a task has them.
+It is the `write_fn` of configs/t5x/infer.gin, and nothing else refers to this module. A
+line has those fields of `rahf.bin.predict` that the task provides.
 """
 
 import json
@@ -18,10 +18,10 @@ from rahf.targets import Kind
 
 
 class Writer:
-    """Writes a chunk of predictions."""
+    """Writes chunks of predictions."""
 
     def __init__(self, config):
-        """Reads the vocabulary of the training config."""
+        """Reads the vocabulary; `config` is the training config."""
         self._vocabulary = vocabulary.load(config.input.vocabulary)
         rows = targets.select(config.task.targets)
         self._prefixes = {
@@ -40,18 +40,18 @@ class Writer:
         mode: str,
         unused_vocabulary: Any = None,
     ) -> None:
-        """Writes a line for each example, and its heatmaps beside the results.
+        """Writes a line for each example, and its heatmaps into a folder beside it.
 
         Args:
-          path: of the chunk, in a folder that T5X removes from the output folder
-            once it has joined the chunks.
-          inferences: what `predict_batch_with_aux` gave for each example.
-          task_ds: the examples, task features.
-          mode: T5X's; must be "predict_with_aux".
-          unused_vocabulary: the task's, which passes ids through.
+          path: the file of the chunk, in a folder inside the output folder that T5X
+            removes once it has joined the chunks.
+          inferences: the outputs of `predict_batch_with_aux` for each example.
+          task_ds: the task features of the examples.
+          mode: T5X's mode; must be "predict_with_aux".
+          unused_vocabulary: the task's vocabulary, which passes ids through.
 
         Raises:
-          ValueError: another mode.
+          ValueError: the mode is another.
         """
         if mode != "predict_with_aux":
             raise ValueError(f"infer.mode={mode!r}; expected 'predict_with_aux'")

@@ -165,7 +165,7 @@ def test_words_by_hand():
 
 
 def test_one_rater_an_image_is_no_agreement():
-    with pytest.raises(ValueError, match="an image that two people rated, got none"):
+    with pytest.raises(ValueError, match="needs an image with two raters, got none"):
         compute(rated("one", {"scores": {"overall": 3}}))
 
 
@@ -211,7 +211,7 @@ def test_the_binary_writes_json_and_a_page(run, capsys):
 def test_the_page_is_whole_and_safe(run):
     page = (run / "agreement.html").read_text("utf-8")
     assert "<script>" not in page and "&lt;script&gt;" in page
-    for expected in ("Two raters of one image", "Reliability weights", "IoU: mis"):
+    for expected in ("Two raters of the same image", "Reliability weights", "IoU: mis"):
         assert expected in page
     for tag in ("figure", "svg", "table", "section", "g", "text"):
         assert page.count(f"<{tag}>") + page.count(f"<{tag} ") == page.count(

@@ -133,7 +133,7 @@ def test_a_jsonl_with_a_long_prompt(predictor, folder, tmp_path, capsys):
     assert [row["prompt_truncated"] for row in rows] == [False, True]
     assert [row["id"] for row in rows] == ["1", "1-2"]
     # All in one batch, so that the rate cannot leave the compilation out.
-    assert "images/s, compilation included)" in capsys.readouterr().out
+    assert "images/s, including compilation)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_a_jsonl_with_a_long_prompt(predictor, folder, tmp_path, capsys):
         (["gone.png", "--prompt=x"], "gone.png: no such file or folder"),
         # Not one that --on_error=skip is for: it may have been meant as anything.
         (["gone.png", "--prompt=x", "--on_error=skip"], "gone.png: no such file or"),
-        (["1.png"], "an image needs its prompt"),
+        (["1.png"], "the image has no prompt"),
         (["1.png", "--prompt=a\udcff"], "--prompt is not valid Unicode"),
-        (["list.parquet", "--prompt=x"], "list.parquet: is not an image"),
+        (["list.parquet", "--prompt=x"], "list.parquet: not an image"),
         (
             ["1.png", "--prompt=x", "--output=1.png"],
             "--output=1.png cannot be written to: File exists",
@@ -212,7 +212,7 @@ def test_ctrl_c(predictor, folder, tmp_path, capsys):
         _call(*args)
     assert caught.value.code == 130
     printed = capsys.readouterr().err
-    assert "interrupted; 4 written; the same command goes on" in printed
+    assert "interrupted; 4 written; run the same command to continue" in printed
     assert "Traceback" not in printed
     assert [row["id"] for row in _rows(tmp_path / "out")] == list("0123")
     predictor.before_batch = lambda number: None
@@ -262,7 +262,7 @@ def test_what_was_cut_and_what_was_not_read_is_said(
     (folder / "prompts.csv").write_text("image,prompt\n0.png,a cat\n")
     _call(folder, "--prompt=x", f"--output={tmp_path / 'other'}")
     printed = capsys.readouterr().out
-    assert "--prompt is used for all images; prompts.csv is not read" in printed
+    assert "--prompt is used for all images; prompts.csv is ignored" in printed
     assert "longer" not in printed
 
 

@@ -127,7 +127,7 @@ def test_results_are_written_and_read(tmp_path):
     lines = pathlib.Path(rows).read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines] == results.rows
     (tmp_path / "other.json").write_text('{"a": 1}')
-    with pytest.raises(ValueError, match="not the JSON of an evaluation"):
+    with pytest.raises(ValueError, match="not an evaluation.s JSON file"):
         Results.read(tmp_path / "other.json")
     (tmp_path / "torn.json").write_text('{"metr')
     with pytest.raises(ValueError, match=r"torn.json is not valid JSON"):

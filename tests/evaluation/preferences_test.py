@@ -310,7 +310,9 @@ def test_the_binary_measures_scores_from_a_file(folder, tmp_path, capsys):
     path.write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(SystemExit, match="no line with id '0-1'"):
         eval_preferences.main(flags)
-    with pytest.raises(SystemExit, match="no pair to measure: 1 have no label, 5 were"):
+    with pytest.raises(
+        SystemExit, match="no pairs to measure: 1 have no label, 5 were"
+    ):
         eval_preferences.main([*flags, "--on_error=skip"])
     path.write_text('{"id": "0-0", "score": 1}\n')
     with pytest.raises(SystemExit, match='line 1: expected {"id": uid, "scores"'):
@@ -333,7 +335,7 @@ GOOD = '{"id": "0-0", "scores": {"a": 1, "b": 2}}'
         ('{"id": "x", "scores": {"a": "1"}}', "score 'a' of id 'x': .* got '1'"),
         ('{"id": "x", "scores": {"a": true}}', "score 'a' of id 'x': .* got True"),
         ('{"id": "x", "scores": {"a": 1, "a": 2}}', "line 2: .*'a' appears twice"),
-        ('{"id": null, "scores": {"a": 1}}', "line 2: .*id None is no text"),
+        ('{"id": null, "scores": {"a": 1}}', "line 2: .*id None is not text"),
     ],
 )
 def test_a_malformed_score_file_is_named_by_line(tmp_path, line, message):
@@ -400,7 +402,7 @@ def test_tuning_on_what_cannot_be_compared_is_no_tuning():
     some = scoring.Scored(rows({"x": 1.0, "y": 2.0}, {"y": 0.0}))
     assert list(scoring.compare(scored, some, resamples=10)) == ["y"]
     nan = scoring.Scored(rows({"x": np.nan, "y": 2.0}, {"x": 0.0, "y": 0.0}))
-    with pytest.raises(ValueError, match="pairs to tune on holds 1 NaN"):
+    with pytest.raises(ValueError, match="pairs to tune on: 1 of . values are NaN"):
         scoring.compare(scored, nan, resamples=10)
 
 

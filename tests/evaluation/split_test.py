@@ -27,8 +27,8 @@ def test_a_target_that_no_task_asks_is_named():
     others = [name for name in targets.FEEDBACK if name != "overall"]
     assert list(results.facts["not_measured"]) == others
     assert results.notes()[0] == (
-        "implausibility: not measured, config.task.name='scenes_overall' asks no "
-        "example for it"
+        "implausibility: not measured, no example of "
+        "config.task.name='scenes_overall' asks for it"
     )
 
 
@@ -53,8 +53,8 @@ def test_a_split_without_labels(monkeypatch):
     results = split.SplitEvaluator(config, split="test").measure(lambda batch: {})
     assert results.metrics == {"overall": {"n": 0}}
     assert results.notes() == [
-        "overall: not measured, no example of the test split has its label",
-        "3 bad records were skipped: they are not measured",
+        "overall: not measured, no example of the test split is labelled",
+        "3 bad records were skipped and are not measured",
     ]
 
 

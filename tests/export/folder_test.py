@@ -141,7 +141,7 @@ def test_a_card_without_metrics_or_licence_says_so(folder, tmp_path):
     """Also: what was exported is exported again as it was."""
     export_lib.export(folder, tmp_path / "again", form="safetensors", step="best")
     card = (tmp_path / "again" / "README.md").read_text()
-    assert "license: unknown" in card and "Ask them" in card
+    assert "license: unknown" in card and "Ask the author" in card
     assert "Not measured" in card
     for name in ("config.json", "vocabulary.model"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()

@@ -37,10 +37,10 @@ def test_a_prompt_for_each_or_one_for_all():
     assert list_prompts([], 0) == []
     for wrong, count, message in (
         (["x"], 2, "got 2 images and 1 prompts; a single text"),
-        (["x", None], 2, r"prompts\[1\]: expected a text, got None"),
-        (["x", b"y"], 2, r"prompts\[1\]: expected a text, got bytes b'y'"),
+        (["x", None], 2, r"prompts\[1\]: expected text, got None"),
+        (["x", b"y"], 2, r"prompts\[1\]: expected text, got bytes b'y'"),
         (["x\ud800"], 1, r"prompts\[0\]: .*lone surrogate '\\ud800' as character 1"),
-        (b"x", 1, "prompts: expected a text for all images, or a list .*got bytes"),
+        (b"x", 1, "prompts: expected one text for all images, or a list .*got bytes"),
         (None, 1, "prompts: .*got None"),
         ({"x": 1}, 1, "prompts: .*got a dict"),
     ):
@@ -104,7 +104,10 @@ def test_files_are_read_from_their_start(tmp_path):
         (PIXELS.astype("U3"), r"got <U3\[5, 7, 3\]"),
         (PIXELS > 3, r"got bool\[5, 7, 3\]; convert"),
         (PIXELS.transpose(2, 0, 1), r"got uint8\[3, 5, 7\]; channels come last"),
-        (np.zeros((9, 5, 7), np.uint8), r"got uint8\[9, 5, 7\]; give a list"),
+        (
+            np.zeros((9, 5, 7), np.uint8),
+            r"got uint8\[9, 5, 7\]; for several images, give a list",
+        ),
         (
             np.zeros((0, 512, 3), np.uint8),
             r"at least one pixel, got uint8\[0, 512, 3\]",

@@ -69,7 +69,7 @@ def test_images_of_a_folder_are_known_by_their_first_bytes(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         jobs = read_jobs([str(tmp_path)], "x")
     assert [os.path.basename(job.image) for job in jobs] == list(pictures)
-    assert "3 of 11 files are left out" in caplog.text
+    assert "skipped 3 of 11 files, which are not" in caplog.text
     assert "empty, i.heic, notes.txt" in caplog.text
     caplog.clear()
     for name in ("i.heic", "notes.txt", "empty"):
@@ -79,7 +79,7 @@ def test_images_of_a_folder_are_known_by_their_first_bytes(tmp_path, caplog):
 
 
 def test_folder_without_a_prompt_reads_its_prompts_file(folder):
-    with pytest.raises(ValueError, match=r"no prompt; .*--prompt.*prompts\.jsonl"):
+    with pytest.raises(ValueError, match=r"no prompts; .*--prompt.*prompts\.jsonl"):
         read_jobs([str(folder)])
     _table(folder, "image,prompt\nb.png,from csv\n", "prompts.csv")
     assert [j.prompt for j in read_jobs([str(folder)])] == ["from csv"]
@@ -134,8 +134,8 @@ def test_a_comma_that_is_not_quoted(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[" * 100_000, "line 1: not JSON"),
-        ('{"image": "b.png", "prompt": "x"}\n{"image"', "line 2: not JSON"),
+        ("[" * 100_000, "line 1: not valid JSON"),
+        ('{"image": "b.png", "prompt": "x"}\n{"image"', "line 2: not valid JSON"),
         ('["b.png"]', r"line 1: expected \{"),
         ('\n{"prompt": "x"}', "line 2: field 'image' is missing or empty"),
         ('{"image": "", "prompt": "x"}', "line 1: field 'image' is missing or empty"),
@@ -144,7 +144,7 @@ def test_a_comma_that_is_not_quoted(folder):
         ('{"image": "b.png", "prompt": [1]}', "line 1: field 'prompt' must be text"),
         ('{"image": "b.png", "prompt": "x", "id": true}', "line 1: field 'id'"),
         ('{"image": "b.png"}', "line 1: field 'prompt' is missing or empty, and"),
-        ("", "holds no rows"),
+        ("", "no rows found"),
     ],
 )
 def test_errors_name_file_line_and_field(folder, text, message):
@@ -155,7 +155,7 @@ def test_errors_name_file_line_and_field(folder, text, message):
 def test_wrong_sources(folder):
     with pytest.raises(ValueError, match=r"gone\.png: no such file or folder"):
         read_jobs([str(folder / "gone.png")], "x")
-    with pytest.raises(ValueError, match=r"b\.png: an image needs its prompt"):
+    with pytest.raises(ValueError, match=r"b\.png: the image has no prompt"):
         read_jobs([str(folder / "b.png")])
     with pytest.raises(
         ValueError, match=r"a column named 'image' or 'file_name', got \['file'"
@@ -165,7 +165,7 @@ def test_wrong_sources(folder):
     with pytest.raises(ValueError, match="expected UTF-8"):
         read_jobs([str(folder / "bytes.jsonl")])
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no image"):
+    with pytest.raises(ValueError, match="no images found"):
         read_jobs([str(folder / "empty")], "x")
 
 
@@ -195,9 +195,9 @@ def test_tables_of_other_kinds(folder):
     ]
     for text, message in (
         ('{"image": "b.png"}', r"list\.json: expected a list of rows.*\.jsonl"),
-        ('{"image": "b.png"}\n{"image": "b.png"}', r"list\.json: not JSON"),
+        ('{"image": "b.png"}\n{"image": "b.png"}', r"list\.json: not valid JSON"),
         ("[3]", r"list\.json, row 1: expected"),
-        ("[]", "holds no rows"),
+        ("[]", "no rows found"),
     ):
         with pytest.raises(ValueError, match=message):
             read_jobs([_table(folder, text, "list.json")], "x")
@@ -206,7 +206,7 @@ def test_tables_of_other_kinds(folder):
 @pytest.mark.parametrize("name", ["list.parquet", "list.xlsx", "notes.txt", "none"])
 def test_what_is_no_image_is_refused_at_once(folder, name):
     (folder / name).write_bytes(b"PAR1 image,prompt")
-    with pytest.raises(ValueError, match=rf"{name}: is not an image; expected one"):
+    with pytest.raises(ValueError, match=rf"{name}: not an image; expected one"):
         read_jobs([str(folder / name)], "x")
 
 

@@ -86,7 +86,7 @@ def test_a_folder_that_was_moved_goes_on(folder, tmp_path):
     # Another picture of the same name is not the same.
     Image.new("L", (9, 9), 200).save(moved / "b.png")
     again = moved.rename(tmp_path / "third")
-    with pytest.raises(ValueError, match="holds id 'b' already"):
+    with pytest.raises(ValueError, match="already has id 'b'"):
         _run(output, read_jobs([str(again)], "x"))
 
 
@@ -118,7 +118,7 @@ def test_another_prompt_is_refused(folder, tmp_path):
 def test_the_checkpoint_can_be_named_later(tmp_path):
     job = Job("one", "/one.png", "x", "one")
     with PredictionWriter(tmp_path, checkpoint=None) as out:
-        with pytest.raises(ValueError, match="name the checkpoint first"):
+        with pytest.raises(ValueError, match="set the checkpoint first"):
             out.write_error(job, ValueError())
         out.use("A")
         out.write(job, PIXELS, _predict(truncated=True))
@@ -126,7 +126,7 @@ def test_the_checkpoint_can_be_named_later(tmp_path):
     with PredictionWriter(tmp_path, checkpoint=None) as out:
         assert out.missing([job]) == []
         assert (out.written, out.truncated) == (0, 1)
-        with pytest.raises(ValueError, match="checkpoint 'A', not of 'B'"):
+        with pytest.raises(ValueError, match="checkpoint 'B', got one of 'A'"):
             out.use("B")
 
 

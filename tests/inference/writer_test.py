@@ -131,11 +131,13 @@ def test_refuses_to_mix(tmp_path):
     with PredictionWriter(tmp_path, checkpoint="A, step 2") as out:
         out.write(_job(), _image(), _prediction())
         before = out.path.read_bytes()
-    with pytest.raises(ValueError, match=r"line 1.*'A, step 2', not of 'A, step 4'"):
+    with pytest.raises(
+        ValueError, match=r"line 1.*'A, step 4', got one of 'A, step 2'"
+    ):
         PredictionWriter(tmp_path, checkpoint="A, step 4")
     with (
         PredictionWriter(tmp_path, checkpoint="A, step 2") as out,
-        pytest.raises(ValueError, match="id 'one' already, for image"),
+        pytest.raises(ValueError, match="already has id 'one', for image"),
     ):
         out.missing([_job(prompt="a dog")])
     assert out.path.read_bytes() == before
@@ -147,7 +149,7 @@ def test_refuses_what_it_did_not_write(tmp_path):
         PredictionWriter(tmp_path / "file")
     for text in ("my notes\n", "[1]\n", '{"id": "x", "prompt": "p"}\n'):
         (tmp_path / "predictions.jsonl").write_text(text)
-        with pytest.raises(ValueError, match="line 1: not a line that predict wrote"):
+        with pytest.raises(ValueError, match="line 1: not written by rahf.bin.predict"):
             PredictionWriter(tmp_path)
         assert (tmp_path / "predictions.jsonl").read_text() == text
 

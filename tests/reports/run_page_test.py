@@ -197,7 +197,7 @@ def test_tables_hold_the_results_and_what_is_possible(tmp_path):
         ),
         ceiling={f"oracle {SCORES[0]}": {"plcc": 0.875}},
     )
-    assert "Dev split, rahf convention, checkpoint of step 1,500" in page.text
+    assert "Dev split, rahf convention, checkpoint at step 1,500" in page.text
     assert "0.500" in page.text
     assert "0.250" in page.text
     assert page.text.count("oracle") == 1

@@ -1,9 +1,8 @@
-"""What every metric shares: rows that are kept, merged and averaged once.
+"""What all metrics share: rows that are kept, merged and averaged once.
 
 An average of batch averages depends on the batch size, and a running float sum on
-the order of its terms. An accumulator therefore keeps one small row per example
-and computes from all of them at the end, so neither batching nor sharding can
-change a result.
+the order of its terms. An accumulator therefore keeps one small row per example and
+computes from all rows at the end, so neither batching nor sharding changes a result.
 """
 
 import dataclasses
@@ -15,14 +14,14 @@ import numpy as np
 
 from rahf import targets
 
-#: "rahf" is the convention of this project; "richhf" gives the numbers of the
-#: first author's PyTorch release, so that published tables compare like with
-#: like. The differences are stated in docs/evaluate.md.
+#: "rahf" is this project's convention; "richhf" reproduces the numbers of the first
+#: author's PyTorch release, for comparison with published tables. docs/evaluate.md
+#: lists the differences.
 CONVENTIONS = ("rahf", "richhf")
 
 
 def check_convention(convention: str) -> str:
-    """Returns `convention`; raises ValueError naming the known ones."""
+    """Returns `convention`; raises ValueError if it is unknown."""
     if convention not in CONVENTIONS:
         raise ValueError(
             f"unknown metric convention {convention!r}; known: {', '.join(CONVENTIONS)}"
@@ -32,10 +31,10 @@ def check_convention(convention: str) -> str:
 
 @dataclasses.dataclass
 class Accumulator:
-    """The rows of one target, and what is computed from them.
+    """The rows of one target, and the metrics computed from them.
 
     Attributes:
-      target: the row of `rahf.targets` that is measured.
+      target: the target measured, a row of `rahf.targets`.
       convention: one of `CONVENTIONS`.
       rows: one JSON-able mapping per example, in order of arrival.
     """
@@ -46,12 +45,12 @@ class Accumulator:
 
     @classmethod
     def empty(cls, target: targets.Target, *, convention: str = "rahf") -> Self:
-        """Returns an accumulator that has seen nothing."""
+        """Returns an accumulator without examples."""
         return cls(target=target, convention=check_convention(convention))
 
     @staticmethod
     def truth(batch: Mapping[str, Any], name: str) -> Any:
-        """Returns what `update` takes as the truth of target `name` in a batch."""
+        """Returns the truth of target `name` in a batch, as `update` expects it."""
         return np.asarray(batch["targets"][name])
 
     def update(
@@ -64,14 +63,14 @@ class Accumulator:
         """Adds the examples of one batch.
 
         Args:
-          prediction: float[B, ...] as the model gives it.
-          truth: of the same leading length; see the subclass.
-          weights: float[B]; an example counts when its weight is above 0 (padding
-            and examples that lack this label have weight 0). None counts all.
-          names: what to call each example in an error; None numbers them.
+          prediction: float[B, ...], as the model returns it.
+          truth: the labels, of the same leading length; see the subclass.
+          weights: float[B]; an example counts if its weight is above 0 (padding and
+            examples without this label have weight 0). None counts all.
+          names: names of the examples for error messages; None numbers them.
 
         Raises:
-          ValueError: the shapes differ, or a counted example holds NaN or infinity.
+          ValueError: the shapes differ, or a counted example contains NaN or infinity.
         """
         prediction = np.asarray(prediction)
         for index in range(len(prediction)):
@@ -82,7 +81,7 @@ class Accumulator:
             self.rows.append(self._row(prediction, truth, index, label))
 
     def merge(self, other: Self) -> Self:
-        """Returns an accumulator of the examples of both; changes neither.
+        """Returns an accumulator with the examples of both; changes neither.
 
         Raises:
           ValueError: they measure different targets or by different conventions.
@@ -96,8 +95,8 @@ class Accumulator:
     def compute(self) -> dict[str, float]:
         """Returns `{metric: value}`.
 
-        A metric that no example defines is left out, rather than NaN; the counts,
-        whose names begin with `n`, say how many examples each average is over.
+        A metric that no example defines is absent, not NaN. Counts, whose names begin
+        with `n`, say how many examples the averages are over.
         """
         raise NotImplementedError
 
@@ -107,7 +106,7 @@ class Accumulator:
         raise NotImplementedError
 
     def _means(self, names: Sequence[str]) -> dict[str, float]:
-        """Averages each named column over the rows that have it, exactly rounded."""
+        """Averages each named column over the rows that have it, with exact sums."""
         means = {}
         for name in names:
             column = [row[name] for row in self.rows if name in row]
@@ -122,7 +121,7 @@ def finite(values: np.ndarray, label: str) -> np.ndarray:
     bad = values.size - int(np.isfinite(values).sum())
     if bad:
         raise ValueError(
-            f"{label} holds {bad} NaN or infinite values of {values.size}; "
+            f"{label}: {bad} of {values.size} values are NaN or infinite; "
             "metrics need finite numbers"
         )
     return values

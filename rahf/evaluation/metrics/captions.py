@@ -1,7 +1,7 @@
-"""How well a model foretells the captions of images.
+"""How well a model predicts the captions of images.
 
-It is told the true caption piece by piece, and asked each time for the next: what
-captioning trains. No caption is generated, so no metric of generated text applies.
+It is given the true caption so far and predicts the next piece, as in training. No
+caption is generated, so metrics of generated text do not apply.
 """
 
 import collections
@@ -14,15 +14,15 @@ from rahf.evaluation.metrics.accumulator import Accumulator, finite
 
 
 class CaptionMetrics(Accumulator):
-    """The negative log-likelihood of captions, in nats a piece, all pieces pooled.
+    """The negative log-likelihood of captions in nats per piece, over all pieces.
 
     `update` takes prediction float[B, T], the log-probability of each true piece, and
-    truth int[B, T], those pieces, 0 behind their end. It depends on the vocabulary:
-    only runs with the same one compare.
+    truth int[B, T], those pieces, 0 after their end. The numbers depend on the
+    vocabulary: compare only runs that share one.
 
-      nll: of the model. A model that knows nothing has log(vocabulary size).
-      nll_unigram: of who knows how often each piece occurs in these very captions,
-        and no more: what is below that comes from word order or the image.
+      nll: of the model; log(vocabulary size) for one that knows nothing.
+      nll_unigram: of a model that knows only how often each piece occurs in these
+        captions; any gain over it comes from word order or the image.
       perplexity: exp(nll).
     """
 
@@ -46,12 +46,12 @@ class CaptionMetrics(Accumulator):
     def _row(
         self, prediction: np.ndarray, truth: Any, index: int, label: str
     ) -> dict[str, Any]:
-        said, pieces = prediction[index], np.asarray(truth)[index]
-        if said.shape != pieces.shape:
+        predicted, pieces = prediction[index], np.asarray(truth)[index]
+        if predicted.shape != pieces.shape:
             raise ValueError(
                 f"{label}: log-probabilities and pieces must have one shape, got "
-                f"{said.shape} and {pieces.shape}"
+                f"{predicted.shape} and {pieces.shape}"
             )
         at = pieces > 0
-        values = finite(said[at], f"the log-probabilities in {label}")
+        values = finite(predicted[at], f"the log-probabilities in {label}")
         return {"prediction": values.tolist(), "truth": pieces[at].tolist()}

@@ -1,17 +1,17 @@
 """How well a predicted heatmap matches the raters' heatmap.
 
 Throughout, `prediction` and `truth` are float[H, W] maps of one example, and the
-fixations are the pixels where `truth` > 0. Maps are compared as they are: no
-per-map rescaling, no jitter. Values that other code leaves undefined are defined
-here and tested:
+fixations are the pixels where `truth` > 0. Maps are compared as they are, without
+per-map rescaling or jitter. Values that other code leaves undefined are defined here
+and tested:
 
   constant map      no contrast: NSS and CC are 0, AUC-Judd is 0.5
-  all-zero map      has no mass to share out: SIM is 0, and KLD reaches its
-                    largest value, about -ln(eps)
+  all-zero map      no mass to distribute: SIM is 0, and KLD has its largest value,
+                    about -ln(eps)
   every pixel fixated
                     nothing to tell apart: AUC-Judd is 0.5
   single pixel      follows from the above: NSS 0, CC 0, AUC-Judd 0.5, and SIM 1
-                    where both have mass
+                    if both maps have mass
   no fixation       ValueError: only the squared error is defined
 
 Definitions: Bylinskii et al., "What do different evaluation metrics tell us about
@@ -25,9 +25,9 @@ import numpy as np
 
 from rahf.evaluation.metrics.accumulator import Accumulator, check_convention, finite
 
-#: What keeps KLD finite: float64's machine epsilon, as in the MIT benchmark's code.
+#: Keeps KLD finite: float64's machine epsilon, as in the MIT benchmark's code.
 EPSILON = 2.220446049250313e-16
-#: What the richhf convention adds to every denominator.
+#: The richhf convention adds this to every denominator.
 RICHHF_EPSILON = 1e-8
 
 
@@ -70,7 +70,7 @@ def cc(prediction: np.ndarray, truth: np.ndarray, *, convention: str = "rahf") -
     prediction, truth = _pair(prediction, truth, fixated=True)
     a, b = _centre(prediction), _centre(truth)
     extra = RICHHF_EPSILON if check_convention(convention) == "richhf" else 0.0
-    # Two roots rather than the root of a product, which underflows sooner.
+    # Two roots, since the root of the product underflows sooner.
     scale = math.sqrt(np.sum(a**2)) * math.sqrt(np.sum(b**2)) + extra
     return float(np.sum(a * b) / scale) if scale > 0 else 0.0
 
@@ -115,15 +115,15 @@ def auc_judd(
 
     The thresholds are the predicted values at fixations. The curve passes through
     one point per distinct threshold: the share of the fixations, and of the other
-    pixels, at or above it. One sort serves every threshold, where a count per
-    fixation would be quadratic in pixels.
+    pixels, at or above it. One sort serves all thresholds; counting for each fixation
+    would be quadratic in pixels.
 
     Args:
       prediction: float[H, W].
       truth: float[H, W]; pixels above 0 are the fixations.
       convention: "richhf" counts one other pixel too many at each threshold, as
-        the first author's code does (it also breaks ties at random, which is not
-        reproduced; without ties the two agree).
+        the first author's code does. That code also breaks ties at random, which is
+        not reproduced; without ties the two agree.
     """
     prediction, truth = _pair(prediction, truth, fixated=True)
     fixated = truth > 0
@@ -132,7 +132,7 @@ def auc_judd(
     if n_other == 0:
         return 0.5
     thresholds, counts = np.unique(prediction[fixated], return_counts=True)
-    # Highest threshold first: both shares grow along the curve.
+    # Highest threshold first, so that both shares grow along the curve.
     hits = np.cumsum(counts[::-1])
     ascending = np.sort(prediction, axis=None)
     at_or_above = fixated.size - np.searchsorted(ascending, thresholds[::-1])
@@ -150,8 +150,10 @@ FIXATED = {"nss": nss, "kld": kld, "auc_judd": auc_judd, "sim": sim, "cc": cc}
 
 
 class HeatmapMetrics(Accumulator):
-    """`mse` over all examples, `mse_empty` over those without a fixation, and the
-    five saliency metrics over the rest: each the mean of per-example values.
+    """`mse`, `mse_empty` and the five saliency metrics, averaged over examples.
+
+    `mse` covers all examples, `mse_empty` those without a fixation, and the saliency
+    metrics the rest.
 
     `update` takes prediction and truth float[B, H, W]. Counts: `n`, `n_empty` and
     `n_nonempty`.
@@ -173,7 +175,7 @@ class HeatmapMetrics(Accumulator):
         if predicted.shape != wanted.shape:
             raise ValueError(
                 f"{label}: the predicted map is {predicted.shape}, the true map "
-                f"{wanted.shape}; they must be of one size"
+                f"{wanted.shape}; they must have the same size"
             )
         error = mse(predicted, wanted)
         if not (wanted > 0).any():
@@ -192,7 +194,7 @@ def _pair(
     truth = finite(truth, "the true map")
     if prediction.shape != truth.shape or not prediction.size:
         raise ValueError(
-            "expected two maps of one size with at least one pixel, got "
+            "expected two maps of the same size, with at least one pixel, got "
             f"{prediction.shape} and {truth.shape}"
         )
     if fixated and not (truth > 0).any():
@@ -203,7 +205,7 @@ def _pair(
 
 
 def _centre(values: np.ndarray) -> np.ndarray:
-    """Subtracts the mean; exactly 0 for a constant map, whatever its mean rounds to."""
+    """Subtracts the mean; returns exactly 0 for a constant map, despite rounding."""
     if values.min() == values.max():
         return np.zeros_like(values)
     return values - values.mean()

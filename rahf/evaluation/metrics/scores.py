@@ -1,4 +1,4 @@
-"""How well predicted scores follow the raters' mean scores."""
+"""How well predicted scores match the raters' mean scores."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from rahf.evaluation.metrics.accumulator import Accumulator, finite
 def plcc(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Returns Pearson's linear correlation of two float[N], in [-1, 1].
 
-    A constant side (one value included) has no direction to follow: 0.
+    Returns 0 if either side is constant, as a single value is.
     """
     a, b = (_centre(side) for side in _pair(prediction, truth))
     scale = math.sqrt(np.sum(a**2)) * math.sqrt(np.sum(b**2))
@@ -21,7 +21,7 @@ def plcc(prediction: np.ndarray, truth: np.ndarray) -> float:
 def srcc(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Returns Spearman's rank correlation of two float[N], in [-1, 1].
 
-    Equal values share the mean of their ranks; a constant side gives 0.
+    Equal values share the mean of their ranks. Returns 0 if either side is constant.
     """
     prediction, truth = _pair(prediction, truth)
     return plcc(_ranks(prediction), _ranks(truth))
@@ -61,7 +61,7 @@ def _pair(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.nda
     truth = finite(truth, "the truth")
     if prediction.shape != truth.shape or prediction.ndim != 1 or not prediction.size:
         raise ValueError(
-            "expected two vectors of one length, at least 1, got "
+            "expected two vectors of the same length, at least 1, got "
             f"{prediction.shape} and {truth.shape}"
         )
     return prediction, truth

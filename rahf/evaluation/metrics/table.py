@@ -1,4 +1,4 @@
-"""Which metrics each kind of target has, and what they mean."""
+"""The metrics of each kind of target, and what they mean."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from rahf.evaluation.metrics.scores import ScoreMetrics
 from rahf.evaluation.metrics.word_presence import WordPresenceMetrics
 from rahf.evaluation.metrics.words import WordMetrics
 
-#: A kind without an entry would be trained on, and not evaluated.
+#: A kind without an entry is trained but not evaluated.
 METRICS: dict[targets.Kind, type[Accumulator]] = {
     targets.Kind.HEATMAP: HeatmapMetrics,
     targets.Kind.SCORE: ScoreMetrics,
@@ -20,7 +20,7 @@ METRICS: dict[targets.Kind, type[Accumulator]] = {
     targets.Kind.WORD_PRESENCE: WordPresenceMetrics,
 }
 
-#: The names that each kind computes, counts aside; one that no example defines is absent.
+#: The metrics of each kind, without counts; one that no example defines is absent.
 NAMES: dict[targets.Kind, tuple[str, ...]] = {
     targets.Kind.HEATMAP: ("mse", "mse_empty", *FIXATED),
     targets.Kind.SCORE: ("plcc", "srcc", "mse"),
@@ -44,12 +44,12 @@ HEADLINES: dict[targets.Kind, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class MetricDescription:
-    """What a reader needs to know of one metric.
+    """What a reader needs to know about a metric.
 
     Attributes:
-      title: how it is written in a table.
-      better: "higher", "lower", or "" for a count.
-      text: one line.
+      title: the column title in tables.
+      better: "higher", "lower", or "" if neither.
+      text: a one-line explanation.
     """
 
     title: str
@@ -69,7 +69,7 @@ DESCRIPTIONS: dict[str, MetricDescription] = {
     ),
     "kld": MetricDescription("KLD", "lower", "divergence from the true map, in nats"),
     "auc_judd": MetricDescription(
-        "AUC-Judd", "higher", "telling marked pixels from others; .5 is chance"
+        "AUC-Judd", "higher", "telling marked pixels from the rest; .5 is chance"
     ),
     "sim": MetricDescription("SIM", "higher", "shared mass of the two maps, 0 to 1"),
     "cc": MetricDescription("CC", "higher", "Pearson correlation over pixels, -1 to 1"),
@@ -83,7 +83,9 @@ DESCRIPTIONS: dict[str, MetricDescription] = {
     "recall_micro": MetricDescription(
         "R micro", "higher", "share of misaligned words that were found, words pooled"
     ),
-    "f1_micro": MetricDescription("F1 micro", "higher", "harmonic mean of the two"),
+    "f1_micro": MetricDescription(
+        "F1 micro", "higher", "harmonic mean of P micro and R micro"
+    ),
     "precision_mean": MetricDescription(
         "P mean", "higher", "precision per image, averaged"
     ),
@@ -95,66 +97,78 @@ DESCRIPTIONS: dict[str, MetricDescription] = {
     "average_precision_mean": MetricDescription(
         "AP mean", "higher", "area under precision over recall per image, averaged"
     ),
-    "nll": MetricDescription("NLL", "lower", "of the next piece of a caption, in nats"),
+    "nll": MetricDescription(
+        "NLL", "lower", "negative log-likelihood per caption piece, in nats"
+    ),
     "nll_unigram": MetricDescription(
-        "NLL, unigram", "", "of who knows only how often each piece occurs"
+        "NLL, unigram", "", "NLL of knowing only how often each piece occurs"
     ),
     "perplexity": MetricDescription("perplexity", "lower", "exp(NLL)"),
     "accuracy": MetricDescription(
         "accuracy", "higher", "points for agreeing with people, ties as in Pick-a-Pic"
     ),
-    "low": MetricDescription("from", "", "lower end of its 95 % bootstrap interval"),
-    "high": MetricDescription("to", "", "upper end of its 95 % bootstrap interval"),
+    "low": MetricDescription("from", "", "lower end of the 95 % bootstrap interval"),
+    "high": MetricDescription("to", "", "upper end of the 95 % bootstrap interval"),
     "accuracy_without_ties": MetricDescription(
         "no ties", "higher", "accuracy over pairs that people did not call a tie"
     ),
     "threshold": MetricDescription(
-        "tie up to", "", "differences of scores that count as a tie"
+        "tie up to", "", "largest score difference that counts as a tie"
     ),
-    "ties_called": MetricDescription("called ties", "", "share of pairs called a tie"),
+    "ties_called": MetricDescription(
+        "called ties", "", "share of pairs that the score calls a tie"
+    ),
     "n_compared": MetricDescription("pairs", "", "pairs measured"),
     "n_ties": MetricDescription("ties", "", "pairs that people called a tie"),
-    "n_prompts": MetricDescription("prompts", "", "prompts that the pairs are of"),
+    "n_prompts": MetricDescription("prompts", "", "different prompts among the pairs"),
     "perfect": MetricDescription(
-        "all equal", "higher", "images whose raters all say the same"
+        "all equal", "higher", "images whose raters all give the same answer"
     ),
     "within_one": MetricDescription(
-        "all within 1", "higher", "images whose highest and lowest answer are 1 apart"
+        "all within 1", "higher", "images whose answers are at most 1 apart"
     ),
     "pairs_perfect": MetricDescription(
-        "pairs equal", "higher", "two raters say the same; mean over images"
+        "pairs equal",
+        "higher",
+        "share of rater pairs with equal answers; mean over images",
     ),
     "pairs_within_one": MetricDescription(
-        "pairs within 1", "higher", "two raters are at most 1 apart; mean over images"
+        "pairs within 1",
+        "higher",
+        "share of rater pairs at most 1 apart; mean over images",
     ),
     "alpha": MetricDescription(
-        "alpha", "higher", "Krippendorff's, of intervals; 1 perfect, 0 chance"
+        "alpha", "higher", "Krippendorff's alpha, interval; 1 perfect, 0 chance"
     ),
     "alpha_ordinal": MetricDescription(
-        "alpha, ordinal", "higher", "Krippendorff's, of ranks"
+        "alpha, ordinal", "higher", "Krippendorff's alpha, ordinal"
     ),
     "alpha_nominal": MetricDescription(
-        "alpha", "higher", "Krippendorff's, of marked or not; 1 perfect, 0 chance"
+        "alpha", "higher", "Krippendorff's alpha, marked or not; 1 perfect, 0 chance"
     ),
     "kappa": MetricDescription(
-        "kappa", "higher", "Cohen's, of marked or not; pairs weighted by their words"
+        "kappa", "higher", "Cohen's kappa, marked or not; pairs weighted by words"
     ),
     "iou": MetricDescription(
-        "IoU", "higher", "of two raters' disks, where at least one has marked something"
+        "IoU",
+        "higher",
+        "overlap of two raters' disks, if at least one marked something",
     ),
     "same_presence": MetricDescription(
-        "same presence", "higher", "two raters agree whether there is anything to mark"
+        "same presence",
+        "higher",
+        "share of rater pairs that agree on whether to mark anything",
     ),
     "bias": MetricDescription(
-        "bias", "", "mean of own answer - mean of the others', in points"
+        "bias", "", "own answer minus mean of the others, averaged, in points"
     ),
     "deviation": MetricDescription(
         "deviation", "lower", "mean distance from the mean of the others, in points"
     ),
     "weight": MetricDescription(
-        "weight", "", "what --weights=reliability gives; 1 is average"
+        "weight", "", "weight from --weights=reliability; 1 is average"
     ),
-    "seconds": MetricDescription("seconds", "", "median time for a rating"),
+    "seconds": MetricDescription("seconds", "", "median time per rating"),
     "n_ratings": MetricDescription("images", "", "images rated"),
     "n_answers": MetricDescription("answers", "", "answers compared"),
     "n_pairs": MetricDescription("pairs", "", "pairs of raters compared"),
@@ -162,25 +176,27 @@ DESCRIPTIONS: dict[str, MetricDescription] = {
     "n_empty": MetricDescription("GT=0", "", "images whose true map is empty"),
     "n_nonempty": MetricDescription("GT>0", "", "images with a marked pixel"),
     "n_whole": MetricDescription("whole", "", "images that show their whole prompt"),
-    "n_pieces": MetricDescription("pieces", "", "pieces of captions, ends included"),
+    "n_pieces": MetricDescription(
+        "pieces", "", "caption pieces, end of sequence included"
+    ),
     "n_words": MetricDescription("words", "", "words measured"),
     "n_misaligned": MetricDescription("misaligned", "", "words that are misaligned"),
 }
 
 
 def describe_metric(name: str) -> MetricDescription:
-    """Returns the meaning of a metric; an unknown one is titled by its name."""
+    """Returns the description of a metric; an unknown one has its name as title."""
     return DESCRIPTIONS.get(name, MetricDescription(name, "", ""))
 
 
 def find(name: str) -> tuple[targets.Target, MetricDescription]:
-    """Returns the target and the meaning of the metric that `<target>/<metric>` names.
+    """Returns the target and the metric that `<target>/<metric>` names.
 
     Args:
-      name: as in metrics.jsonl, such as "plausibility/plcc".
+      name: a name as in metrics.jsonl, such as "plausibility/plcc".
 
     Raises:
-      ValueError: there is no such target, or its kind has no such metric.
+      ValueError: the target is unknown, or its kind has no such metric.
     """
     target, _, metric = name.partition("/")
     try:
@@ -200,18 +216,18 @@ def check_best(name: str, measured: Iterable[str]) -> None:
 
     Args:
       name: `<target>/<metric>`.
-      measured: names of the targets that the run's evaluation measures.
+      measured: the names of the targets that the run evaluates.
 
     Raises:
-      ValueError: there is no such metric, its higher values are not better, or its
-        target is not measured.
+      ValueError: the metric is unknown or not better when higher, or its target is
+        not measured.
     """
     measured = tuple(measured)
     row, known = find(name)
     better = [x for x in NAMES[row.kind] if describe_metric(x).better == "higher"]
     if known.better != "higher":
         raise ValueError(
-            f"{name!r}: expected a metric of which higher is better: "
+            f"{name!r}: expected a metric for which higher is better: "
             + (", ".join(f"{row.name}/{x}" for x in better) or "this kind has none")
         )
     if row.name not in measured:

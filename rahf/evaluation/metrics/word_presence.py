@@ -9,13 +9,13 @@ from rahf.evaluation.metrics.words import average_precision
 
 
 class WordPresenceMetrics(Accumulator):
-    """The average precision of the prompt's pieces among the vocabulary's, mean over
-    images that show their whole prompt: of others nobody says what they show instead.
+    """The average precision of the prompt's pieces among the vocabulary's.
 
-    `update` takes prediction float[B, V], the probability that the image shows each
-    piece, and truth int[B, T], the prompt's pieces, negative in misaligned words and 0
-    behind their end. Words that every prompt has are easily found, so only runs on the
-    same prompts compare.
+    It is averaged over images that show their whole prompt: for the others no label
+    says what they show instead. `update` takes prediction float[B, V], the probability
+    that the image shows each piece, and truth int[B, T], the prompt's pieces, negative
+    in misaligned words and 0 after their end. Words that occur in every prompt are
+    easy to find, so compare only runs on the same prompts.
     """
 
     def compute(self) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """How well the misaligned words of a prompt are found.
 
-The positive class is "misaligned". A word is taken as misaligned when its
+The positive class is "misaligned". A word is marked as misaligned if its
 probability is above the target's `cut`.
 """
 
@@ -21,9 +21,9 @@ def precision_recall_f1(
       hits: misaligned words found.
       alarms: aligned words marked as misaligned.
       misses: misaligned words not found.
-      convention: what an answer is worth when nothing is misaligned and nothing
-        was marked: 1 in "rahf", since it is perfect; 0 in "richhf", as the first
-        author's code has it. Any other undefined ratio is 0.
+      convention: decides the value if nothing is misaligned and nothing was marked:
+        1 in "rahf", since the answer is perfect; 0 in "richhf", as in the first
+        author's code. Any other undefined ratio is 0.
     """
     if not hits and not alarms and not misses:
         perfect = 1.0 if check_convention(convention) == "rahf" else 0.0
@@ -37,8 +37,8 @@ def average_precision(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Returns the area under the precision-recall curve, without interpolation.
 
     Args:
-      probabilities: float[N] of being misaligned; equal ones form one threshold.
-      labels: int[N], 1 for misaligned, at least one of them.
+      probabilities: float[N], of being misaligned; equal ones form one threshold.
+      labels: int[N], 1 for misaligned; at least one must be 1.
     """
     probabilities = finite(probabilities, "the probabilities")
     positive = np.asarray(labels) > 0
@@ -49,7 +49,7 @@ def average_precision(probabilities: np.ndarray, labels: np.ndarray) -> float:
         )
     order = np.argsort(-probabilities, kind="stable")
     hits = np.cumsum(positive[order])
-    # The last word of each run of equal probabilities closes a threshold.
+    # The last word of each run of equal probabilities is a threshold.
     ends = np.append(np.flatnonzero(np.diff(probabilities[order])), positive.size - 1)
     precision = hits[ends] / (ends + 1)
     recall = hits[ends] / hits[-1]
@@ -59,16 +59,16 @@ def average_precision(probabilities: np.ndarray, labels: np.ndarray) -> float:
 class WordMetrics(Accumulator):
     """Precision, recall and F1 of "misaligned", and average precision over words.
 
-    `_micro` pools the words of all examples; `_mean` averages the values of each
-    example, so a long prompt weighs no more than a short one (the published
-    protocol). `update` takes prediction float[B, T], the probability at each
-    word's last piece, and truth `(word_ends[B, T], word_labels[B, T])`. Counts:
-    examples `n`, words `n_words`, misaligned ones `n_misaligned`.
+    `_micro` pools the words of all examples; `_mean` averages per-example values, so
+    that long and short prompts weigh the same (the published protocol). `update` takes
+    prediction float[B, T], the probability at each word's last piece, and truth
+    `(word_ends[B, T], word_labels[B, T])`. Counts: examples `n`, words `n_words`,
+    misaligned words `n_misaligned`.
     """
 
     @staticmethod
     def truth(batch: Mapping[str, Any], name: str) -> Any:
-        del name  # the words of a prompt are the same whoever asks
+        del name  # the words of a prompt are the same for every target
         return np.asarray(batch["word_ends"]), np.asarray(batch["word_labels"])
 
     def compute(self) -> dict[str, float]:

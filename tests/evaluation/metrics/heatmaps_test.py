@@ -217,7 +217,7 @@ def test_errors_name_the_example_and_the_target():
     prediction, truth = (each[:2] for each in maps())
     prediction[1, 0, 0] = np.nan
     state = hm.HeatmapMetrics.empty(TARGET)
-    with pytest.raises(ValueError, match=f"second of target {TARGET.name} holds 1 NaN"):
+    with pytest.raises(ValueError, match=f"second of target {TARGET.name}: 1 of"):
         state.update(prediction, truth, names=["first", "second"])
     with pytest.raises(ValueError, match=r"\(8, 8\), the true map \(4, 8\)"):
         state.update(prediction[:1], truth[:1, :4])

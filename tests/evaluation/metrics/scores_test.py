@@ -44,7 +44,7 @@ def test_bad_input_is_an_error():
         plcc(np.array([0.1, np.nan]), np.array([0.1, 0.2]))
     with pytest.raises(ValueError, match="at least 1"):
         srcc(np.array([]), np.array([]))
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="the same length"):
         plcc(np.zeros(3), np.zeros(2))
 
 

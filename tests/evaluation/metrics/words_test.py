@@ -156,7 +156,7 @@ def test_no_examples_an_empty_prompt_and_no_misaligned_word():
 def test_errors_name_the_example():
     state = WordMetrics.empty(TARGET)
     ones = np.ones((1, 2), int)
-    with pytest.raises(ValueError, match=f"example u7 of target {TARGET.name} holds 1"):
+    with pytest.raises(ValueError, match=f"example u7 of target {TARGET.name}: 1 of"):
         state.update(np.array([[0.2, np.nan]]), (ones, ones), names=["u7"])
     with pytest.raises(ValueError, match="one shape"):
         state.update(np.zeros((1, 3)), (ones, ones))
