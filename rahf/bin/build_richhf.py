@@ -2,9 +2,10 @@
 
     python -m rahf.bin.build_richhf --labels=DIR --pickapic=DIR --output=DIR
 
-The same command goes on where it stopped. On a cluster, --runner=NAME runs the join
-as an Apache Beam pipeline (pip install "rahf[beam]"). Then
-tfds.load("rich_hf_18k", data_dir=DIR), or --config.input.richhf.data_dir=DIR.
+The same command resumes an interrupted build. On a cluster, --runner=NAME runs the join
+as an Apache Beam pipeline (pip install "rahf[beam]"). Read the result with
+tfds.load("rich_hf_18k", data_dir=DIR), or train on it with
+--config.input.richhf.data_dir=DIR.
 """
 
 import argparse
@@ -28,14 +29,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--pickapic", required=True, help="folder of Pick-a-Pic's Parquet files")
     add("--output", required=True, help="data directory to write to")
     add("--policy", choices=POLICIES, default="fail", help="for problems (%(default)s)")
-    add("--partial", action="store_true", help="take other numbers than published")
+    add("--partial", action="store_true", help="accept other than the published counts")
     add(
         "--runner",
         nargs="?",
         const="DirectRunner",
         help="join with Apache Beam on this runner (%(const)s)",
     )
-    add("--beam_options", default="", help='of Beam: "--project=P --region=R"')
+    add("--beam_options", default="", help='such as "--project=P --region=R"')
     args = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = {"policy": args.policy, "partial": args.partial}

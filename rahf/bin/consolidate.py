@@ -1,11 +1,11 @@
-"""Makes a dataset of raters' files: one record an image, for training.
+"""Makes a training dataset from raters' files, with one record per image.
 
     python -m rahf.bin.consolidate ratings.jsonl --images=DIR --output=DIR
 
-By default as the paper does: scores are averaged, a word is misaligned by majority (a
-tie is aligned), each click becomes a disk and the raters' maps are averaged. Train on
-it with config.task.name=consolidated_seven or consolidated_multihead and
-config.input.consolidated.data_dir=DIR. docs/annotate.md describes the files.
+The defaults are the paper's: scores are averaged, a word is misaligned by majority (a tie
+is aligned), each click becomes a disk and the raters' maps are averaged. Train on it with
+--config.task.name=consolidated_seven or consolidated_multihead and
+--config.input.consolidated.data_dir=DIR. docs/annotate.md describes the files.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--images", required=True, metavar="DIR", help="folder of the images")
     add("--output", required=True, metavar="DIR", help="data directory to write to")
-    add("--prompt", help="of images that come without one")
-    add("--scores", choices=("mean", "median"), default="mean", help="(%(default)s)")
-    add("--weights", choices=("equal", "reliability"), default="equal", help="(equal)")
+    add("--prompt", help="prompt of images without one of their own")
+    averages, weightings = ("mean", "median"), ("equal", "reliability")
+    add("--scores", choices=averages, default="mean", help="average of raters (mean)")
+    add(
+        "--weights", choices=weightings, default="equal", help="raters' weights (equal)"
+    )
     add("--radius", type=float, default=1 / 20, help="share of the height (0.05)")
-    add("--map_size", type=int, default=512, help="of the longer side (%(default)s)")
-    add("--dev_share", type=float, default=0.1, help="of prompts (%(default)s)")
-    add("--test_share", type=float, default=0.1, help="of prompts (%(default)s)")
-    add("--seed", type=int, default=0, help="of the splits (%(default)s)")
+    add("--map_size", type=int, default=512, help="longer side in pixels (%(default)s)")
+    add("--dev_share", type=float, default=0.1, help="share of prompts (%(default)s)")
+    add("--test_share", type=float, default=0.1, help="share of prompts (%(default)s)")
+    add("--seed", type=int, default=0, help="seed of the splits (%(default)s)")
     add("--bad_images", choices=("fail", "skip"), default="fail", help="(%(default)s)")
     args = parser.parse_args(argv)
     from rahf.datasets.ratings import consolidated, consolidation, reliability
