@@ -2,9 +2,9 @@
 
     python -m rahf.bin.consolidate ratings.jsonl --images=DIR --output=DIR
 
-The defaults are the paper's: scores are averaged, a word is misaligned by majority (a tie
-is aligned), each click becomes a disk and the raters' maps are averaged. Train on it with
---config.task.name=consolidated_seven or consolidated_multihead and
+The defaults are the paper's: scores are averaged, a word is misaligned by majority (a
+tie is aligned), each click becomes a disk and the raters' maps are averaged. Train on
+it with --config.task.name=consolidated_seven or consolidated_multihead and
 --config.input.consolidated.data_dir=DIR. docs/annotate.md describes the files.
 """
 
@@ -20,11 +20,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--images", required=True, metavar="DIR", help="folder of the images")
     add("--output", required=True, metavar="DIR", help="data directory to write to")
     add("--prompt", help="prompt of images without one of their own")
-    averages, weightings = ("mean", "median"), ("equal", "reliability")
-    add("--scores", choices=averages, default="mean", help="average of raters (mean)")
-    add(
-        "--weights", choices=weightings, default="equal", help="raters' weights (equal)"
-    )
+    add("--scores", choices=("mean", "median"), default="mean", help="average (mean)")
+    add("--weights", choices=("equal", "reliability"), default="equal", help="(equal)")
     add("--radius", type=float, default=1 / 20, help="share of the height (0.05)")
     add("--map_size", type=int, default=512, help="longer side in pixels (%(default)s)")
     add("--dev_share", type=float, default=0.1, help="share of prompts (%(default)s)")
