@@ -158,7 +158,7 @@ def test_mistakes(files, imported, tmp_path):
     pointer = tmp_path / "pointer.npz"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\nsize 330\n")
     for source in ("vit", "richhf"):
-        with pytest.raises(ValueError, match=r"pointer.npz.*is it a git-lfs pointer"):
+        with pytest.raises(ValueError, match=r"pointer.npz.*git-lfs pointer, or was"):
             run(**{source: str(pointer)})
     config = _config()
     config.input.vocabulary = "scenes"
