@@ -216,5 +216,5 @@ def test_cut_and_empty_files(tmp_path):
             state_dict.read(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("photo.png", b"")
-    with pytest.raises(ValueError, match=r"expected one data.pkl in it, got photo.png"):
+    with pytest.raises(ValueError, match=r"expected one data.pkl, got photo.png"):
         state_dict.read(path)
