@@ -22,14 +22,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     configs = f"Shipped configs:\n{shipped.listing()}"
     parser = flags.new_parser("benchmark_input", __doc__, epilog=configs)
     add = parser.add_argument
-    add("--examples", type=int, default=160, help="per measurement (%(default)s)")
-    add("--image_size", type=int, default=384, help="side in pixels (%(default)s)")
+    add("--examples", type=int, default=160, help="examples to time (%(default)s)")
+    add("--image_size", type=int, default=384, help="side of examples (%(default)s)")
     add("--sizes", default="512,768", help="sides of JPEG files (%(default)s)")
     add("--needed", action="store_true", help="print what training needs")
     add(
         "--config", default="rahf_base", help="for --needed, name or path (%(default)s)"
     )
-    add("--utilisation", type=float, default=0.4, help="for --needed (%(default)s)")
+    add("--utilisation", type=float, default=0.4, help="share of peak (%(default)s)")
     args = parser.parse_args(argv)
     try:
         _print(args)

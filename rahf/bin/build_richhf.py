@@ -28,15 +28,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--labels", required=True, help="folder of {train,dev,test}.tfrecord")
     add("--pickapic", required=True, help="folder of Pick-a-Pic's Parquet files")
     add("--output", required=True, help="data directory to write to")
-    add("--policy", choices=POLICIES, default="fail", help="for problems (%(default)s)")
-    add("--partial", action="store_true", help="accept other than the published counts")
+    add("--policy", choices=POLICIES, default="fail", help="see below (%(default)s)")
+    add("--partial", action="store_true", help="accept other counts than published")
     add(
         "--runner",
         nargs="?",
         const="DirectRunner",
         help="join with Apache Beam on this runner (%(const)s)",
     )
-    add("--beam_options", default="", help='such as "--project=P --region=R"')
+    add("--beam_options", default="", help='for Beam, such as "--project=P --region=R"')
     args = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = {"policy": args.policy, "partial": args.partial}

@@ -23,20 +23,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--output", required=True, metavar="DIR", help="data directory to write to")
     add("--prompt", help="prompt of images without one of their own")
     add("--scores", choices=("mean", "median"), default="mean", help="average (mean)")
-    add(
-        "--weights", choices=_WEIGHTS, default="equal", help="weights of raters (equal)"
-    )
+    add("--weights", choices=_WEIGHTS, default="equal", help="rater weights (equal)")
     add("--radius", type=float, default=1 / 20, help="disk radius / height (0.05)")
     add("--map_size", type=int, default=512, help="longer side of the maps (512)")
     add("--dev_share", type=float, default=0.1, help="share of prompts in dev (0.1)")
     add("--test_share", type=float, default=0.1, help="share of prompts in test (0.1)")
     add("--seed", type=int, default=0, help="seed of the splits (%(default)s)")
-    add(
-        "--bad_images",
-        choices=("fail", "skip"),
-        default="fail",
-        help="on errors (fail)",
-    )
+    add("--bad_images", choices=("fail", "skip"), default="fail", help="policy (fail)")
     args = parser.parse_args(argv)
     from rahf.datasets.ratings import consolidated, consolidation, reliability
 
