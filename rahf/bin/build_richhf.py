@@ -47,13 +47,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         from rahf.datasets.richhf import build as engine
     try:
-        places = BuildPaths.from_arguments(
+        paths = BuildPaths.from_arguments(
             args.labels, args.pickapic, args.output, partial=args.partial
         )
-        report = engine.build(places, **options)
+        report = engine.build(paths, **options)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"{places.output.dataset}: {report.summary()}\n{places.report}")
+    print(f"{paths.output.dataset}: {report.summary()}\n{paths.report}")
 
 
 if __name__ == "__main__":

@@ -27,15 +27,15 @@ def main():
 
     from rahf.benchmarks import step_costs
 
-    place = _TOPOLOGY.value
-    devices = step_costs.tpu_devices(place) if place else jax.devices()
+    topology = _TOPOLOGY.value
+    devices = step_costs.tpu_devices(topology) if topology else jax.devices()
     costs = step_costs.compile_step(config_flag.CONFIG.value, devices)
     gigabytes = sum((costs.state_bytes, costs.batch_bytes, costs.temporary_bytes)) / (
         1 << 30
     )
     print(json.dumps(dataclasses.asdict(costs), indent=2))
     print(
-        f"{place or 'this machine'}: {len(devices)} devices, "
+        f"{topology or 'this machine'}: {len(devices)} devices, "
         f"{gigabytes:.2f} GiB on each"
     )
 

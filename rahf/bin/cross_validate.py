@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders = [f"{args.workdir}/fold_{fold}" for fold in range(args.folds)]
     for fold, folder in enumerate(folders):
         print(f"fold {fold} of {args.folds}: {folder}", flush=True)
-        cut = [f"--{_KEY}.folds={args.folds}", f"--{_KEY}.fold={fold}"]
+        fold_flags = [f"--{_KEY}.folds={args.folds}", f"--{_KEY}.fold={fold}"]
         command = [sys.executable, "-m", "rahf.bin.train", f"--workdir={folder}"]
-        done = subprocess.run([*command, *rest, *cut], check=False)
+        done = subprocess.run([*command, *rest, *fold_flags], check=False)
         if done.returncode:
             raise SystemExit(done.returncode)
     with flags.clear_errors():

@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             lines = args.input.read_text(encoding="utf-8").splitlines()
         args.output.write_bytes(vocabulary_training.train(lines, args.size))
-        made = vocabulary.Vocabulary(args.output)
+        trained = vocabulary.Vocabulary(args.output)
     except (OSError, ValueError) as error:
         sys.exit(f"make_vocabulary: {error}")
-    pieces = made.size - vocabulary.EXTRA_IDS
+    pieces = trained.size - vocabulary.EXTRA_IDS
     print(f"{args.output}: {pieces} pieces from {len(lines)} prompts")
 
 

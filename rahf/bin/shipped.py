@@ -72,13 +72,13 @@ def keys(config: Any, prefix: str = "") -> dict[str, Any]:
 def resolve_arguments(arguments: Sequence[str]) -> list[str]:
     """Returns a command line with its `--config` resolved to a path; see `resolve`."""
     found = list(arguments)
-    for place, argument in enumerate(found):
+    for index, argument in enumerate(found):
         if argument == "--":
             break
         flag, equals, value = argument.partition("=")
         if flag in ("--config", "-config"):
             if equals:
-                found[place] = f"{flag}={resolve(value)}"
-            elif place + 1 < len(found):
-                found[place + 1] = resolve(found[place + 1])
+                found[index] = f"{flag}={resolve(value)}"
+            elif index + 1 < len(found):
+                found[index + 1] = resolve(found[index + 1])
     return found

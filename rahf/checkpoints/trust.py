@@ -50,14 +50,14 @@ def _check_module(name: object, folder: str | os.PathLike) -> None:
             "as 'my_package.my_targets'"
         )
     specs = list(_specs(parts))
-    if parts[0] in sys.stdlib_module_names or any(map(_is_of_python, specs)):
+    if parts[0] in sys.stdlib_module_names or any(map(_is_of_stdlib, specs)):
         raise ValueError(
             f"{folder}: its config.task.modules names {name!r}, which is part of "
             "Python's standard library and registers no targets"
         )
     for spec in specs:
         # A namespace package has no origin, and executes nothing.
-        if spec.origin and spec.has_location and _lies_in(spec.origin, folder):
+        if spec.origin and spec.has_location and _is_inside(spec.origin, folder):
             raise ValueError(
                 f"{folder}: its config.task.modules names {name!r}, which would be "
                 f"imported from the folder itself ({spec.origin}); a model must not "
@@ -114,7 +114,7 @@ def _find_in(name: str, path: Sequence[str]) -> importlib.machinery.ModuleSpec |
     return spec
 
 
-def _is_of_python(spec: importlib.machinery.ModuleSpec) -> bool:
+def _is_of_stdlib(spec: importlib.machinery.ModuleSpec) -> bool:
     """Returns whether a module is in the standard library, listed or not (`test`)."""
     if not spec.has_location or not spec.origin:
         return False
@@ -125,7 +125,7 @@ def _is_of_python(spec: importlib.machinery.ModuleSpec) -> bool:
     )
 
 
-def _lies_in(place: str, folder: str | os.PathLike) -> bool:
+def _is_inside(place: str, folder: str | os.PathLike) -> bool:
     """Returns whether a path, as spelled or with links resolved, is in a folder.
 
     Folders are compared by identity: another spelling, a link, or another case on a

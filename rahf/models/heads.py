@@ -52,8 +52,8 @@ def _norm(c: HeadConfig, name=None) -> RMSNorm:
 class _Deconv(nn.Module):
     """3x3 transposed convolution, stride 2: [B, G, G, D] -> [B, 2G, 2G, width].
 
-    Written as a dilated convolution, so that a PyTorch kernel with padding 1 and output
-    padding 1 fits after a flip.
+    Written as an input-dilated convolution, so that a PyTorch kernel with padding 1 and
+    output padding 1 fits after a flip.
     """
 
     config: HeadConfig

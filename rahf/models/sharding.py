@@ -131,7 +131,9 @@ def optimizer_sharding(optimizer, abstract_state, abstract_params, shardings, me
     with jax.set_mesh(nowhere):  # optax makes counters; the mesh may be of absent chips
         return optax.tree_utils.tree_map_params(
             optimizer,
-            lambda leaf, param, placed: placed if leaf.shape == param.shape else whole,
+            lambda leaf, param, sharding: (
+                sharding if leaf.shape == param.shape else whole
+            ),
             abstract_state,
             abstract_params,
             shardings,

@@ -84,7 +84,7 @@ def _augreg_name(name: str) -> str:
 
 def _load(path: str | os.PathLike, wanted: Shapes | None) -> Arrays:
     where, data = os.fspath(path), files.read(path)
-    with _damage_told(where, len(data)):
+    with _report_damage(where, len(data)):
         archive = zipfile.ZipFile(io.BytesIO(data))
         headers = [_read_header(archive, member) for member in archive.infolist()]
     shapes: dict[str, tuple[int, ...]] = {}
@@ -102,7 +102,7 @@ def _load(path: str | os.PathLike, wanted: Shapes | None) -> Arrays:
         shapes[header.name] = header.shape
     values.check_count(where, shapes, wanted)
     arrays = {}
-    with _damage_told(where, len(data)), archive:
+    with _report_damage(where, len(data)), archive:
         for header in headers:
             with archive.open(header.member) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
@@ -140,7 +140,7 @@ def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
 
 
 @contextlib.contextmanager
-def _damage_told(where: str, size: int) -> Iterator[None]:
+def _report_damage(where: str, size: int) -> Iterator[None]:
     """Turns errors of zipfile, zlib and numpy into one that names the file."""
     try:
         yield

@@ -79,8 +79,8 @@ def read_safetensors(path: str | os.PathLike) -> Arrays:
     if not path.name.endswith(".json"):
         return _read_file(path)
     try:
-        places = json.loads(path.read_text())["weight_map"]
-        files = sorted({os.fspath(file) for file in places.values()})
+        file_of = json.loads(path.read_text())["weight_map"]
+        files = sorted({os.fspath(file) for file in file_of.values()})
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{path} is not a safetensors index: {type(error).__name__}: {error}"
@@ -95,7 +95,7 @@ def read_safetensors(path: str | os.PathLike) -> Arrays:
                 f"{path.parent / file}: {twice[0]} is also in another file"
             )
         arrays |= found
-    if lost := sorted(places.keys() - arrays.keys()):
+    if lost := sorted(file_of.keys() - arrays.keys()):
         raise ValueError(
             f"{path} lists {len(lost)} tensors that its files lack, such as {lost[0]}; "
             "download it again"

@@ -33,16 +33,16 @@ def positions(embedding: np.ndarray, side: int) -> np.ndarray:
     """
     _, length, width = embedding.shape
     old = grid(length)
-    head, places = np.split(embedding[0], [length - old * old])
-    places = places.reshape(old, old, width)
+    head, table = np.split(embedding[0], [length - old * old])
+    table = table.reshape(old, old, width)
     at = np.linspace(0, old - 1, side)
     low = np.minimum(at.astype(int), max(old - 2, 0))
     share = (at - low).astype(np.float32)[:, None, None]
     for axes in ((0, 1, 2), (1, 0, 2)):  # rows, then columns
-        rows_ = places.transpose(axes)
+        rows_ = table.transpose(axes)
         high = rows_[np.minimum(low + 1, old - 1)]
-        places = (rows_[low] * (1 - share) + high * share).transpose(axes)
-    return np.concatenate([head, places.reshape(side * side, width)])[None]
+        table = (rows_[low] * (1 - share) + high * share).transpose(axes)
+    return np.concatenate([head, table.reshape(side * side, width)])[None]
 
 
 def patches(kernel: np.ndarray, side: int) -> np.ndarray:

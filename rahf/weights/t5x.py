@@ -171,13 +171,13 @@ def _read_arrays(
     """
     pending = {}
     for name, spec in stored.items():
-        with _damage_told(path, name):
+        with _report_damage(path, name):
             pending[name] = ts.open(
                 spec | {"fill_missing_data_reads": False}, read=True
             )
     opened, shapes = {}, {}
     for name, future in pending.items():
-        with _damage_told(path, name):
+        with _report_damage(path, name):
             opened[name] = future.result()
             shapes[name] = opened[name].shape
             chunk = opened[name].chunk_layout.read_chunk.shape or ()
@@ -187,13 +187,13 @@ def _read_arrays(
     values.check_count(os.fspath(path), shapes, wanted)
     arrays = {}
     for name, array in opened.items():
-        with _damage_told(path, name):
+        with _report_damage(path, name):
             arrays[name] = np.asarray(array.read().result())
     return arrays
 
 
 @contextlib.contextmanager
-def _damage_told(path: str | os.PathLike, name: str) -> Iterator[None]:
+def _report_damage(path: str | os.PathLike, name: str) -> Iterator[None]:
     try:
         yield
     except (
