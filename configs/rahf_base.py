@@ -2,17 +2,17 @@
 
     python -m rahf.bin.train --config=configs/rahf_base.py --workdir=W
 
-Section 4 and the appendix of the paper: AdamW at 0.015, augmented prompts. Linear
-warm-up and reciprocal square root are those of re-implementations; the paper names
-no schedule. The data is `scenes`; `--config=configs/rahf_base.py:richhf` takes
-RichHF-18K, as rahf.bin.build_richhf makes it, and T5's vocabulary:
+Section 4 and the appendix of the paper: AdamW at 0.015, augmented prompts. The paper
+names no schedule; linear warm-up and reciprocal square root are those of
+re-implementations. The data is `scenes`. `--config=configs/rahf_base.py:richhf` trains
+on RichHF-18K, as rahf.bin.build_richhf makes it, with T5's vocabulary:
 
     python -m rahf.bin.train --config=configs/rahf_base.py:richhf --workdir=W \
         --config.input.richhf.data_dir=DIR --config.input.vocabulary=spiece.model
 
-Not trained here: it wants a TPU slice or a GPU node. 0.015 is taken as a relative
-step, as T5X's Adafactor takes its rates: as an absolute one it is 750 times the first
-author's 2e-5. Try lower values first when you fine-tune from published weights.
+Not trained here: it needs a TPU slice or a GPU node. 0.015 is used as a relative step,
+as in T5X's Adafactor: as an absolute one it would be 750 times the first author's 2e-5.
+Try lower values first when you fine-tune from published weights.
 """
 
 import ml_collections
@@ -21,7 +21,7 @@ from configs import scenes
 
 
 def get_config(arg: str = ""):
-    """The config; `arg` is "" for scenes or "richhf"."""
+    """Returns the config; `arg` is "" for scenes or "richhf"."""
     c = scenes.get_config()
     c.training_steps = 20_000
 
@@ -45,7 +45,7 @@ def get_config(arg: str = ""):
     c.model.remat = True
     c.model.decoder_attends = "all"  # as PaLI does
     c.model.word_presence = False
-    # True and 1e-12 for a ViT of Hugging Face; AugReg's has these.
+    # AugReg's values; a ViT from Hugging Face needs True and 1e-12.
     c.model.vit.update(exact_gelu=False, norm_epsilon=1e-6)
     c.model.vit.stem = "patch"
     c.model.vit.update(patch_size=16, width=768, depth=12, mlp_dim=3072, num_heads=12)
@@ -59,13 +59,13 @@ def get_config(arg: str = ""):
         encoder_layers=12,
         decoder_layers=12,
     )
-    # "paper" for both is the published stack, at many times the cost.
+    # "paper" for both is the published design, at many times the cost.
     c.model.heatmap_head.name = "light"
     c.model.score_head.name = "paper"
 
     c.optimizer.b2 = 0.999
     c.schedule.update(name="rsqrt", peak=0.015, warmup_steps=2000)
-    # The paper does not publish its weights; these are of the first author's release.
+    # The paper does not give its weights; these are the first author's release's.
     c.loss_weights = {name: 1.0 for name in c.task.targets}
     c.eval.examples = 0
     c.log.every_steps = 100
@@ -73,12 +73,12 @@ def get_config(arg: str = ""):
 
 
 def on_data(c, name: str):
-    """Takes the data named: "" for scenes, or "richhf"."""
+    """Returns the config on the named data: "" for scenes, or "richhf"."""
     if name == "richhf":
         c.task.name = c.task.name.replace("scenes", "richhf")
         c.task.modules = ("tasks.richhf",)
-        c.input.richhf = ml_collections.ConfigDict({"data_dir": ""})  # TFDS's own
-        c.input.vocabulary = "spiece.model"  # T5's, which does not ship
+        c.input.richhf = ml_collections.ConfigDict({"data_dir": ""})  # TFDS's default
+        c.input.vocabulary = "spiece.model"  # T5's, which rahf does not ship
     elif name:
         raise ValueError(f"--config=...:{name} is unknown; options: richhf")
     return c

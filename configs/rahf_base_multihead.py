@@ -2,14 +2,14 @@
 
 python -m rahf.bin.train --config=configs/rahf_base_multihead.py --workdir=W
 
-`--config=configs/rahf_base_multihead.py:richhf` takes RichHF-18K (rahf_base.py).
+`--config=configs/rahf_base_multihead.py:richhf` trains on RichHF-18K.
 """
 
 from configs import rahf_base
 
 
 def get_config(arg: str = ""):
-    """The config; `arg` is "" for scenes or "richhf"."""
+    """Returns the config; `arg` is "" for scenes or "richhf"."""
     c = rahf_base.get_config()
     c.task.name = "scenes_multihead"
     c.model.variant = "multihead"

@@ -3,21 +3,21 @@
     python -m rahf.bin.import_weights --config=configs/richhf_release.py --output=W \
         --richhf=rahf_model.pt --config.input.vocabulary=spiece.model
 
-642,612,710 parameters, the 1,049,600 of the ViT's pooler among them, which nothing
-reads and which are left out here. Every layer, the text and the decoding are the
-release's: prompts are reduced to their words, and the decoder speaks freely, at most
-100 tokens. Padding is not attended to, as it is there. Training as the release did it:
-everything, AdamW at 2e-5, batch 8, float32, no augmentation.
+642,612,710 parameters, including the ViT pooler's 1,049,600, which nothing reads and
+which are left out here. Every layer, the text and the decoding are the release's:
+prompts are reduced to their words, and the decoder generates freely, at most 100
+tokens. Unlike there, padding is not attended to. Training is the release's: all
+parameters, AdamW at 2e-5, batch 8, float32, no augmentation.
 
 `--config=configs/richhf_release.py:richhf` trains and evaluates on RichHF-18K, as
-rahf.bin.build_richhf makes it (--config.input.richhf.data_dir=DIR), in place of scenes.
+rahf.bin.build_richhf makes it (--config.input.richhf.data_dir=DIR), instead of scenes.
 """
 
 from configs import rahf_base_multihead
 
 
 def get_config(arg: str = ""):
-    """The config; `arg` is "" for scenes or "richhf"."""
+    """Returns the config; `arg` is "" for scenes or "richhf"."""
     c = rahf_base_multihead.get_config(arg)
     c.training_steps = 59_000  # 30 epochs of 15,810 at 8
 

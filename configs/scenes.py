@@ -1,13 +1,13 @@
-"""The reference run: augmented prompt on `scenes`, two commands, an hour in all.
+"""The reference run: augmented prompts on `scenes`, two commands, an hour in all.
 
     python -m rahf.bin.train --config=configs/scenes_multihead.py \
         --workdir=runs/scenes_multihead
     python -m rahf.bin.train --config=configs/scenes.py --workdir=runs/scenes \
         --config.init_from=runs/scenes_multihead
 
-An augmented prompt teaches one target per pass and the multi-head twin seven, so the
-encoders learn to see in the twin, and to answer to a prompt here. README.md has the
-time and the results.
+An augmented prompt teaches one target per pass, its multi-head twin all seven. So the
+encoders learn to see in the twin, and to answer prompts here. README.md has times and
+results.
 """
 
 import ml_collections
@@ -24,20 +24,21 @@ TARGETS = (
 
 
 def get_config(arg: str = ""):
-    """The config; `arg` is not used."""
+    """Returns the config; `arg` is not used."""
     del arg
     c = ml_collections.ConfigDict()
     c.seed = 0
     c.training_steps = 5000
-    # A workdir whose parameters a new run starts from ("" = fresh), and patterns of
-    # the parameters it may lack, such as "heatmap_predictor_*".
+    # The workdir whose parameters a new run starts from ("" = fresh), and patterns of
+    # the parameters that it may lack.
     c.init_from = ""
     c.init_expect_missing = ("heatmap_predictor_*", "score_predictor_*")
 
     c.task = task = ml_collections.ConfigDict()
     task.name = "scenes_seven"
     task.targets = TARGETS
-    # Of the mixture's tasks; 1 where none is given. A score says less than a heatmap.
+    # How often each task of the mixture comes up; 1 if not given. A score teaches less
+    # than a heatmap.
     task.weights = ml_collections.ConfigDict()
     task.weights.scenes_misaligned_words = 2.0
     task.weights.scenes_plausibility = 2.0
@@ -46,20 +47,20 @@ def get_config(arg: str = ""):
     task.modules = ("tasks.scenes",)
 
     c.input = i = ml_collections.ConfigDict()
-    # "grain" needs no TensorFlow and serves scenes_* tasks; "seqio" serves
-    # whatever is registered.
+    # "grain" needs no TensorFlow and serves the built-in tasks; "seqio" serves all
+    # registered ones.
     i.loader = "grain"
     i.batch_size = 32
     i.image_size = 64
-    i.text_length = 32  # pieces, with the augmented prefix and end of sequence
+    i.text_length = 32  # pieces, including the augmented prefix and end of sequence
     i.target_length = 24
     i.vocabulary = "scenes"  # or the path of a SentencePiece model
-    i.prompts = "whole"  # or "words", without punctuation, as the PyTorch release
+    i.prompts = "whole"  # or "words", without punctuation, as in the PyTorch release
     i.workers = 0  # processes; 0 = a thread
-    i.cache = 2000  # megabytes of made records that each process keeps
-    i.bad_records = "fail"  # or "skip", and count them,
+    i.cache = 2000  # megabytes of finished records that each process keeps
+    i.bad_records = "fail"  # or "skip" and count them,
     i.bad_share = 0.01  # up to this share
-    # Of training records; 1, False and 0 leave them as they are.
+    # Augmentation of training records; 1, False and 0 leave them unchanged.
     i.augment = ml_collections.ConfigDict({"crop": 1.0, "flip": False, "colour": 0.0})
     i.scenes = ml_collections.ConfigDict()
     i.scenes.difficulty = "simple"  # or "full"
@@ -67,14 +68,14 @@ def get_config(arg: str = ""):
 
     c.model = m = ml_collections.ConfigDict()
     m.variant = "augmented"
-    m.dtype = "float32"  # of the computation; parameters are float32
+    m.dtype = "float32"  # compute dtype; parameters are float32
     m.dropout = 0.0
     m.remat = False
     m.decoder_attends = "prompt"  # or "all"
-    # How much the image shows each piece of the prompt, compared before T5 reads both:
-    # models that start from published weights do without.
+    # Compares image and prompt piece by piece before T5 reads both. For training from
+    # scratch; models that start from published weights do without.
     m.word_presence = True
-    m.decoding = "constrained"  # words are marked in the prompt; or "free", greedy
+    m.decoding = "constrained"  # to marking words of the prompt; or "free" and greedy
     m.vit = ml_collections.ConfigDict()
     m.vit.patch_size = 16
     m.vit.width = 128
@@ -97,12 +98,12 @@ def get_config(arg: str = ""):
 
     c.optimizer = o = ml_collections.ConfigDict()
     o.name = "adamw"
-    o.relative = True  # the learning rate is a share of each matrix's size
+    o.relative = True  # the learning rate is relative to each matrix's RMS
     o.b1 = 0.9
     o.b2 = 0.98
     o.weight_decay = 0.01
     o.clip_norm = 1.0
-    o.accumulation = 1  # parts a batch is cut into
+    o.accumulation = 1  # parts that a batch is split into
 
     c.schedule = s = ml_collections.ConfigDict()
     s.name = "cosine"
@@ -110,8 +111,8 @@ def get_config(arg: str = ""):
     s.warmup_steps = 200
     s.final_fraction = 0.02
 
-    # By target name. Most pixels of a heatmap are zero, so its mean squared error is
-    # a twentieth of a score's; and a score's is a small part of the words' entropy.
+    # By target. Most pixels of a heatmap are zero, so its mean squared error is a
+    # twentieth of a score's, which in turn is far below the words' cross-entropy.
     c.loss_weights = ml_collections.ConfigDict(
         {
             "implausibility": 20.0,
@@ -136,9 +137,9 @@ def get_config(arg: str = ""):
         ("joined_kv", "model"),
         ("kv", None),
         ("vocab", "model"),
-        # Convolutions stay whole. Cut along channels while examples lie along fsdp
-        # too, XLA's partitioner gave wrong input gradients (jax 0.10.2, CPU mesh
-        # 2x2x2: the loss was equal, the gradient's norm 24 % off).
+        # Convolutions are not sharded: split along channels, with examples along fsdp
+        # as well, XLA's partitioner gave wrong input gradients (jax 0.10.2, CPU mesh
+        # 2x2x2: equal loss, gradient norm 24 % off).
         ("conv_in", None),
         ("conv_out", None),
         ("norm", None),
@@ -149,11 +150,11 @@ def get_config(arg: str = ""):
     c.eval.every_steps = 1000
     c.eval.split = "dev"
     c.eval.batch_size = 64
-    c.eval.examples = 256  # records of the split; 0 = all
+    c.eval.examples = 256  # records of the split to measure; 0 = all
 
     c.checkpoint = ml_collections.ConfigDict()
     c.checkpoint.every_steps = 1000
-    c.checkpoint.keep_latest = 2  # the one before stands in for a damaged newest
+    c.checkpoint.keep_latest = 2  # a fallback, should the newest be damaged
     c.checkpoint.keep_best = 1
     c.checkpoint.best_metric = "plausibility/plcc"  # higher is better
 

@@ -2,15 +2,15 @@
 
     bash launch/local.sh
 
-Multi-head, because one pass over an image then teaches all seven targets, and
-scenes of one or two large objects whose flaws catch the eye.
+Multi-head, because one pass over an image then teaches all seven targets, on scenes of
+one or two large objects with conspicuous flaws.
 """
 
 from configs import scenes_multihead
 
 
 def get_config(arg: str = ""):
-    """The config; `arg` is not used."""
+    """Returns the config; `arg` is not used."""
     c = scenes_multihead.get_config(arg)
     c.training_steps = 1200
     c.input.batch_size = 32

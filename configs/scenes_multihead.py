@@ -1,7 +1,7 @@
 """The reference run's twin: one head per target, all seven in every example.
 
-Every example also teaches which pieces of its prompt the image shows, before any of
-them is reasoned about: without that, words are hardly learned at all (docs/results.md).
+Every example also teaches which pieces of its prompt the image shows; without that,
+words are hardly learned at all (docs/results.md).
 
     python -m rahf.bin.train --config=configs/scenes_multihead.py \
         --workdir=runs/scenes_multihead
@@ -11,7 +11,7 @@ from configs import scenes
 
 
 def get_config(arg: str = ""):
-    """The config; `arg` is not used."""
+    """Returns the config; `arg` is not used."""
     c = scenes.get_config(arg)
     c.training_steps = 6500
     c.input.batch_size = 48

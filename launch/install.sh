@@ -1,12 +1,12 @@
 # Sourced by launch/local.sh and tests/run.sh, from the repository's root.
 #
-# install_rahf: makes .venv (Python 3.11 or 3.12) if there is none, and installs the
-# project with its test tools in one resolver run. A stamp remembers what was
-# installed, so that a second call costs nothing until setup.py or pyproject.toml
-# changes. PYTHON=/path/to/python chooses the interpreter.
+# install_rahf: makes .venv (Python 3.11 or 3.12) if it does not exist, and installs
+# the project with its test tools in one resolver run. A stamp records what was
+# installed, so a second call costs nothing until setup.py or pyproject.toml changes.
+# PYTHON=/path/to/python chooses the interpreter.
 
-# Prints the first Python 3.11 or 3.12 that runs and can make environments. Being
-# on the PATH is not enough: pyenv leaves shims there that refuse to run.
+# Prints the first Python 3.11 or 3.12 that runs and can make virtual environments.
+# Being on the PATH is not enough: pyenv puts shims there that refuse to run.
 find_python() {
   local candidate candidates=(python3.11 python3.12 python3 python
     "$HOME"/.pyenv/versions/3.1[12].*/bin/python)
@@ -19,10 +19,10 @@ raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; t
       return
     fi
   done
-  echo "error: none of these is a Python 3.11 or 3.12 that runs and has venv and" >&2
-  echo "ensurepip: ${candidates[*]}" >&2
+  echo "error: found no working Python 3.11 or 3.12 with venv and ensurepip among" >&2
+  echo "${candidates[*]}" >&2
   echo "Install one (Debian, Ubuntu: apt-get install python3.11 python3.11-venv)" >&2
-  echo "or name it: PYTHON=/path/to/python3.11 bash ${0}" >&2
+  echo "or point to one: PYTHON=/path/to/python3.11 bash ${0}" >&2
   return 1
 }
 
@@ -37,7 +37,7 @@ install_rahf() {
     echo "Making .venv with $("$python" --version)"
     "$python" -m venv --clear .venv || return 1
   fi
-  echo "Installing rahf and what it needs: some 3 GB, a few minutes (.venv/install.log)"
+  echo "Installing rahf and its dependencies: about 3 GB, a few minutes (.venv/install.log)"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --log .venv/install.log --editable ".[test]" || return 1
   echo "$wanted" >"$stamp"

@@ -2,11 +2,11 @@
 # Installs T5X beside rahf, in .venv (docs/t5x.md):
 #   bash launch/install_t5x.sh
 #
-# The name `t5x` on PyPI is an empty placeholder, and T5X asks for the newest of what
-# it builds on, straight from git. So everything comes without dependencies of its own:
-# the versions of JAX, Flax, Orbax and TensorFlow stay rahf's. The three that only git
-# has are fetched at the commits this was tried with and put on the path as they are
-# (one of them has no setup.py).
+# The name `t5x` on PyPI is an empty placeholder, and T5X requires the newest versions
+# of its dependencies, straight from git. So everything is installed without
+# dependencies, and JAX, Flax, Orbax and TensorFlow stay at rahf's versions. The three
+# packages that are only on git are fetched at the commits this was tested with and put
+# on the path as they are (one has no setup.py).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The whole of RAHF in miniature: installs into .venv, then trains, evaluates,
-# predicts and writes a page of pictures, all on the embedded dataset.
+# All of RAHF in miniature: installs into .venv, then trains, evaluates, predicts and
+# writes a page of pictures, all on the embedded dataset.
 #
 #   bash launch/local.sh
 #   WORKDIR=runs/mine CONFIG=configs/scenes_multihead.py bash launch/local.sh --config.seed=1
 #
-# Further arguments go to rahf.bin.train. Run again, it goes on where it stopped.
+# Further arguments go to rahf.bin.train. The same command resumes an interrupted run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/install.sh
@@ -33,7 +33,7 @@ for part in heatmaps scores keywords; do
 done
 stage pictures "$python" -m rahf.bin.export_scenes \
   --output="$WORKDIR/pictures" --examples=8 --difficulty=simple
-rm -rf "$WORKDIR/predictions" # those of an earlier step are not to be mixed in
+rm -rf "$WORKDIR/predictions" # so that those of an earlier step are not mixed in
 stage predict "$python" -m rahf.bin.predict "$WORKDIR/pictures" \
   --checkpoint="$WORKDIR" --output="$WORKDIR/predictions"
 stage report "$python" -m rahf.bin.report --checkpoint="$WORKDIR" --split="$SPLIT"

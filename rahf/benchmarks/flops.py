@@ -1,11 +1,11 @@
-"""What a train step costs, counted without running or compiling it."""
+"""The cost of a train step, counted without running or compiling it."""
 
 import jax
 
 from rahf.benchmarks import loops, step_costs
 from rahf.models import sharding
 
-#: Peak dense bfloat16 rates of a whole host, in FLOP/s, as their makers state them.
+#: Peak dense bfloat16 rates of a whole host in FLOP/s, as stated by the makers.
 HOSTS = {
     "4 x TPU v4": 4 * 275e12,
     "8 x TPU v5e": 8 * 197e12,
@@ -17,9 +17,9 @@ HOSTS = {
 def train_step_flops(config) -> float:
     """Returns the floating-point operations of one step on the whole batch.
 
-    Forward, backward and optimizer, as XLA counts them before it optimises, the bodies
-    of loops times their trips; with `config.model.remat` the forward pass that is
-    repeated counts too.
+    Forward, backward and optimizer, as XLA counts them before it optimises, with loop
+    bodies multiplied by their trips; with `config.model.remat` the repeated forward
+    pass counts too.
     """
     traced, mesh, *_ = step_costs.trace_step(config, jax.devices()[:1])
     with sharding.use(mesh, config):
@@ -31,13 +31,13 @@ def needed(config, utilisation: float, rate: float) -> list[dict[str, float | st
     """Returns what keeps each host of `HOSTS` busy.
 
     Args:
-      config: of the run.
+      config: the config of the run.
       utilisation: the share of the peak that its steps reach.
-      rate: examples a second that a core makes.
+      rate: the examples per second that a core makes.
 
     Returns:
-      For each host its step time in seconds on the whole batch, the examples a
-      second it takes, and the cores that make them.
+      For each host its step time in seconds on the whole batch, the examples per
+      second it consumes, and the cores that make them.
     """
     if not 0 < utilisation <= 1 or rate <= 0:
         raise ValueError(

@@ -1,7 +1,7 @@
 """How fast examples are made from JPEG files, and where the time goes.
 
-Times are of the processor, not of the clock, so that other programs on the machine
-change them less, and threads do not hide work: a rate is per core.
+Times are CPU time, not wall-clock time, so that other programs on the machine disturb
+them less and threads do not hide work: a rate is per core.
 """
 
 import functools
@@ -23,23 +23,23 @@ from rahf.input.augmentation import Augmentation
 from rahf.input.converter import Converter
 from rahf.input.features import FeatureMaker
 
-#: What is measured as augmented: everything, mildly.
+#: The augmentation that is measured: everything, mildly.
 AUGMENT = {"crop": 0.9, "flip": True, "colour": 0.2}
 
 _QUALITY = 90
 _BATCH = 16
-# Of the labels, one of each kind that takes time.
+# One label of each kind that takes time.
 _TASKS = {"score": "overall", "heatmap": "implausibility"}
 _LENGTH = 64
 
 
 class JpegRecords(Sequence[Mapping[str, Any]]):
-    """Scenes as encoded files: a JPEG, and a 512 x 512 map as PNG, as RichHF has it.
+    """Scenes as encoded files: a JPEG, and a 512 x 512 map as PNG, as in RichHF.
 
     Args:
-      size: side of the images in pixels; those over 512 are scenes enlarged.
-      number: of different files.
-      length: how many in all; they come again and again.
+      size: the side of the images in pixels; above 512, scenes are enlarged.
+      number: the number of different files.
+      length: the number of records, which repeat the files.
       maps: whether the map is read.
     """
 
@@ -50,7 +50,7 @@ class JpegRecords(Sequence[Mapping[str, Any]]):
 
     @property
     def mean_bytes(self) -> float:
-        """Of the JPEG files."""
+        """The mean size of the JPEG files."""
         return float(np.mean([len(jpeg) for jpeg, *_ in self._files]))
 
     def file(self, index: int) -> tuple[bytes, bytes, str]:
@@ -76,18 +76,18 @@ class JpegRecords(Sequence[Mapping[str, Any]]):
 
 
 def compare(size: int, image_size: int, examples: int) -> dict[str, Any]:
-    """Measures everything at one size of files.
+    """Measures everything for one file size.
 
     Args:
-      size: side of the JPEG files.
-      image_size: side of the examples.
+      size: the side of the JPEG files.
+      image_size: the side of the examples.
       examples: how many to make for each rate.
 
     Returns:
-      Examples a second a core: `score` (image and prompt), `heatmap` (a map more),
-      both again as `score_augmented` and `heatmap_augmented` with `AUGMENT`; where
-      PyTorch is installed `torch`, its loader of images alone, and `to_torch`, the
-      ratio of `score` to it; `milliseconds` of each step; and the files' `kilobytes`.
+      Examples per second per core: `score` (image and prompt), `heatmap` (plus a map),
+      and with `AUGMENT` `score_augmented` and `heatmap_augmented`; if PyTorch is
+      installed `torch`, its loader of images alone, and `to_torch`, the ratio of
+      `score` to it; `milliseconds` of each step; and the files' mean `kilobytes`.
     """
     found: dict[str, Any] = {"size": size, "image_size": image_size}
     sizes: dict[str, Any] = {**found, "examples": examples}
@@ -120,15 +120,15 @@ def pipeline_rate(
     number: int = 16,
     augment: Mapping[str, Any] | None = None,
 ) -> float:
-    """Returns examples a second a core of the training input, batches included.
+    """Returns examples per second per core of the training input, batching included.
 
     Args:
-      label: "score" (image and prompt) or "heatmap" (a map more).
-      size: side of the JPEG files.
-      image_size: side of the examples.
+      label: "score" (image and prompt) or "heatmap" (plus a map).
+      size: the side of the JPEG files.
+      image_size: the side of the examples.
       examples: how many to make.
-      number: of different files.
-      augment: as `config.input.augment`.
+      number: the number of different files.
+      augment: a mapping like `config.input.augment`.
     """
     records = JpegRecords(size, number, max(examples, _BATCH), label == "heatmap")
     task = registry.Task(
@@ -152,7 +152,7 @@ def pipeline_rate(
             shard_index=0,
             shard_count=1,
         )
-        next(source)  # imports, and threads that start
+        next(source)  # imports modules and starts threads
         batches = max(1, examples // _BATCH)
         start = time.process_time()
         for _ in range(batches):
@@ -163,10 +163,10 @@ def pipeline_rate(
 
 
 def torch_rate(*, size: int, image_size: int, examples: int, number: int = 16) -> float:
-    """Returns examples a second a core of PyTorch's DataLoader on the same files.
+    """Returns examples per second per core of PyTorch's DataLoader on the same files.
 
-    It decodes and resizes the image with Pillow, bilinear, and stacks tensors: no
-    text, no labels, no checks.
+    It decodes and resizes the image with Pillow (bilinear) and stacks tensors: no text,
+    no labels, no checks.
 
     Raises:
       ImportError: PyTorch is not installed.
@@ -195,9 +195,9 @@ def torch_rate(*, size: int, image_size: int, examples: int, number: int = 16) -
 
 
 def stages(*, size: int, image_size: int, repeats: int = 20) -> dict[str, float]:
-    """Returns the milliseconds of processor time that each step of an example takes.
+    """Returns the milliseconds of CPU time that each step of an example takes.
 
-    "ask" is what remains of making task features beside resizing and tokenising.
+    "ask" is making task features, without resizing and tokenising.
     """
     records, words = JpegRecords(size, 4, 4), vocabulary.load("scenes")
     jpeg, png, prompt = records.file(0)
@@ -234,7 +234,7 @@ def stages(*, size: int, image_size: int, repeats: int = 20) -> dict[str, float]
 
 
 def _time(function: Callable[[], Any], repeats: int) -> float:
-    """Returns the median milliseconds of processor time of a call."""
+    """Returns the median CPU time of a call in milliseconds."""
     times = []
     for _ in range(repeats):
         start = time.process_time()

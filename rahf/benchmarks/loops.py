@@ -1,4 +1,4 @@
-"""What loops repeat: XLA's own counts take a loop's body once, however often it runs."""
+"""Counts what loops repeat: XLA's own counts include a loop's body only once."""
 
 import collections
 import re
@@ -21,11 +21,11 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
 def count_collectives(text: str) -> dict[str, int]:
-    """Returns how many collectives a compiled function runs, those in loops each time.
+    """Returns how many collectives a compiled function runs, counting every loop trip.
 
     Args:
-      text: as `jax.stages.Compiled.as_text` gives it. A loop of unknown trips counts
-        once.
+      text: the output of `jax.stages.Compiled.as_text`. A loop with an unknown number
+        of trips counts once.
     """
     own: dict[str, collections.Counter[str]] = {}
     calls: dict[str, list[tuple[str, int]]] = {}
@@ -57,14 +57,15 @@ def repeated_flops(jaxpr: core.ClosedJaxpr) -> float:
     """Returns the floating-point operations that XLA's count of a function leaves out.
 
     Args:
-      jaxpr: of the function, as `jax.jit(f).trace(...)` has it.
+      jaxpr: the function, from `jax.jit(f).trace(...)`.
 
     Returns:
-      For each scan, at any depth, the operations of its body times its trips but the
-      ones that XLA counts: 0 without loops.
+      The operations of the scans' bodies, at any depth, over all trips that XLA does
+      not count; 0 without loops.
 
     Raises:
-      ValueError: a loop whose trips depend on values (`jax.lax.while_loop`).
+      ValueError: the number of trips of a loop depends on values
+        (`jax.lax.while_loop`).
     """
     total = 0.0
     for equation in jaxpr.eqns:
@@ -72,12 +73,12 @@ def repeated_flops(jaxpr: core.ClosedJaxpr) -> float:
         if name == "while":
             raise ValueError(
                 "operations cannot be counted: the number of trips of a while_loop "
-                "depends on values; a scan or a fori_loop of constant bounds has one"
+                "depends on values; use a scan, or a fori_loop with constant bounds"
             )
         if name == "scan":
             trips, unroll = params["length"], min(params["unroll"], params["length"])
             body = params["jaxpr"]
-            # Unrolled, a loop has that many bodies, and the rest stands beside it.
+            # An unrolled loop has `unroll` copies of the body, and the rest beside it.
             counted = unroll + trips % unroll if unroll else 0
             inside = repeated_flops(body)
             total += trips * inside + (trips - counted) * _counted_flops(body)
@@ -89,7 +90,7 @@ def repeated_flops(jaxpr: core.ClosedJaxpr) -> float:
 
 
 def _inner(params: dict[str, Any]) -> list[core.ClosedJaxpr]:
-    """Returns the functions that an operation calls once: jit, remat, custom rules."""
+    """Returns the functions that an operation calls once (jit, remat, custom rules)."""
     found = []
     for value in params.values():
         if isinstance(value, core.ClosedJaxpr):
@@ -100,13 +101,13 @@ def _inner(params: dict[str, Any]) -> list[core.ClosedJaxpr]:
 
 
 def _counted_flops(jaxpr: core.ClosedJaxpr) -> float:
-    """Returns XLA's count of a function, in which each loop's body is there once."""
+    """Returns XLA's count of a function, which includes each loop's body once."""
     lowered = jax.jit(core.jaxpr_as_fun(jaxpr)).lower(*jaxpr.in_avals)
     return xla_flops(lowered)
 
 
 def xla_flops(lowered: jax.stages.Lowered) -> float:
-    """Returns XLA's count before it optimises; ValueError where it makes none."""
+    """Returns XLA's count before optimisation; raises ValueError if it makes none."""
     costs = lowered.cost_analysis()
     if not costs:
         raise ValueError("this version of JAX does not count operations")

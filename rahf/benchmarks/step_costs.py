@@ -1,7 +1,7 @@
-"""The train step, compiled for devices that need not be here, and what it takes.
+"""Compiles the train step for devices that need not be present, and says what it costs.
 
-XLA's TPU compiler comes with `pip install "rahf[tpu]"` and needs no TPU: what fits, how
-it is cut and what is sent between chips is known before a slice is booked.
+XLA's TPU compiler comes with `pip install "rahf[tpu]"` and needs no TPU. It shows what
+fits, how arrays are sharded and what chips exchange, before you book a slice.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ from rahf.training import steps
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What one step takes of each device.
+    """What one step costs each device.
 
     Attributes:
-      mesh: axis -> devices along it.
-      parameters: of the whole model.
-      state_bytes: of parameters and optimizer; donated, so they are held once.
-      batch_bytes: of the device's examples.
-      temporary_bytes: of activations and gradients at their peak.
-      flops: floating-point operations, as XLA counts what it has compiled, and this
-        device's share of what loops repeat.
-      collectives: name -> how many of them the step runs, those in loops each time.
+      mesh: axis -> number of devices along it.
+      parameters: number of parameters of the whole model.
+      state_bytes: size of parameters and optimizer; donated, so held once.
+      batch_bytes: size of the device's examples.
+      temporary_bytes: peak size of activations and gradients.
+      flops: floating-point operations, as XLA counts them in the compiled step, plus
+        this device's share of what loops repeat.
+      collectives: name -> how many the step runs, counting every loop trip.
     """
 
     mesh: dict[str, int]
@@ -47,19 +47,19 @@ def tpu_devices(topology: str) -> list[Any]:
     """Returns the chips of a TPU slice, to compile for.
 
     Args:
-      topology: generation and shape, such as "v5e:4x8" or "v4:4x4x4".
+      topology: the generation and shape, such as "v5e:4x8" or "v4:4x4x4".
 
     Raises:
-      ValueError: libtpu is not installed, or knows no such slice.
+      ValueError: libtpu is not installed, or does not know the slice.
     """
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody answers off a TPU
-    # The two cores of a v4 chip are one device to JAX, if they are asked to be.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it answers on TPU hosts only
+    # With this option, the two cores of a v4 chip are one device to JAX.
     options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
         slice_ = topologies.get_topology_desc(
             platform="tpu", topology_name=topology, **options
         )
-    except Exception as error:  # of several kinds, by version of JAX
+    except Exception as error:  # the type depends on the version of JAX
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"--topology={topology}: {reason}; expected a slice such as v5e:4x8 or "
@@ -87,7 +87,7 @@ def compile_step(config, devices: Sequence[Any]) -> Costs:
     """Compiles the train step of a config for some devices.
 
     Raises:
-      ValueError: mesh or batch do not fit the devices.
+      ValueError: the mesh or the batch does not fit the devices.
     """
     traced, mesh, state, batch = trace_step(config, devices)
     compiled = traced.lower().compile()

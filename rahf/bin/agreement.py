@@ -1,12 +1,12 @@
-"""Measures how far raters agree: what a model can reach at best.
+"""Measures how far raters agree, which is the best a model can reach.
 
     python -m rahf.bin.agreement ratings.jsonl --output=DIR
 
-Prints tables and writes DIR/agreement.json and DIR/agreement.html, a page of its own
-that fetches nothing. Of each score: shares of images and of pairs of raters that agree,
-and Krippendorff's alpha. Of the heatmaps: IoU of pairs, and each rater's map against
-the mean of the others (AUC-Judd, CC), as a model is measured. Of the words: kappa and
-alpha. And each rater against the others.
+Prints tables and writes DIR/agreement.json and DIR/agreement.html, a self-contained
+page. For each score: the shares of images and of pairs of raters that agree, and
+Krippendorff's alpha. For heatmaps: IoU of pairs, and each rater's map against the mean
+of the others (AUC-Judd, CC), as a model is measured. For words: kappa and alpha. Each
+rater is also compared with the others.
 """
 
 import pathlib
@@ -19,10 +19,15 @@ from rahf.bin.flags import clear_errors
 def main(argv: Sequence[str] | None = None) -> None:
     parser = rating_flags.make_parser("agreement", __doc__)
     add = parser.add_argument
-    add("--images", metavar="DIR", help="for the shapes of maps (square without it)")
-    add("--radius", type=float, default=1 / 20, help="of a click's disk (0.05)")
-    add("--output", metavar="DIR", help="folder of the files (none: print only)")
-    add("--title", default="Agreement of raters", help="of the page (%(default)s)")
+    add("--images", metavar="DIR", help="folder of the images (default: square maps)")
+    add(
+        "--radius",
+        type=float,
+        default=1 / 20,
+        help="radius of a click's disk, as a share of the height (0.05)",
+    )
+    add("--output", metavar="DIR", help="folder to write to (default: print only)")
+    add("--title", default="Agreement of raters", help="page title (%(default)s)")
     args = parser.parse_args(argv)
     from rahf.annotation import agreement
     from rahf.reports import agreement_page

@@ -1,13 +1,13 @@
-"""Measures how fast examples are made from JPEG files, and how fast they must be.
+"""Measures how fast examples are made from JPEG files, and how fast they need to be.
 
     python -m rahf.bin.benchmark_input --examples=320
     python -m rahf.bin.benchmark_input --needed
 
-Rates are examples a second of one core's time. Where PyTorch is installed, its
-DataLoader decodes and resizes the same files in the same run. `--needed` counts the
-operations of a step of configs/rahf_base.py and says how many examples a second, and
-so how many cores (at the lowest rate of `score_augmented`), keep hosts busy that
-reach `--utilisation` of their peak.
+Rates are examples per second of one core's time. If PyTorch is installed, its
+DataLoader decodes and resizes the same files for comparison. `--needed` counts the
+operations of a train step (of configs/rahf_base.py, unless --config names another) and
+prints how many examples per second, and so how many cores (at the lowest rate of
+`score_augmented`), keep hosts busy that reach `--utilisation` of their peak.
 """
 
 import argparse
@@ -22,16 +22,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     configs = f"Shipped configs:\n{shipped.listing()}"
     parser = flags.new_parser("benchmark_input", __doc__, epilog=configs)
     add = parser.add_argument
-    add("--examples", type=int, default=160, help="of each measurement (%(default)s)")
-    add("--image_size", type=int, default=384, help="of examples (%(default)s)")
-    add("--sizes", default="512,768", help="of the JPEG files (%(default)s)")
-    add("--needed", action="store_true", help="say what the base model needs")
+    add("--examples", type=int, default=160, help="examples to time (%(default)s)")
+    add("--image_size", type=int, default=384, help="side of examples (%(default)s)")
+    add("--sizes", default="512,768", help="sides of JPEG files (%(default)s)")
+    add("--needed", action="store_true", help="print what training needs")
     add(
-        "--config",
-        default="rahf_base",
-        help="of --needed, a name or path (%(default)s)",
+        "--config", default="rahf_base", help="for --needed, name or path (%(default)s)"
     )
-    add("--utilisation", type=float, default=0.4, help="of --needed (%(default)s)")
+    add("--utilisation", type=float, default=0.4, help="share of peak (%(default)s)")
     args = parser.parse_args(argv)
     try:
         _print(args)
@@ -47,7 +45,7 @@ def _print(args: argparse.Namespace) -> None:
         slowest = min(slowest, found["score_augmented"])
         print(json.dumps(found), flush=True)
     if config is not None:
-        from rahf.benchmarks import flops  # JAX takes a while
+        from rahf.benchmarks import flops  # imports JAX, which is slow
 
         for line in flops.needed(config, args.utilisation, slowest):
             print(json.dumps(line))

@@ -1,9 +1,9 @@
-"""Measures how many scenes one core makes in a second.
+"""Measures how many scenes per second one core makes.
 
     python -m rahf.bin.benchmark_scenes --size=96
 
-A scene counts with all that a record holds: description, image, three simulated
-raters and the consolidation of their labels.
+A scene is a whole record: description, image, three simulated raters and the
+consolidation of their labels.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from rahf.datasets.scenes.grammar import DIFFICULTIES
 
 
 def scenes_per_second(records: Scenes) -> float:
-    """Makes every record and returns the rate per second of processor time."""
+    """Makes every record and returns the rate per second of CPU time."""
     records[0]  # imports, and the shape caches of the first object
     start = time.process_time()
     for index in range(len(records)):
@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--size", type=int, default=96, help="side in pixels (default %(default)s)")
-    add("--scenes", type=int, default=2000, help="to make (default %(default)s)")
-    add("--difficulty", choices=DIFFICULTIES, help="one only (default: each)")
+    add("--size", type=int, default=96, help="side in pixels (%(default)s)")
+    add("--scenes", type=int, default=2000, help="scenes to make (%(default)s)")
+    add("--difficulty", choices=DIFFICULTIES, help="difficulty (default: each)")
     args = parser.parse_args(argv)
     for difficulty in [args.difficulty] if args.difficulty else DIFFICULTIES:
         try:

@@ -2,9 +2,10 @@
 
     python -m rahf.bin.build_richhf --labels=DIR --pickapic=DIR --output=DIR
 
-The same command goes on where it stopped. On a cluster, --runner=NAME runs the join
-as an Apache Beam pipeline (pip install "rahf[beam]"). Then
-tfds.load("rich_hf_18k", data_dir=DIR), or --config.input.richhf.data_dir=DIR.
+The same command resumes an interrupted build. On a cluster, --runner=NAME runs the join
+as an Apache Beam pipeline (pip install "rahf[beam]"). Read the result with
+tfds.load("rich_hf_18k", data_dir=DIR), or train on it with
+--config.input.richhf.data_dir=DIR.
 """
 
 import argparse
@@ -27,15 +28,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--labels", required=True, help="folder of {train,dev,test}.tfrecord")
     add("--pickapic", required=True, help="folder of Pick-a-Pic's Parquet files")
     add("--output", required=True, help="data directory to write to")
-    add("--policy", choices=POLICIES, default="fail", help="for problems (%(default)s)")
-    add("--partial", action="store_true", help="take other numbers than published")
+    add("--policy", choices=POLICIES, default="fail", help="see below (%(default)s)")
+    add("--partial", action="store_true", help="accept other counts than published")
     add(
         "--runner",
         nargs="?",
         const="DirectRunner",
         help="join with Apache Beam on this runner (%(const)s)",
     )
-    add("--beam_options", default="", help='of Beam: "--project=P --region=R"')
+    add("--beam_options", default="", help='for Beam, such as "--project=P --region=R"')
     args = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = {"policy": args.policy, "partial": args.partial}
@@ -46,13 +47,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         from rahf.datasets.richhf import build as engine
     try:
-        places = BuildPaths.from_arguments(
+        paths = BuildPaths.from_arguments(
             args.labels, args.pickapic, args.output, partial=args.partial
         )
-        report = engine.build(places, **options)
+        report = engine.build(paths, **options)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(f"{places.output.dataset}: {report.summary()}\n{places.report}")
+    print(f"{paths.output.dataset}: {report.summary()}\n{paths.report}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Compiles a config's train step for a TPU slice that need not be here.
+"""Compiles a config's train step for a TPU slice, without the slice.
 
     pip install -e ".[tpu]"
     python -m rahf.bin.compile_step --config=configs/rahf_base.py --topology=v5e:4x8
 
-Says what the step takes of each chip: memory, operations, collectives. Nothing is run;
---config.sharding.mesh.fsdp=4 and the like show what another layout would take.
-Without --topology it compiles for the devices of this machine.
+Prints what the step costs each chip: memory, operations, collectives. Nothing is run.
+Flags such as --config.sharding.mesh.fsdp=4 show what another layout would cost. Without
+--topology it compiles for the devices of this machine.
 """
 
 import dataclasses
@@ -15,7 +15,9 @@ from absl import flags
 
 from rahf.bin import config_flag
 
-_TOPOLOGY = flags.DEFINE_string("topology", "", "Generation:shape, such as v5e:4x8.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", "", "The TPU slice as generation:shape, such as v5e:4x8."
+)
 flags.adopt_module_key_flags(config_flag)
 flags.mark_flags_as_required(["config"])
 
@@ -25,14 +27,17 @@ def main():
 
     from rahf.benchmarks import step_costs
 
-    place = _TOPOLOGY.value
-    devices = step_costs.tpu_devices(place) if place else jax.devices()
+    topology = _TOPOLOGY.value
+    devices = step_costs.tpu_devices(topology) if topology else jax.devices()
     costs = step_costs.compile_step(config_flag.CONFIG.value, devices)
     gigabytes = sum((costs.state_bytes, costs.batch_bytes, costs.temporary_bytes)) / (
         1 << 30
     )
     print(json.dumps(dataclasses.asdict(costs), indent=2))
-    print(f"{place or 'here'}: {len(devices)} devices, {gigabytes:.2f} GiB of each")
+    print(
+        f"{topology or 'this machine'}: {len(devices)} devices, "
+        f"{gigabytes:.2f} GiB on each"
+    )
 
 
 if __name__ == "__main__":

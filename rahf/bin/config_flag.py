@@ -1,6 +1,6 @@
-"""What the binaries with a --config share: the flag, and mistakes in it told in a line.
+"""The --config flag that several binaries share, and one-line errors for it.
 
-Nothing heavy is imported, so that `--help` answers at once.
+Nothing heavy is imported, so that `--help` is fast.
 """
 
 import sys
@@ -12,13 +12,13 @@ from ml_collections import config_flags
 from rahf.bin import shipped
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="A config file or the name of a shipped config."
+    "config", help_string="A config file, or the name of a shipped config."
 )
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
 def run(main: Callable[[], None]) -> None:
-    """Reads the flags and calls main; ValueError from it ends with its message."""
+    """Parses the flags and calls `main`; a ValueError exits with its message alone."""
 
     def call(argv: Sequence[str]) -> None:
         if len(argv) > 1:
@@ -37,11 +37,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
             print(_help(argv))
             sys.exit(0)
         rest = app.parse_flags_with_usage(shipped.resolve_arguments(argv))
-        getattr(CONFIG.value, "task", None)  # a file that is not there fails here
+        getattr(CONFIG.value, "task", None)  # a missing file fails here
     except (AttributeError, KeyError) as error:
         message = str(error.args[0]).replace("\\n", ". ").replace("\\'", "")
         message = message.strip("'\"")
-        sys.exit(f"error: a --config.* flag names a key that is not there: {message}")
+        sys.exit(f"error: a --config.* flag names an unknown key: {message}")
     except (OSError, ValueError) as error:
         cause = " ".join(str(error.__cause__ or error).split())
         sys.exit(f"error: --config cannot be read: {cause}")
@@ -49,13 +49,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _help(argv: Sequence[str]) -> str:
-    """The binary, its flags, the shipped configs; with a --config also its keys."""
+    """Describes the binary, its flags, the shipped configs and the config's keys."""
     lines = [
         (sys.modules["__main__"].__doc__ or "").strip(),
         flags.FLAGS.main_module_help(),
         "Shipped configs, by name or as a path (configs/NAME.py):\n",
         shipped.listing(),
-        "\nAny key can be overridden, as --config.input.batch_size=16.",
+        "\nAny key can be overridden, as in --config.input.batch_size=16.",
     ]
     chosen = [
         argument.partition("=")[2]
@@ -63,7 +63,7 @@ def _help(argv: Sequence[str]) -> str:
         if argument.startswith(("--config=", "-config="))
     ]
     if not chosen:
-        return "\n".join([*lines, "--config=NAME --help lists the keys of a config."])
+        return "\n".join([*lines, "--config=NAME --help lists a config's keys."])
     keys = shipped.keys(shipped.load(chosen[-1]))
-    lines.append(f"\nKeys of {chosen[-1]} and their values:\n")
+    lines.append(f"\nThe keys of {chosen[-1]} and their values:\n")
     return "\n".join([*lines, *(f"  --config.{k}={v!r}" for k, v in keys.items())])

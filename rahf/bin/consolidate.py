@@ -1,11 +1,11 @@
-"""Makes a dataset of raters' files: one record an image, for training.
+"""Makes a training dataset from raters' files, with one record per image.
 
     python -m rahf.bin.consolidate ratings.jsonl --images=DIR --output=DIR
 
-By default as the paper does: scores are averaged, a word is misaligned by majority (a
+The defaults are the paper's: scores are averaged, a word is misaligned by majority (a
 tie is aligned), each click becomes a disk and the raters' maps are averaged. Train on
-it with config.task.name=consolidated_seven or consolidated_multihead and
-config.input.consolidated.data_dir=DIR. docs/annotate.md describes the files.
+it with --config.task.name=consolidated_seven or consolidated_multihead and
+--config.input.consolidated.data_dir=DIR. docs/annotate.md describes the files.
 """
 
 from collections.abc import Sequence
@@ -13,21 +13,23 @@ from collections.abc import Sequence
 from rahf.bin import rating_flags
 from rahf.bin.flags import clear_errors
 
+_WEIGHTS = ("equal", "reliability")
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = rating_flags.make_parser("consolidate", __doc__)
     add = parser.add_argument
     add("--images", required=True, metavar="DIR", help="folder of the images")
     add("--output", required=True, metavar="DIR", help="data directory to write to")
-    add("--prompt", help="of images that come without one")
-    add("--scores", choices=("mean", "median"), default="mean", help="(%(default)s)")
-    add("--weights", choices=("equal", "reliability"), default="equal", help="(equal)")
-    add("--radius", type=float, default=1 / 20, help="share of the height (0.05)")
-    add("--map_size", type=int, default=512, help="of the longer side (%(default)s)")
-    add("--dev_share", type=float, default=0.1, help="of prompts (%(default)s)")
-    add("--test_share", type=float, default=0.1, help="of prompts (%(default)s)")
-    add("--seed", type=int, default=0, help="of the splits (%(default)s)")
-    add("--bad_images", choices=("fail", "skip"), default="fail", help="(%(default)s)")
+    add("--prompt", help="prompt of images without one of their own")
+    add("--scores", choices=("mean", "median"), default="mean", help="average (mean)")
+    add("--weights", choices=_WEIGHTS, default="equal", help="rater weights (equal)")
+    add("--radius", type=float, default=1 / 20, help="disk radius / height (0.05)")
+    add("--map_size", type=int, default=512, help="longer side of the maps (512)")
+    add("--dev_share", type=float, default=0.1, help="share of prompts in dev (0.1)")
+    add("--test_share", type=float, default=0.1, help="share of prompts in test (0.1)")
+    add("--seed", type=int, default=0, help="seed of the splits (%(default)s)")
+    add("--bad_images", choices=("fail", "skip"), default="fail", help="policy (fail)")
     args = parser.parse_args(argv)
     from rahf.datasets.ratings import consolidated, consolidation, reliability
 

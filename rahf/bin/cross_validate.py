@@ -1,13 +1,13 @@
-"""Trains and tests on rated images, k times, each time on another part.
+"""Cross-validates on rated images: k runs, each tested on another part.
 
     python -m rahf.bin.cross_validate --folds=5 --workdir=runs/mine \\
         --config="configs/rated_images.py:mos_quality:1-5->overall" \\
         --config.input.rated_images.path=ratings/ratings.csv
 
-Every part of the prompts is the test split once. Further flags go to
-rahf.bin.train, which runs once a fold in runs/mine/fold_<i>; run again, it goes on
-where it stopped. Prints PLCC and SRCC as the mean over folds, their deviation, and
-over all predictions together; runs/mine/scores.json keeps them.
+Every part of the prompts is the test split once. All other flags go to rahf.bin.train,
+which runs once per fold in runs/mine/fold_<i>. The same command resumes an interrupted
+run. Prints PLCC and SRCC as the mean and standard deviation over folds and over all
+predictions pooled; runs/mine/scores.json keeps them.
 """
 
 import subprocess
@@ -25,18 +25,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         "cross_validate", __doc__, allow_abbrev=False, epilog=configs
     )
     add = parser.add_argument
-    add("--workdir", required=True, help="where the folds are written")
-    add("--folds", type=int, default=5, help="k, at least 2 (%(default)s)")
-    add("--step", help="of each fold: a step, latest or best on dev (latest)")
+    add("--workdir", required=True, metavar="DIR", help="folder for the folds' runs")
+    add("--folds", type=int, default=5, help="number of folds, from 2 (%(default)s)")
+    add("--step", help="step to test in each fold, latest, or best on dev (latest)")
     args, rest = parser.parse_known_args(argv)
     if args.folds < 2:
-        parser.error(f"--folds={args.folds} must be at least 2")
+        parser.error(f"--folds={args.folds}: expected at least 2")
     folders = [f"{args.workdir}/fold_{fold}" for fold in range(args.folds)]
     for fold, folder in enumerate(folders):
         print(f"fold {fold} of {args.folds}: {folder}", flush=True)
-        cut = [f"--{_KEY}.folds={args.folds}", f"--{_KEY}.fold={fold}"]
+        fold_flags = [f"--{_KEY}.folds={args.folds}", f"--{_KEY}.fold={fold}"]
         command = [sys.executable, "-m", "rahf.bin.train", f"--workdir={folder}"]
-        done = subprocess.run([*command, *rest, *cut], check=False)
+        done = subprocess.run([*command, *rest, *fold_flags], check=False)
         if done.returncode:
             raise SystemExit(done.returncode)
     with flags.clear_errors():

@@ -1,13 +1,14 @@
-"""Measures how well a checkpoint foretells the captions of images.
+"""Measures how well a checkpoint predicts the captions of images.
 
     python -m rahf.bin.eval_captions --checkpoint=runs/captions --split=dev
 
   NLL           negative log-likelihood of the next piece of the true caption, given
                 the image and the pieces before it, in nats
-  NLL, unigram  the same for who knows how often each piece occurs in these captions
+  NLL, unigram  the same for a model that knows only how often each piece occurs in
+                these captions
   perplexity    exp(NLL)
 
-They compare between runs of one vocabulary only.
+Only runs with the same vocabulary can be compared.
 """
 
 from collections.abc import Sequence

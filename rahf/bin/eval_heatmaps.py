@@ -1,13 +1,13 @@
-"""Measures a checkpoint's heatmaps against the raters'.
+"""Compares a checkpoint's heatmaps with the raters'.
 
     python -m rahf.bin.eval_heatmaps --checkpoint=runs/scenes --split=test
 
-Over all images: MSE. Over images whose true map is empty: "MSE, GT=0". Over the
-rest, per image and then averaged:
+MSE is over all images, and "MSE, GT=0" over those whose true map is empty. The others
+are computed per image, then averaged over the images whose true map is not empty:
 
   NSS       mean z-score of the map at pixels that raters marked; 0 is chance
   KLD       divergence of the map from the truth, in nats; 0 is best
-  AUC-Judd  how well the map tells marked pixels from others; 0.5 is chance
+  AUC-Judd  how well the map separates marked pixels from the rest; 0.5 is chance
   SIM       shared mass of the two maps as distributions, 0 to 1
   CC        Pearson correlation over pixels, -1 to 1
 """

@@ -5,9 +5,9 @@
 The positive class is "misaligned".
 
   P, R, F1 micro  precision, recall and their harmonic mean, all words pooled
-  P, R, F1 mean   the same per image, then averaged over images; a right answer on
-                  a prompt with no misaligned word counts 1 (richhf: 0)
-  AP              average precision: the ranking of words, without a threshold
+  P, R, F1 mean   the same per image, averaged over images; a correct answer on a
+                  prompt with no misaligned word counts 1 (richhf: 0)
+  AP              average precision of the ranking of words; needs no threshold
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Measures a checkpoint's scores against the raters' mean scores.
+"""Compares a checkpoint's scores with the raters' mean scores.
 
   python -m rahf.bin.eval_scores --checkpoint=runs/scenes --split=test
 

@@ -4,9 +4,9 @@
     python -m rahf.bin.export --checkpoint=W --format=richhf --output=DIR
     python -m rahf.bin.export --checkpoint=W --format=stablehlo --batch_size=8 --output=DIR
 
-safetensors: parameters, config, vocabulary and model card; rahf.load(DIR) reads it.
+safetensors: parameters, config, vocabulary and model card, for rahf.load(DIR).
 richhf: a state dict for the first author's PyTorch model (multi-head, paper heads).
-stablehlo: the first, and the predict function as a program that runs without rahf.
+stablehlo: safetensors, and the predict function as a program that runs without rahf.
 """
 
 import argparse
@@ -24,17 +24,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
     add("--step", help="a step, latest or best (latest)")
     add("--format", choices=("safetensors", "richhf", "stablehlo"), required=True)
-    add("--output", required=True, metavar="DIR", help="a new folder")
+    add("--output", required=True, metavar="DIR", help="a new or empty folder")
     add(
         "--licence",
         default="unknown",
-        help="of the weights, for the model card, such as apache-2.0 (%(default)s)",
+        help="licence of the weights, such as apache-2.0 (%(default)s)",
     )
-    add("--batch_size", type=int, default=1, help="of the program (%(default)s)")
+    add("--batch_size", type=int, default=1, help="images per call (%(default)s)")
     add(
         "--platforms",
         default="cpu,cuda,tpu",
-        help="that the program runs on (%(default)s)",
+        help="platforms the program runs on (%(default)s)",
     )
     args = parser.parse_args(argv)
     from rahf.export.folder import export  # `--help` needs no JAX

@@ -1,9 +1,9 @@
-"""Writes pictures of the scenes dataset as files, with their prompts.
+"""Writes images of the scenes dataset, with their prompts and ratings, as files.
 
     python -m rahf.bin.export_scenes --output=DIR --examples=8
 
-DIR gets one PNG per scene, prompts.jsonl, so that it can be given to rahf.bin.predict
-as it is, and ratings.jsonl, what the simulated raters said (rahf.bin.consolidate).
+DIR gets one PNG per scene; prompts.jsonl, so that rahf.bin.predict reads the folder as
+it is; and ratings.jsonl, the simulated raters' answers, for rahf.bin.consolidate.
 """
 
 import argparse
@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--output", required=True, type=pathlib.Path, help="folder to write to")
-    add("--split", choices=SPLITS, default="test", help="(%(default)s)")
-    add("--examples", type=int, default=8, help="how many scenes (%(default)s)")
+    add("--split", choices=SPLITS, default="test", help="split (%(default)s)")
+    add("--examples", type=int, default=8, help="number of scenes (%(default)s)")
     add("--size", type=int, default=256, help="side in pixels (%(default)s)")
     add("--difficulty", choices=DIFFICULTIES, default="full", help="(%(default)s)")
     args = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """Flags that the binaries share.
 
-JAX is imported only once the flags are read, so that `--help` is fast.
+JAX is imported only after the flags are parsed, so that `--help` is fast.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from rahf.targets import Kind
 def new_parser(
     prog: str, description: str | None, **options: Any
 ) -> argparse.ArgumentParser:
-    """Returns a parser without flags that shows a description as it is written."""
+    """Returns a parser without flags that prints its description verbatim."""
     return argparse.ArgumentParser(
         prog=f"python -m rahf.bin.{prog}",
         description=description,
@@ -25,7 +25,7 @@ def new_parser(
 
 
 def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
-    """Returns a parser with the flags of every binary that evaluates."""
+    """Returns a parser with the flags that all evaluation binaries share."""
     parser = new_parser(prog, description)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
@@ -46,7 +46,7 @@ def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def at_least(low: int) -> Callable[[str], int]:
-    """Returns a type for argparse: whole numbers from `low` on."""
+    """Returns an argparse type: integers of at least `low`."""
 
     def number(text: str) -> int:
         value = int(text)
@@ -58,7 +58,7 @@ def at_least(low: int) -> Callable[[str], int]:
 
 
 def a_step(text: str) -> str:
-    """A type for argparse: a step of a checkpoint, or which."""
+    """An argparse type: the step of a checkpoint, "latest" or "best"."""
     if text not in ("latest", "best") and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: expected a step, latest or best")
     return text
@@ -66,7 +66,7 @@ def a_step(text: str) -> str:
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """Ends the program with the message alone where the input was at fault."""
+    """Exits with the message alone on errors that the input caused."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -77,7 +77,7 @@ def evaluation_request(args: argparse.Namespace, **fields: Any):
     """Returns the `EvaluationRequest` that the flags of `make_parser` ask for.
 
     Args:
-      args: the flags.
+      args: the parsed flags.
       **fields: further fields of the request.
     """
     from rahf.evaluation.runs import EvaluationRequest
@@ -95,18 +95,18 @@ def evaluation_request(args: argparse.Namespace, **fields: Any):
 def evaluate(
     kind: Kind, name: str, description: str | None, argv: Sequence[str] | None
 ) -> None:
-    """The main of the binaries that evaluate one kind of target."""
+    """The main function of the binaries that evaluate one kind of target."""
     parser = make_parser(f"eval_{name}", description)
     add = parser.add_argument
-    add("--examples", type=at_least(0), default=0, help="records to measure, 0 = all")
-    add("--output", help="folder of the files (W/eval/<split>)")
+    add("--examples", type=at_least(0), default=0, help="records to measure; 0 = all")
+    add("--output", help="folder to write to (W/eval/<split>)")
     add(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="of the config's task or input, for data that is elsewhere or another: "
-        "input.richhf.data_dir=DIR; may be repeated, and needs --output",
+        help="override a key of the config's task or input, to evaluate on other or "
+        "moved data: input.richhf.data_dir=DIR; repeatable, needs --output",
     )
     args = parser.parse_args(argv)
     if args.set and not args.output:

@@ -1,9 +1,9 @@
-"""Prints how fast this machine multiplies matrices, and what its processor is.
+"""Prints how fast this machine multiplies matrices, and which processor it has.
 
     python -m rahf.bin.machine
 
-Times measured on two machines are compared by it: with as many cores, one may be twice
-as fast as the other, or busy.
+Use it to compare times measured on two machines: with the same number of cores, one may
+be twice as fast as the other, or busy.
 """
 
 import argparse
@@ -18,8 +18,9 @@ VECTORS = ("avx512f", "avx2", "avx", "sse4_2")  # the widest first
 
 
 def measure_matmul() -> float:
-    """The best of a few float32 products of two 1024 x 1024 matrices, in GFLOP/s."""
-    import numpy as np  # BLAS reads the number of threads now
+    """Returns the best rate of a few float32 products of 1024 x 1024 matrices, in
+    GFLOP/s."""
+    import numpy as np  # BLAS reads the number of threads on import
 
     factor = np.random.default_rng(0).random((SIZE, SIZE), np.float32)
     seconds = []
@@ -31,7 +32,7 @@ def measure_matmul() -> float:
 
 
 def describe_processor(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> str:
-    """Its name and, where Linux tells them, the widest vectors it computes with."""
+    """Returns the processor's name and, on Linux, its widest vector extension."""
     if not cpuinfo.is_file():
         return platform.processor() or platform.machine()
     pairs = (line.partition(":") for line in cpuinfo.read_text("utf-8").splitlines())

@@ -2,8 +2,8 @@
 
     python -m rahf.bin.make_vocabulary --output=my.model --input=prompts.txt --size=8000
 
-Without --input it makes the one that ships with the package, from the prompts of
-the scenes dataset. Use a vocabulary by config.input.vocabulary=my.model.
+Without --input it makes the vocabulary that ships with the package, from the prompts of
+the scenes dataset. To use a vocabulary, set --config.input.vocabulary=my.model.
 """
 
 import argparse
@@ -24,15 +24,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--output",
         type=pathlib.Path,
         default=vocabulary.SCENES,
-        help="file to write (the shipped one)",
+        help="file to write (the shipped vocabulary)",
     )
     parser.add_argument(
         "--input",
         type=pathlib.Path,
-        help="text to train on, one prompt a line, UTF-8 (prompts of scenes)",
+        help="UTF-8 text to train on, one prompt per line (the prompts of scenes)",
     )
     parser.add_argument(
-        "--size", type=int, default=1000, help="the most pieces to have (%(default)s)"
+        "--size", type=int, default=1000, help="maximum number of pieces (%(default)s)"
     )
     args = parser.parse_args(argv)
     if args.input is None and args.output == vocabulary.SCENES and args.size != 1000:
@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             lines = args.input.read_text(encoding="utf-8").splitlines()
         args.output.write_bytes(vocabulary_training.train(lines, args.size))
-        made = vocabulary.Vocabulary(args.output)
+        trained = vocabulary.Vocabulary(args.output)
     except (OSError, ValueError) as error:
         sys.exit(f"make_vocabulary: {error}")
-    pieces = made.size - vocabulary.EXTRA_IDS
+    pieces = trained.size - vocabulary.EXTRA_IDS
     print(f"{args.output}: {pieces} pieces from {len(lines)} prompts")
 
 

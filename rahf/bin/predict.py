@@ -4,10 +4,10 @@
     python -m rahf.bin.predict --checkpoint=W --prompt="a red cat" folder --output=DIR
     python -m rahf.bin.predict --checkpoint=W prompts.jsonl --output=DIR
 
-DIR/predictions.jsonl gets one line per image; DIR/heatmaps and DIR/overlays the
-pictures. The same command, run again, goes on where it stopped. The exit code is 0
-where images have predictions, those of earlier runs counted, 1 after an error or where
-no image could be read, and 130 after Ctrl-C.
+DIR/predictions.jsonl gets one line per image; DIR/heatmaps and DIR/overlays get the
+pictures. The same command resumes an interrupted run. The exit code is 0 if any image
+has a prediction, from this run or an earlier one, 1 after an error or if no image could
+be read, and 130 after Ctrl-C.
 """
 
 import sys
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("sources", nargs="+", help="images, folders, JSONL, JSON, CSV or TSV files")
     add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
     add("--step", type=flags.a_step, help="a step, latest or best (latest)")
-    add("--prompt", help="what the images without a prompt of their own should show")
+    add("--prompt", help="prompt of the images without one of their own")
     add("--output", required=True, metavar="DIR", help="folder to write to")
     add(
         "--batch_size",
@@ -35,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--on_error",
         choices=("fail", "skip"),
         default="fail",
-        help="stop at an image that cannot be read, or note it (%(default)s)",
+        help="stop at an image that cannot be read, or record it (%(default)s)",
     )
     args = vars(parser.parse_args(argv))
     try:
-        # Only now: `--help` needs no JAX.
+        # Imported here: `--help` needs no JAX.
         from rahf.inference import stream
 
         with flags.clear_errors():
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted; nothing written", file=sys.stderr)
         sys.exit(130)
-    # A folder's name may be no UTF-8.
+    # A folder's name may not be valid UTF-8.
     print(report.encode("utf-8", "backslashreplace").decode())
     if counts.exit_code:
         sys.exit(counts.exit_code)

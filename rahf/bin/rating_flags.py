@@ -1,4 +1,4 @@
-"""What the binaries that read raters' files share: args, and the reading."""
+"""What the binaries that read raters' files share: flags and reading."""
 
 import argparse
 import pathlib
@@ -18,10 +18,10 @@ def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
         type=_columns,
         default={},
         metavar="COLUMN:FIELD,...",
-        help="columns of a CSV file that are not called as what they hold",
+        help="columns of a CSV file that are not named after their field",
     )
-    add("--scale", type=_scale, default=(1, 5), help="of a CSV file's scores (1-5)")
-    add("--prompts", metavar="CSV", help="columns image and prompt, where lacking")
+    add("--scale", type=_scale, default=(1, 5), help="scale of a CSV's scores (1-5)")
+    add("--prompts", metavar="CSV", help="file with columns image and prompt")
     return parser
 
 
@@ -35,7 +35,7 @@ def read(args: argparse.Namespace) -> list[rating_files.ImageRatings]:
 def read_aspects(
     rated: list[rating_files.ImageRatings], folder: pathlib.Path
 ) -> dict[str, float]:
-    """Returns width / height of each image."""
+    """Returns the aspect ratio of each image, width / height."""
     shapes = {
         each.image: images.read_image(folder / each.image).shape for each in rated
     }

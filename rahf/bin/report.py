@@ -1,13 +1,13 @@
-"""Writes one HTML page about a run: curves, tables and pictures, in one file.
+"""Writes a self-contained HTML page about a run: curves, tables and pictures.
 
     python -m rahf.bin.report --checkpoint=runs/scenes --split=test --examples=12
     python -m rahf.bin.report --checkpoint=runs/scenes --prompt="a cat" cat.png
     python -m rahf.bin.report --checkpoint=runs/scenes pictures/prompts.jsonl
 
-The tables are those that the eval binaries left in W/eval/<split> for the same
-step and convention; if a target is missing there, all are evaluated now. With
-images (files, folders, JSONL or CSV, as for rahf.bin.predict) the pictures are
-those, without truth; else they are the first records of the split.
+The tables are those that the eval binaries wrote to W/eval/<split> for the same step
+and convention; if a target is missing there, all are evaluated now. The pictures are
+the first records of the split, or, without ground truth, your own images (files,
+folders, JSONL or CSV, as for rahf.bin.predict).
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from rahf.bin import flags
 def main(argv: Sequence[str] | None = None) -> None:
     parser = flags.make_parser("report", __doc__)
     add = parser.add_argument
-    add("images", nargs="*", help="your own images in place of the split's")
-    add("--prompt", help="of the images that come without one")
+    add("images", nargs="*", help="your own images, in place of the split's")
+    add("--prompt", help="prompt of the images without one of their own")
     add(
         "--examples",
         type=flags.at_least(0),
@@ -30,14 +30,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--eval_examples",
         type=flags.at_least(0),
         default=0,
-        help="records to measure, 0 = all",
+        help="records to measure; 0 = all",
     )
-    add("--ceiling", help="JSON that rahf.bin.scenes_ceiling --output wrote")
-    add("--title", help="of the page (the task's name)")
-    add("--output", help="the page (W/report.html)")
+    add("--ceiling", help="JSON file that rahf.bin.scenes_ceiling --output wrote")
+    add("--title", help="page title (the task's name)")
+    add("--output", help="file to write (W/report.html)")
     args = parser.parse_args(argv)
     if args.images and args.step not in (None, "latest"):
-        parser.error("your own images are predicted by the latest step only")
+        parser.error("your own images are predicted with the latest step only")
     with flags.clear_errors():
         from rahf.reports.checkpoint_page import PageRequest, write_checkpoint_page
 

@@ -2,9 +2,9 @@
 
     python -m rahf.bin.scenes_ceiling --split=test --size=96
 
-"oracle" knows each scene exactly and is measured against the raters' consolidated
-labels, as a model is. "rater" is each single rater against the other two: what
-one careful person reaches. Read a model's results as a share of these.
+"oracle" knows each scene exactly and is compared with the raters' consolidated labels,
+as a model is. "rater" is each rater against the other two: what one careful person
+reaches. Read a model's results as a share of these.
 """
 
 import argparse
@@ -27,12 +27,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--split", choices=SPLITS, default="test", help="(default %(default)s)")
-    add("--size", type=int, default=96, help="side in pixels (default %(default)s)")
-    add("--seed", type=int, default=0, help="of the dataset (default %(default)s)")
+    add("--split", choices=SPLITS, default="test", help="split (%(default)s)")
+    add("--size", type=int, default=96, help="side in pixels (%(default)s)")
+    add("--seed", type=int, default=0, help="seed of the dataset (%(default)s)")
     add("--difficulty", choices=DIFFICULTIES, default="full", help="(%(default)s)")
-    add("--examples", type=int, help="how many scenes (default: the whole split)")
-    add("--output", type=pathlib.Path, help="also write the numbers to this JSON file")
+    add("--examples", type=int, help="number of scenes (default: the whole split)")
+    add("--output", type=pathlib.Path, help="JSON file to write the numbers to")
     args = parser.parse_args(argv)
     try:
         if args.output:  # before the work

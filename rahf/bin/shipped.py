@@ -1,4 +1,4 @@
-"""The configs that come with rahf: found by name, listed with a line each."""
+"""The configs that come with rahf, found by name and listed."""
 
 import ast
 import difflib
@@ -17,7 +17,7 @@ def shipped() -> dict[str, pathlib.Path]:
 
 
 def listing() -> str:
-    """Returns the shipped configs as text, each with the first line of its docstring."""
+    """Returns the shipped configs, a line each with the docstring's first line."""
     lines = []
     for name, path in shipped().items():
         doc = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
@@ -26,10 +26,10 @@ def listing() -> str:
 
 
 def resolve(value: str) -> str:
-    """Returns the path of a config, `path[:argument]` or `name[:argument]`, as a path.
+    """Returns `path[:argument]` for a config given by path or by shipped name.
 
     Raises:
-      ValueError: there is no such file and no such shipped config.
+      ValueError: no file and no shipped config has this name.
     """
     name, colon, argument = value.partition(":")
     if pathlib.Path(name).is_file():
@@ -40,7 +40,7 @@ def resolve(value: str) -> str:
     near = difflib.get_close_matches(pathlib.Path(name).stem, known, 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(
-        f"there is no file or shipped config {value!r}; {hint}Shipped: "
+        f"no file or shipped config is named {value!r}; {hint}Shipped: "
         f"{', '.join(known)}"
     )
 
@@ -49,7 +49,7 @@ def load(value: str) -> Any:
     """Returns the config that `--config=value` names.
 
     Raises:
-      ValueError: there is none, or it refuses the argument.
+      ValueError: it does not exist, or it refuses the argument.
     """
     path, colon, argument = resolve(value).partition(":")
     spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
@@ -61,7 +61,7 @@ def load(value: str) -> Any:
 
 
 def keys(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns the values of a config by their dotted names."""
+    """Returns the values of a config by dotted name."""
     found = {}
     for name, value in config.items():
         nested = keys(value, f"{prefix}{name}.") if hasattr(value, "items") else None
@@ -70,15 +70,15 @@ def keys(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def resolve_arguments(arguments: Sequence[str]) -> list[str]:
-    """Returns a command line whose `--config` is a path; see `resolve`."""
+    """Returns a command line with its `--config` resolved to a path; see `resolve`."""
     found = list(arguments)
-    for place, argument in enumerate(found):
+    for index, argument in enumerate(found):
         if argument == "--":
             break
         flag, equals, value = argument.partition("=")
         if flag in ("--config", "-config"):
             if equals:
-                found[place] = f"{flag}={resolve(value)}"
-            elif place + 1 < len(found):
-                found[place + 1] = resolve(found[place + 1])
+                found[index] = f"{flag}={resolve(value)}"
+            elif index + 1 < len(found):
+                found[index + 1] = resolve(found[index + 1])
     return found

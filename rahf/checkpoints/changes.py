@@ -1,11 +1,11 @@
-"""What a run that goes on may change, and how the changes are kept.
+"""What a resumed run may change, and how changes are recorded.
 
-config.json of a workdir holds "segments": a list with one entry for the start and one
-for each resumption with another config, as
+A workdir's config.json has "segments": a list with one entry for the start and one for
+each resumption with another config, such as
 
     {"from_step": 2000, "data": "9f3c...", "changed": {"input.batch_size": [32, 64]}}
 
-`data` is the digest of the training data, where the datasets offer one.
+`data` is the digest of the training data, if the dataset provides one.
 """
 
 import json
@@ -17,7 +17,7 @@ import ml_collections
 
 from rahf.checkpoints import workdir as workdirs
 
-#: What the code does where a key is missing, because the config is older than the key.
+#: The values of keys that older configs do not have.
 DEFAULTS: dict[str, Any] = {
     "model.decoding": "constrained",
     "model.word_presence": False,
@@ -29,9 +29,9 @@ DEFAULTS: dict[str, Any] = {
     "input.augment.crop": 1.0,
     "input.augment.flip": False,
     "input.augment.colour": 0.0,
-    "input.rated_images.cut": "rank",  # before groups were hashed
+    "input.rated_images.cut": "rank",  # from before groups were hashed
 }
-#: How and where a run computes, measures and saves: changes nothing that is learned.
+#: How and where a run computes, measures and saves; does not affect what is learned.
 _FREE = (
     "sharding.",
     "eval.",
@@ -39,16 +39,16 @@ _FREE = (
     "log.",
     "init_",
     "task.modules",
-    "input.vocabulary",  # its bytes are compared, wherever it lies
-    "input.workers",  # the input itself refuses others
+    "input.vocabulary",  # its bytes are compared, not its path
+    "input.workers",  # checked by the input itself
     "input.cache",
     "input.bad_",
     "model.remat",
     "model.decoding",
 )
-#: Last parts of the keys that say where data lies; its digest is compared.
-_PLACES = ("path", "folder", "data_dir", "train", "dev", "test")
-#: What may change on the way, and is then recorded. Keys of no other kind may.
+#: Last parts of the keys that locate data, which is compared by its digest.
+_PATHS = ("path", "folder", "data_dir", "train", "dev", "test")
+#: What may change during a run, and is then recorded. No other keys may.
 _RECORDED = (
     "training_steps",
     "schedule.",
@@ -65,7 +65,7 @@ _FIXED_TOO = ("optimizer.name",)
 
 
 def check_no_import(workdir: str | os.PathLike, config) -> None:
-    """Raises ValueError where a workdir holds imported weights."""
+    """Raises ValueError if a workdir holds imported weights."""
     if "imported" in config:
         raise ValueError(
             f"{workdir} holds imported weights, not a run; start one from them with "
@@ -77,15 +77,15 @@ def compare(workdir: str | os.PathLike, config) -> dict[str, list[Any]]:
     """Compares a config with the one that a workdir was trained with.
 
     Args:
-      workdir: with config.json.
-      config: to go on with.
+      workdir: a workdir with config.json.
+      config: the config to resume with.
 
     Returns:
-      What has changed and may, {key: [before, after]}.
+      The permitted changes, {key: [before, after]}.
 
     Raises:
       ValueError: something that may not change differs: what shapes the parameters,
-        the seed, the task, its data or which of it is held out.
+        the seed, the task, its data or the part of it that is held out.
     """
     old = workdirs.read_config(workdir)
     check_no_import(workdir, old)
@@ -98,7 +98,7 @@ def compare(workdir: str | os.PathLike, config) -> dict[str, list[Any]]:
     refused = {key: pair for key, pair in changed.items() if _is_fixed(key)}
     if refused:
         listed = "; ".join(
-            f"config.{key}: {there!r} there, {here!r} here"
+            f"config.{key}: was {there!r}, now {here!r}"
             for key, (there, here) in refused.items()
         )
         raise ValueError(
@@ -114,17 +114,17 @@ def extend(
     changed: Mapping[str, list[Any]],
     data: str | None,
 ) -> list[dict[str, Any]]:
-    """Returns the segments of a run that goes on.
+    """Returns the segments of a resumed run.
 
     Args:
-      segments: those in config.json, () for a new run.
-      step: from which the run goes on; segments that began there or later, and came to
-        no checkpoint, become one.
-      changed: from `compare`.
-      data: the digest of the training data, if it is known.
+      segments: the segments in config.json, () for a new run.
+      step: the step the run resumes from; segments that began there or later, and
+        reached no checkpoint, are merged into one.
+      changed: the changes from `compare`.
+      data: the digest of the training data, if known.
 
     Raises:
-      ValueError: the data is not that of the segments before.
+      ValueError: the data is not that of the earlier segments.
     """
     first, *rest = [dict(each) for each in segments] or [{"from_step": 0}]
     kept = [first, *(each for each in rest if each["from_step"] < step)]
@@ -133,8 +133,8 @@ def extend(
         raise ValueError(
             f"the training data is not what the run was trained on until step {step} "
             f"(digest {data}, then {known[-1]}): rows or files were added, removed or "
-            f"edited, and what is held out now may have been trained on. Bring the data "
-            f"back, or start another workdir with --config.init_from"
+            f"edited, and examples held out now may have been trained on. Restore the "
+            f"data, or start another workdir with --config.init_from"
         )
     merged: dict[str, list[Any]] = {}
     undone = [each["changed"] for each in rest if each["from_step"] >= step]
@@ -150,7 +150,7 @@ def extend(
 
 
 def describe(segments: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what has changed on the way, in words; "" if nothing has."""
+    """Returns a description of what changed during a run; "" if nothing did."""
     return "; ".join(
         f"from step {each['from_step']:,} "
         + ", ".join(f"{k} {a} -> {b}" for k, (a, b) in each["changed"].items())
@@ -168,10 +168,10 @@ def _is_fixed(key: str) -> bool:
 
 def _differs(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     parts = key.split(".")
-    if key.startswith(_FREE) or (len(parts) > 2 and parts[-1] in _PLACES):
+    if key.startswith(_FREE) or (len(parts) > 2 and parts[-1] in _PATHS):
         return False
-    # A dataset that only one of the configs knows is read by neither: they agree in
-    # config.task.name.
+    # A dataset that only one of the configs has is read by neither, as config.task.name
+    # is the same.
     section = f"input.{parts[1]}." if key.startswith("input.") and parts[2:] else ""
     known = (any(k.startswith(section) for k in each) for each in (before, after))
     if key not in DEFAULTS and not all(known):
@@ -181,7 +181,7 @@ def _differs(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> b
 
 
 def _as_read(config) -> Any:
-    """A config as config.json would give it back."""
+    """Returns a config as it would be read from config.json."""
     return ml_collections.ConfigDict(json.loads(config.to_json_best_effort()))
 
 

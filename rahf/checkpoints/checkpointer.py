@@ -16,19 +16,19 @@ from rahf.checkpoints import restore
 from rahf.checkpoints.checksums import DamagedError, write_checksums
 from rahf.checkpoints.workdir import CHECKPOINTS, folder
 
-#: Steps that are kept at least, where the config is older than the key: the one before
-#: the newest stands in for it, should it be damaged.
+#: Steps to keep if the config is older than the key. The last but one is a fallback,
+#: should the newest be damaged.
 KEEP_LATEST = 2
 
 
 def find_whole_step(workdir) -> int | None:
-    """Returns the newest step that is as it was written; None where there is no step.
+    """Returns the newest undamaged step, or None if there are no steps.
 
-    Damaged steps behind it are set aside as `checkpoints/<step>.damaged`, and said so:
-    the run will come to these steps again. Only one process may call it.
+    Damaged later steps are renamed to `checkpoints/<step>.damaged`, with a warning: the
+    run will reach these steps again. Only one process may call this.
 
     Raises:
-      ValueError: every step is damaged; none is touched then.
+      ValueError: every step is damaged; none is renamed then.
     """
     damaged = []
     for step in reversed(restore.complete_steps(workdir)):
@@ -43,8 +43,8 @@ def find_whole_step(workdir) -> int | None:
             shutil.rmtree(aside, ignore_errors=True)
             each.rename(aside)
             print(
-                f"warning: {each} is damaged ({error}): it is now {aside.name}, and the "
-                f"run goes on from step {step}",
+                f"warning: {each} is damaged ({error}); renamed to {aside.name}, "
+                f"resuming from step {step}",
                 file=sys.stderr,
             )
         return step
@@ -63,7 +63,8 @@ class Checkpointer:
         c = config.checkpoint
         metric = c.best_metric
 
-        def score(metrics: Any) -> float:  # steps of before another was asked for
+        def score(metrics: Any) -> float:
+            # Steps from before `best_metric` was changed do not have it.
             return metrics.get(metric, -math.inf)
 
         latest = c.get("keep_latest", KEEP_LATEST)
@@ -85,9 +86,9 @@ class Checkpointer:
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(kept),
-                # Not to choose by, but for the metrics to be written at all.
+                # Without it, Orbax does not write the metrics.
                 best_fn=score,
-                # What a process left that was killed while it saved.
+                # Left by processes that were killed while saving.
                 cleanup_tmp_directories=True,
                 async_options=ocp.AsyncOptions(
                     post_finalization_callback=self._before_commit
@@ -96,7 +97,7 @@ class Checkpointer:
         )
 
     def latest_step(self) -> int | None:
-        """The newest complete step; half-written ones do not count."""
+        """Returns the newest complete step, or None; half-written ones do not count."""
         return self._manager.latest_step()
 
     def save(self, step: int, state, input_state, metrics: dict[str, float]) -> None:
@@ -108,11 +109,11 @@ class Checkpointer:
         Args:
           step: the number of steps taken.
           state: the train state.
-          input_state: from the input's `get_state`.
-          metrics: of an evaluation at this step, or empty.
+          input_state: the position in the data, from the input's `get_state`.
+          metrics: the metrics of an evaluation at this step; may be empty.
 
         Raises:
-          OSError: this step, or the one before, could not be written.
+          OSError: this step or the previous one could not be written.
         """
         kept = (
             {self._metric: metrics[self._metric]} if self._metric in metrics else None
@@ -127,20 +128,26 @@ class Checkpointer:
             self._manager.save(step, args=items, metrics=kept, force=True)
 
     def restore(self, abstract_state):
-        """Reads the newest step: (state, input_state), sharded as asked for.
+        """Reads the newest step.
+
+        Args:
+          abstract_state: shapes and shardings of the train state.
+
+        Returns:
+          (state, input_state).
 
         Raises:
-          ValueError: a part of it is missing or damaged.
+          ValueError: a part of the step is missing or damaged.
         """
         step = self.latest_step()
-        assert step is not None  # the caller has asked
+        assert step is not None  # the caller has checked
         item = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         with restore.readable(self._folder / str(step)):
             input_state = input_states.read_input_state(self._workdir, step)
             return self._manager.restore(step, args=item)["state"], input_state
 
     def close(self) -> None:
-        """Waits for what is being written.
+        """Waits for the step that is being written.
 
         Raises:
           OSError: it could not be written.
@@ -154,13 +161,13 @@ class Checkpointer:
             )
 
     def _before_commit(self) -> None:
-        """In the first process, when all files of a step are there."""
+        """Called in the first process once all files of a step are written."""
         [unfinished] = self._folder.glob(f"{self._step}.orbax-checkpoint-tmp*")
         write_checksums(unfinished)
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
-        """A full disk is one line, whatever Orbax makes of it."""
+        """Turns Orbax's errors, such as for a full disk, into a one-line OSError."""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:

@@ -1,7 +1,7 @@
-"""Checksums of a checkpoint's files: written before it counts, compared on reading.
+"""Checksums of a checkpoint's files: written with it, verified when it is read.
 
-Neither Orbax nor the array format notices a changed bit in the data of an array; it
-restores as another number.
+Neither Orbax nor the array format notices a flipped bit in an array's data, which
+restores as a different number.
 """
 
 import concurrent.futures
@@ -17,15 +17,15 @@ _CHUNK = 1 << 22
 
 
 class DamagedError(ValueError):
-    """A file of a checkpoint is not as it was written."""
+    """A file of a checkpoint is missing or has changed since it was written."""
 
 
 def write_checksums(folder: str | os.PathLike) -> None:
     """Writes the size and CRC-32 of every file in the subfolders of a step.
 
-    CRC-32 finds every change of a few bits and misses one in four billion others; it
-    runs at over 1 GB/s, three times as fast as SHA-256 without hardware support.
-    Files of the step's own folder are left out: Orbax goes on to write these.
+    CRC-32 detects every change of a few bits and misses one in four billion others; it
+    runs at over 1 GB/s, three times as fast as SHA-256 without hardware support. Files
+    directly in the step's folder are left out, as Orbax still writes to these.
     """
     folder = pathlib.Path(folder)
     names = sorted(
@@ -40,10 +40,10 @@ def write_checksums(folder: str | os.PathLike) -> None:
 
 
 def check_checksums(folder: str | os.PathLike) -> None:
-    """Compares the files of a step with their checksums, where it has any.
+    """Verifies the files of a step against its checksums, if it has any.
 
     Raises:
-      DamagedError: a file is missing, or is not as it was written.
+      DamagedError: a file is missing or has changed.
     """
     folder = pathlib.Path(folder)
     path = folder / CHECKSUMS_FILE
@@ -53,16 +53,16 @@ def check_checksums(folder: str | os.PathLike) -> None:
         files = json.loads(path.read_bytes())["files"]
         wanted = {str(name): (int(n), str(crc)) for name, (n, crc) in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedError(f"{path} is not as it was written") from error
+        raise DamagedError(f"{path} is damaged: it lists no checksums") from error
 
     def check(name: str) -> None:
         size, crc = wanted[name]
         file = folder / name
         if not file.is_file():
             raise DamagedError(f"{file} is missing")
-        there = file.stat().st_size
-        if there != size:
-            raise DamagedError(f"{file} has {there} bytes of {size}")
+        found = file.stat().st_size
+        if found != size:
+            raise DamagedError(f"{file} has {found} bytes, expected {size}")
         if _measure(file)[1] != crc:
             raise DamagedError(f"{file} is damaged: its checksum differs")
 
@@ -71,7 +71,7 @@ def check_checksums(folder: str | os.PathLike) -> None:
 
 
 def _measure(path: pathlib.Path) -> tuple[int, str]:
-    """(bytes, CRC-32 in hexadecimal) of a file."""
+    """Returns the size of a file in bytes, and its CRC-32 in hexadecimal."""
     size = crc = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

@@ -1,4 +1,4 @@
-"""Published checkpoints -> a workdir that training starts from, or predict uses."""
+"""Imports published checkpoints into a workdir, for training or prediction."""
 
 import dataclasses
 import math
@@ -34,20 +34,20 @@ def import_weights(
     """Writes a workdir with the parameters of published checkpoints, at step 0.
 
     Args:
-      config: of the model they are for.
+      config: the config of the model.
       output: the workdir; must not hold a checkpoint.
-      vit: `.npz` of AugReg or big_vision, or safetensors of Hugging Face.
-      t5: a T5X or Orbax folder, or safetensors of Hugging Face.
+      vit: an `.npz` file of AugReg or big_vision, or Hugging Face safetensors.
+      t5: a T5X or Orbax folder, or Hugging Face safetensors.
       richhf: the first author's `.pt`, the whole model; excludes the other two.
       resize_vocabulary: see `rahf.weights.matching.match`.
 
     Returns:
-      What became of every tensor.
+      The report on every tensor.
 
     Raises:
-      ValueError: a source is not what it should be or does not fit the model, or the
-        output is in use or cannot be written. Nothing is left there then, or, where
-        the disk fails in the end, no checkpoint.
+      ValueError: a source is not of the expected format or does not fit the model, or
+        the output is in use or cannot be written. The output is then left empty, or,
+        if the disk fails at the end, without a checkpoint.
     """
     sources = {"vit": vit, "t5": t5, _WHOLE: richhf}
     sources = {part: os.fspath(path) for part, path in sources.items() if path}
@@ -91,14 +91,14 @@ def _check(config, output: str | os.PathLike, sources: Mapping[str, str]) -> Non
         )
     if sources.keys() & {"t5", _WHOLE} and config.input.vocabulary == "scenes":
         raise ValueError(
-            "a published T5 needs the SentencePiece model it was trained with: "
-            "--config.input.vocabulary=spiece.model, from the place the weights are from"
+            "a published T5 needs the SentencePiece model it was trained with: set "
+            "--config.input.vocabulary=spiece.model, published with the weights"
         )
     workdir.check_vocabulary(config)
 
 
 def _read(part: str, path: str, wanted, config) -> tuple[dict[str, np.ndarray], str]:
-    """Returns the arrays, and what could not be compared."""
+    """Returns the arrays, and a note on what could not be checked."""
     if part == _WHOLE:
         return huggingface.read_release(path, wanted), ""
     if huggingface.is_checkpoint(path):
@@ -108,15 +108,15 @@ def _read(part: str, path: str, wanted, config) -> tuple[dict[str, np.ndarray], 
     if part == "vit":
         if path.endswith(".npz"):
             return augreg.read(path, wanted), ""
-        expected = "an .npz file of AugReg or big_vision"
+        expected = "an AugReg or big_vision .npz file"
     else:
         if t5x.is_checkpoint(path):
             return t5x.read(path, wanted), ""
-        expected = "a checkpoint_<step> folder of T5X (legacy or Orbax)"
-    there = "://" in path or pathlib.Path(path).exists()
+        expected = "a T5X checkpoint_<step> folder (legacy or Orbax)"
+    exists = "://" in path or pathlib.Path(path).exists()
     raise ValueError(
-        f"--{part}={path}: expected {expected}, or safetensors of Hugging Face, got "
-        + ("something else" if there else "nothing of that name")
+        f"--{part}={path}: expected {expected}, or Hugging Face safetensors, but it "
+        + ("is something else" if exists else "does not exist")
     )
 
 
@@ -134,7 +134,7 @@ def _write(config, output, sources: Mapping[str, str], loaded, report) -> None:
             manager.save(0, args=item)
             manager.wait_until_finished()
         write_checksums(output / workdir.CHECKPOINTS / "0")
-    except (ValueError, RuntimeError) as error:  # tensorstore's, as of a full disk
+    except (ValueError, RuntimeError) as error:  # from tensorstore, as for a full disk
         why = " ".join(str(error).split())[:300]
         raise ValueError(
             f"--output={output}: the parameters could not be written: {why}"

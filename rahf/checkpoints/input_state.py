@@ -1,7 +1,7 @@
-"""Where each process is in its data: an item of the Orbax step, a file a process.
+"""The position of each process in its data: an item of the Orbax step, a file each.
 
-As part of the step it is committed and removed with the parameters, so that no moment
-of a save leaves parameters that cannot be resumed.
+As part of the step it is committed and removed together with the parameters, so an
+interrupted save never leaves parameters that cannot be resumed from.
 """
 
 import base64
@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import future
 
 ITEM = "input_state"
-#: Beside checkpoints/, in workdirs written before it was an item of the step.
+#: Beside checkpoints/, in workdirs from before it became an item of the step.
 OLD_FOLDER = "input_state"
 
 
@@ -27,7 +27,7 @@ class InputStateHandler(ocp.AsyncCheckpointHandler):
     async def async_save(self, directory, args: "InputStateSave"):
         index, count = jax.process_index(), jax.process_count()
         name = f"process_{index}-of-{count}.json"
-        text = json.dumps(_to_json(args.state))  # now: the input goes on meanwhile
+        text = json.dumps(_to_json(args.state))  # now, before the input moves on
 
         async def write() -> None:
             (pathlib.Path(directory) / name).write_text(text, encoding="utf-8")
@@ -50,12 +50,12 @@ class InputStateSave(ocp.args.CheckpointArgs):
 
 
 def count_processes(workdir: str | os.PathLike, step: int) -> int:
-    """Returns how many processes wrote a step; 0 where their data positions are gone."""
+    """Returns how many processes wrote a step; 0 if data positions are missing."""
     return max(_files(workdir, step)[1], default=0)
 
 
 def read_input_state(workdir: str | os.PathLike, step: int) -> Any:
-    """Reads what `set_state` of this process's training input takes."""
+    """Returns the argument for `set_state` of this process's training input."""
     folder, files = _files(workdir, step)
     count = max(files)
     path = folder / files[count].format(index=jax.process_index())
@@ -63,7 +63,7 @@ def read_input_state(workdir: str | os.PathLike, step: int) -> Any:
 
 
 def remove_old(workdir: str | os.PathLike, steps: list[int]) -> None:
-    """Removes the data positions beside checkpoints/ of steps that are no more."""
+    """Removes the data positions beside checkpoints/ of deleted steps."""
     folder = pathlib.Path(workdir) / OLD_FOLDER
     if not folder.is_dir():
         return
@@ -77,7 +77,8 @@ def remove_old(workdir: str | os.PathLike, steps: list[int]) -> None:
 
 
 def _files(workdir, step: int) -> tuple[pathlib.Path, dict[int, str]]:
-    """The folder of the data positions, and the pattern of names by process count."""
+    """Returns the folder of the data positions, and file name patterns by process
+    count."""
     workdir = pathlib.Path(workdir)
     folder = workdir / "checkpoints" / str(step) / ITEM
     if folder.is_dir():

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, and the same numbers for TensorBoard."""
+"""The logs of a run: metrics.jsonl, and the same numbers for TensorBoard."""
 
 import io
 import json
@@ -16,10 +16,9 @@ METRICS_FILE = "metrics.jsonl"
 class MetricsLog:
     """Appends {"step": int, name: float, ...} lines and TensorBoard scalars.
 
-    A run that goes on from a checkpoint forgets what had been logged after it, so
-    each step stands in the file once: that tail, and a line that a killed process left
-    half-written, are cut off, and what is before stays as it is. Only the first process
-    writes.
+    A resumed run removes the lines logged after its checkpoint, and a line that a
+    killed process left half-written, so that each step appears once; earlier lines stay
+    unchanged. Only the first process writes.
     """
 
     def __init__(self, workdir, start_step: int):
@@ -48,21 +47,21 @@ class MetricsLog:
 
 
 def read_metrics(workdir) -> list[dict]:
-    """The lines of a workdir's metrics.jsonl.
+    """Returns the lines of a workdir's metrics.jsonl.
 
-    A torn last line is left out; another that cannot be read is left out with a warning.
+    An incomplete last line is skipped, any other damaged line with a warning.
     """
     path = pathlib.Path(workdir) / METRICS_FILE
     lines = _lines(path)
     rows = [_parse(line) for line in lines]
     for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):
         if row is None and line.endswith(b"\n"):
-            logging.warning("%s, line %d is damaged and left out", path, number)
+            logging.warning("%s: line %d is damaged; skipping it", path, number)
     return [row for row in rows if row is not None]
 
 
 def _cut_tail(path: pathlib.Path, start_step: int) -> None:
-    """Ends the file behind its last line of a step up to this one."""
+    """Truncates the file after its last line of a step up to this one."""
     lines = _lines(path)
     while lines:
         row = _parse(lines[-1])
@@ -77,12 +76,12 @@ def _cut_tail(path: pathlib.Path, start_step: int) -> None:
 
 
 def _lines(path: pathlib.Path) -> list[bytes]:
-    """With their ends; not by splitlines, to which other characters end a line, too."""
+    """Returns lines with their ends; splitlines also splits at other characters."""
     return io.BytesIO(path.read_bytes()).readlines() if path.exists() else []
 
 
 def _parse(line: bytes) -> dict | None:
-    """A line as it was written, or None."""
+    """Returns a line's content, or None if it is damaged."""
     try:
         row = json.loads(line)
     except ValueError:  # not JSON, or not UTF-8

@@ -1,4 +1,4 @@
-"""What older versions called things: configs of theirs are read as if written today.
+"""Names from older versions, whose configs are read as if written today.
 
 The names of parameters have not changed: the word-presence module is still saved as
 "word_evidence" (rahf.models.rahf).
@@ -12,7 +12,7 @@ _WORD_PRESENCE = "word_presence"
 _MODEL = {"word_evidence": _WORD_PRESENCE}
 #: Values of `config.input.loader`.
 _LOADERS = {"procedural": "grain"}
-#: Targets, and the ends of the names of tasks that ask for them.
+#: Targets, and the suffixes of the tasks that ask for them.
 _TARGETS = {"shown_words": _WORD_PRESENCE}
 
 
@@ -20,7 +20,7 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the content of a config.json with today's names.
 
     Args:
-      content: as JSON holds it; "model", "input" and "task" must be there.
+      content: the parsed JSON; must have "model", "input" and "task".
     """
     new = dict(content)
     new["model"] = {_MODEL.get(k, k): v for k, v in content["model"].items()}
@@ -34,7 +34,7 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rename(value: Any) -> Any:
-    """Renames targets and tasks in keys, lists and texts, a "task+task" included."""
+    """Renames targets and tasks in keys, lists and strings, including "task+task"."""
     if isinstance(value, Mapping):
         return {_rename(key): _rename(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What the processes of one run settle together."""
+"""Decisions and sums that the processes of a run share."""
 
 import json
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from jax.experimental import multihost_utils
 
 
 def first_decides(decide: Callable[[], Any]) -> Any:
-    """Runs `decide` in the first process; all return what it returns.
+    """Runs `decide` in the first process and returns its result in all of them.
 
-    All processes must call it at the same place. What the first alone finds wrong thus
-    ends all of them at once, rather than leaving the others to wait for it.
+    All processes must call this at the same point. An error that only the first process
+    can find thus ends all of them at once, rather than leaving the others waiting.
 
     Args:
-      decide: returns what JSON can hold.
+      decide: a function that returns JSON-serialisable data.
 
     Raises:
-      ValueError: `decide` raised, in the first process whatever it raised.
+      ValueError: `decide` raised an error; the first process raises that error itself.
     """
     if jax.process_count() == 1:
         return decide()
@@ -40,7 +40,7 @@ def first_decides(decide: Callable[[], Any]) -> Any:
 
 
 def _from_first(data: bytes) -> bytes:
-    """The bytes that the first process has."""
+    """Returns the bytes that the first process passed."""
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
     buffer = np.zeros(length, np.uint8)
     if jax.process_index() == 0:
@@ -49,7 +49,7 @@ def _from_first(data: bytes) -> bytes:
 
 
 def sum_over_processes(values: dict[str, float]) -> dict[str, float]:
-    """Adds up what each process counted; all must call it at the same step."""
+    """Returns the sums of all processes' counts; all must call it at the same step."""
     if jax.process_count() == 1 or not values:
         return values
     counts = np.array(list(values.values()), np.float32)

@@ -1,4 +1,4 @@
-"""Reads checkpoints: which steps there are, whole or damaged, and the parameters."""
+"""Reads checkpoints: lists steps, checks them for damage, restores parameters."""
 
 import contextlib
 import json
@@ -21,20 +21,20 @@ from rahf.weights.export_layout import STATE_DICT_FILE
 
 
 def complete_steps(workdir) -> list[int]:
-    """The steps that were written to the end, in order."""
+    """Returns the completely written steps, in ascending order."""
     path = folder(workdir) / CHECKPOINTS
     return sorted(ocp.utils.checkpoint_steps(path)) if path.is_dir() else []
 
 
 def check_whole(step_folder: pathlib.Path) -> None:
-    """Looks for damage before Orbax does, which prints a traceback for each array.
+    """Checks a step for damage before Orbax prints a traceback for each array.
 
     Raises:
-      DamagedError: naming the file.
+      DamagedError: a file is damaged; names it.
     """
     check_checksums(step_folder)
     state = step_folder / "state"
-    # Steps without checksums: at least the list of arrays is there, and files in it.
+    # For steps without checksums: check that there is a list of arrays, not empty.
     try:
         store = {"driver": "ocdbt", "base": files.folder(state)}
         held = bool(ts.KvStore.open(store).result().list().result())
@@ -46,7 +46,7 @@ def check_whole(step_folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def readable(step_folder: pathlib.Path) -> Iterator[None]:
-    """Says which step cannot be read, and what to do, whatever Orbax says of it."""
+    """Turns Orbax's errors into one line: which step cannot be read, and what to do."""
     try:
         with _quiet():
             yield
@@ -56,16 +56,16 @@ def readable(step_folder: pathlib.Path) -> Iterator[None]:
 
 
 def describe_damage(step_folder: pathlib.Path) -> str:
-    """Returns which step is not whole, and what to do about it."""
+    """Returns which step is incomplete, and what to do about it."""
     earlier = [
         step
         for step in complete_steps(step_folder.parent.parent)
         if step_folder.name.isdigit() and step < int(step_folder.name)
     ]
-    remedy = f"use step {earlier[-1]}" if earlier else "no earlier step is beside it"
+    remedy = f"or use step {earlier[-1]}" if earlier else "there is no earlier step"
     return (
-        f"{step_folder} is not whole, as when a copy was cut short; copy it again "
-        f"({remedy})"
+        f"{step_folder} is incomplete or damaged; was a copy interrupted? Copy it "
+        f"again ({remedy})"
     )
 
 
@@ -75,7 +75,7 @@ def _in_one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax warns of items without metadata, and logs a traceback of every error."""
+    """Silences Orbax, which warns of items without metadata and logs tracebacks."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
@@ -85,19 +85,20 @@ def _quiet() -> Iterator[None]:
 
 
 def restore_for_inference(workdir, step: int | str | None = None):
-    """Reads what prediction and evaluation need: no optimizer, one device.
+    """Reads what prediction and evaluation need, onto one device, without optimizer.
 
     Args:
-      workdir: of a training run, one step's folder, `W/checkpoints/<step>`, or a folder
-        that rahf.bin.export wrote.
+      workdir: the workdir of a training run, a step's folder, `W/checkpoints/<step>`,
+        or a folder that rahf.bin.export wrote.
       step: a step, "latest" (default) or "best".
 
     Returns:
       (config, params, step); the config's vocabulary is the workdir's own file.
 
     Raises:
-      ValueError: not a workdir, no complete checkpoint, no such step, a damaged one,
-        parameters that do not fit the config, or modules in the folder itself.
+      ValueError: this is not a workdir, it has no complete checkpoint, the step does
+        not exist or is damaged, the parameters do not fit the config, or the config
+        names modules in the folder itself.
     """
     workdir, step = _split_step(workdir, step)
     config = read_config(workdir)
@@ -123,7 +124,7 @@ def _split_step(workdir, step):
         return workdir, step
     if step is not None and str(step) != path.name:
         raise ValueError(
-            f"{workdir} is step {path.name}, but step={step!r} was asked for"
+            f"{workdir} is step {path.name}, but step={step!r} was requested"
         )
     return os.fspath(path.parent.parent), path.name
 
@@ -163,14 +164,14 @@ def _parse_step(workdir, step: int | str, has) -> int:
 def _refuse_state_dict(path) -> None:
     if (pathlib.Path(path) / STATE_DICT_FILE).exists():
         raise ValueError(
-            f"{path} is an export for PyTorch (--format=richhf); read the workdir it "
-            f"is from, one exported with --format=safetensors, or bring it back by "
-            f"rahf.bin.import_weights --richhf={path}/{STATE_DICT_FILE}"
+            f"{path} is an export for PyTorch (--format=richhf); use the workdir it "
+            f"came from, export that with --format=safetensors, or import this one "
+            f"with rahf.bin.import_weights --richhf={path}/{STATE_DICT_FILE}"
         )
 
 
 def _restore_exported(workdir, config, step):
-    """An exported folder has one step, which is its latest and its best."""
+    """Restores an exported folder, whose one step is both its latest and its best."""
     params, found = exported.read_params(workdir)
     trust.check_parameters(config, params, workdir)
     named = step not in (None, "latest", "best")
@@ -183,10 +184,10 @@ def _restore_exported(workdir, config, step):
 
 
 def read_params(path) -> dict[str, np.ndarray]:
-    """Reads the parameters of a checkpoint into this process's memory.
+    """Reads the parameters of a checkpoint into host memory.
 
     Args:
-      path: a workdir, whose latest step is taken, one step's folder,
+      path: a workdir (its latest step is read), a step's folder,
         `W/checkpoints/<step>`, or a folder that rahf.bin.export wrote.
 
     Returns:
@@ -212,8 +213,8 @@ def read_params(path) -> dict[str, np.ndarray]:
 
 
 def _restore_params(step_folder: pathlib.Path, *, host: bool = False):
-    """Reads the parameters alone, each whole, onto this process's first device or,
-    as numpy arrays, its host's memory."""
+    """Reads only the parameters, unsharded: onto this process's first device, or into
+    host memory as numpy arrays."""
     with readable(step_folder):
         check_whole(step_folder)
         return _read_item(step_folder / "state", host)["params"]
@@ -250,12 +251,12 @@ def _best_step(workdir, config, steps: list[int]) -> int:
     found = sorted(name.removeprefix("eval/") for name in logged if name[:5] == "eval/")
     raise ValueError(
         f"{workdir} has no best step: config.checkpoint.best_metric={metric} was "
-        f"measured at none of its steps {steps}; measured were "
-        f"{', '.join(found) or 'no metrics'}. Ask for a step or for 'latest'"
+        f"measured at none of its steps {steps}; the run measured "
+        f"{', '.join(found) or 'no metrics'}. Use a step or 'latest'"
     )
 
 
 def _saved_metrics(workdir, step: int) -> dict[str, float]:
-    """What Orbax saved with a step to choose the best by."""
+    """Returns the metrics that Orbax saved with a step to choose the best by."""
     path = _step_folder(workdir, step) / "metrics" / "metrics"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

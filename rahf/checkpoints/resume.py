@@ -1,4 +1,4 @@
-"""Where a run starts: at step 0, or where the workdir's newest whole step was."""
+"""Where a run starts: at step 0, or at the workdir's newest undamaged step."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,8 +17,8 @@ class Start:
     """How a run begins.
 
     Attributes:
-      step: of the checkpoint it goes on from; None where it starts anew.
-      segments: for config.json, see `rahf.checkpoints.changes`.
+      step: step of the checkpoint it resumes from; None for a new run.
+      segments: segments for config.json, see `rahf.checkpoints.changes`.
     """
 
     step: int | None
@@ -26,17 +26,16 @@ class Start:
 
 
 def find_start(workdir, config, digest: Callable[[], str | None]) -> Start:
-    """Finds out where a run starts, and whether it may; all processes get one answer.
+    """Finds out where a run starts, and whether it may; the same in all processes.
 
     Args:
-      workdir: which this run holds.
-      config: to train with.
-      digest: of the training data; called only where there is something to train.
+      workdir: the workdir, locked by this run.
+      config: the config to train with.
+      digest: returns the digest of the training data; called only if steps are left.
 
     Raises:
-      ValueError: the workdir's run is of another model, seed, vocabulary or data, was
-        made by another number of processes, or has no whole checkpoint. Nothing has
-        been written then.
+      ValueError: the workdir's run has another model, seed, vocabulary, data or number
+        of processes, or no undamaged checkpoint. Nothing has been written then.
     """
     return Start(**first_decides(lambda: _find(workdir, config, digest)))
 
@@ -65,11 +64,11 @@ def _check_processes(workdir, step: int) -> None:
     if before:
         raise ValueError(
             f"{workdir} was trained by {before} processes until step {step}, each with "
-            f"its own place in the data, and now there are {now}; start {before}, or "
-            f"another workdir with --config.init_from={workdir}"
+            f"its own position in the data, but there are {now} now; start {before}, "
+            f"or another workdir with --config.init_from={workdir}"
         )
     raise ValueError(
-        f"step {step} of {workdir} has no input_state: it is not known which data the run "
-        f"has seen; copy it again, or start another workdir with "
+        f"step {step} of {workdir} has no input_state, so the run's position in the "
+        f"data is unknown; copy it again, or start another workdir with "
         f"--config.init_from={workdir}"
     )

@@ -1,4 +1,4 @@
-"""Where a new run starts from: `config.init_from`, the parameters of another."""
+"""Starts a new run from another's parameters, `config.init_from`."""
 
 import sys
 
@@ -14,22 +14,21 @@ from rahf.weights import matching
 def start_from(config, workdir, params):
     """Replaces fresh parameters by those of `config.init_from`.
 
-    Tensors are matched by name and shape (`rahf.weights.matching`); what became of
-    each is written to the workdir and summed up on standard error.
+    Tensors are matched by name and shape (`rahf.weights.matching`). A report on each is
+    written to the workdir, and its summary to standard error.
 
     Args:
-      config: with `init_from`, the workdir of a run or of an import, one step's
-        folder of its checkpoints, or a folder of rahf.bin.export; and `init_expect_missing`, patterns of the
-        parameters that may start fresh.
-      workdir: of the new run.
-      params: its fresh parameters, as sharded as they are to be.
+      config: the config with `init_from`, the workdir of a run or an import, a step's
+        folder in it, or a folder of rahf.bin.export; and with `init_expect_missing`,
+        patterns of the parameters that may start fresh.
+      workdir: the workdir of the new run.
+      params: its fresh parameters, already sharded.
 
     Returns:
-      The parameters, sharded as they were.
+      The parameters, sharded as before.
 
     Raises:
-      ValueError: there is no such checkpoint, its vocabulary is another, or it does
-        not fit.
+      ValueError: the checkpoint does not exist, has another vocabulary or does not fit.
     """
     fresh = matching.flatten(params)
     check_same_vocabulary(config)
@@ -50,7 +49,7 @@ def start_from(config, workdir, params):
 
 
 def check_same_vocabulary(config) -> None:
-    """Raises ValueError where `init_from` was trained with other pieces."""
+    """Raises ValueError if `init_from` was trained with another vocabulary."""
     given = folder(config.init_from)
     for place in (given, given.parent.parent):  # a workdir, or one step of it
         theirs = place / VOCABULARY_FILE
@@ -59,14 +58,14 @@ def check_same_vocabulary(config) -> None:
             if ours.serialized() != theirs.read_bytes():
                 raise ValueError(
                     f"config.init_from={config.init_from} was trained with {theirs}, "
-                    f"which is another than {ours.path}: every id would mean something "
+                    f"which differs from {ours.path}: every id would mean something "
                     f"else. Set config.input.vocabulary={theirs}"
                 )
             return
 
 
 def _place(value: np.ndarray, like: jax.Array) -> jax.Array:
-    """Puts a host array where a device array lies, on every process alike."""
+    """Returns a host array on the devices, sharded like another; on every process."""
     value = value.astype(like.dtype)
     return jax.make_array_from_callback(
         like.shape, like.sharding, lambda index: value[index]

@@ -1,4 +1,4 @@
-"""What a model's folder is checked for before it is used: it may be a stranger's."""
+"""Checks on a model's folder before it is used: it may come from a stranger."""
 
 import importlib
 import importlib.machinery
@@ -22,14 +22,15 @@ def check_modules(config, folder: str | os.PathLike) -> None:
     """Refuses a folder whose config names modules that must not be imported.
 
     Loading a model may import `config.task.modules`, which register a user's targets.
-    Found on the Python path they are the user's own; in the folder, which may be on it
-    as the current one or below it, they are code that came with the download. Each name
-    is resolved as the import system would, package by package, and nothing is executed.
-    A module that is not found passes: importing it fails, should it be needed.
+    Elsewhere on the Python path they are the user's own. Inside the folder, which may
+    be on the path as (or below) the current directory, they are code that came with the
+    download. Each name is resolved as the import system would, package by package, and
+    nothing is executed. A module that is not found passes; importing it fails later, if
+    it is needed.
 
     Raises:
-      ValueError: a module lies in the folder, belongs to Python itself, or has a name
-        that is no dotted identifier; it says which.
+      ValueError: a module is in the folder or Python's standard library, or its name is
+        not a dotted identifier; names it.
     """
     names = config.task.get("modules", ())
     if not isinstance(names, list | tuple):
@@ -49,29 +50,29 @@ def _check_module(name: object, folder: str | os.PathLike) -> None:
             "as 'my_package.my_targets'"
         )
     specs = list(_specs(parts))
-    if parts[0] in sys.stdlib_module_names or any(map(_is_of_python, specs)):
+    if parts[0] in sys.stdlib_module_names or any(map(_is_of_stdlib, specs)):
         raise ValueError(
-            f"{folder}: its config.task.modules names {name!r}, which is of Python's "
-            "standard library and registers no targets"
+            f"{folder}: its config.task.modules names {name!r}, which is part of "
+            "Python's standard library and registers no targets"
         )
     for spec in specs:
-        # A namespace package has no origin, and nothing of it is executed.
-        if spec.origin and spec.has_location and _lies_in(spec.origin, folder):
+        # A namespace package has no origin, and executes nothing.
+        if spec.origin and spec.has_location and _is_inside(spec.origin, folder):
             raise ValueError(
                 f"{folder}: its config.task.modules names {name!r}, which would be "
-                f"imported from the folder itself ({spec.origin}); a model brings no "
-                "code. If it is yours, put it elsewhere on the Python path"
+                f"imported from the folder itself ({spec.origin}); a model must not "
+                "bring code. If it is yours, put it elsewhere on the Python path"
             )
 
 
 def _specs(parts: Sequence[str]) -> Iterator[importlib.machinery.ModuleSpec]:
-    """Yields what importing a dotted name would load, parents first."""
+    """Yields the specs of what importing a dotted name would load, parents first."""
     path = None
     for count in range(1, len(parts) + 1):
         name = ".".join(parts[:count])
         spec = _find_spec(name, path)
         if spec is None and path is not None:
-            # A parent may add its namesakes on the path when it is executed.
+            # A parent may extend its path to its namesakes when it is executed.
             roots = (entry or os.getcwd() for entry in sys.path)
             spec = _find_in(name, [os.path.join(r, *parts[: count - 1]) for r in roots])
         if spec is None:
@@ -90,7 +91,7 @@ def _find_spec(
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path)
-        except KeyError:  # a namespace package in a parent that is not imported
+        except KeyError:  # a namespace package whose parent is not imported
             spec = _find_in(name, path or sys.path)
         if spec is not None:
             return spec
@@ -98,7 +99,7 @@ def _find_spec(
 
 
 def _find_in(name: str, path: Sequence[str]) -> importlib.machinery.ModuleSpec | None:
-    """Finds a module as `importlib.machinery.PathFinder`, its parent not imported."""
+    """Finds a module as `importlib.machinery.PathFinder` does, without its parent."""
     portions = []
     for entry in path:
         finder = pkgutil.get_importer(entry or os.getcwd())
@@ -113,8 +114,8 @@ def _find_in(name: str, path: Sequence[str]) -> importlib.machinery.ModuleSpec |
     return spec
 
 
-def _is_of_python(spec: importlib.machinery.ModuleSpec) -> bool:
-    """Whether a module lies in the standard library, as `test`, which no list has."""
+def _is_of_stdlib(spec: importlib.machinery.ModuleSpec) -> bool:
+    """Returns whether a module is in the standard library, listed or not (`test`)."""
     if not spec.has_location or not spec.origin:
         return False
     origin = pathlib.Path(spec.origin).resolve()
@@ -124,11 +125,11 @@ def _is_of_python(spec: importlib.machinery.ModuleSpec) -> bool:
     )
 
 
-def _lies_in(place: str, folder: str | os.PathLike) -> bool:
-    """Whether a path, as it is spelled or with its links followed, is in a folder.
+def _is_inside(place: str, folder: str | os.PathLike) -> bool:
+    """Returns whether a path, as spelled or with links resolved, is in a folder.
 
-    Folders are compared by what they are: another spelling, a link, or other letters
-    on a disk that ignores case are the same.
+    Folders are compared by identity: another spelling, a link, or another case on a
+    case-insensitive disk are the same.
     """
     paths = (pathlib.Path(os.path.abspath(place)), pathlib.Path(place).resolve())
     parents = {parent for path in paths for parent in path.parents}
@@ -136,7 +137,7 @@ def _lies_in(place: str, folder: str | os.PathLike) -> bool:
 
 
 def parameter_shapes(config) -> dict[str, tuple[int, ...]]:
-    """The flat shapes of a config's model; nothing is computed."""
+    """Returns the flat shapes of a config's model; computes nothing."""
     model = make_model(config)
     init = lambda: nn.unbox(model.init(jax.random.key(0), example_batch(config)))
     shapes = jax.eval_shape(init)["params"]
@@ -144,13 +145,13 @@ def parameter_shapes(config) -> dict[str, tuple[int, ...]]:
 
 
 def check_parameters(config, params, folder: str | os.PathLike) -> None:
-    """Compares parameters with the model of the config beside them.
+    """Checks parameters against the model of the config beside them.
 
     Raises:
-      ValueError: some are missing, of another shape, not finite, or of no such model.
+      ValueError: some are missing, unexpected, of another shape or not finite.
     """
     if not set(config.task.targets) <= {row.name for row in targets.rows()}:
-        return  # a user's target is registered later; its head is not known yet
+        return  # a user's target is registered later; its head is unknown until then
     wanted = {
         name: jax.ShapeDtypeStruct(shape, "float32")
         for name, shape in parameter_shapes(config).items()

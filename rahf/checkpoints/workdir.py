@@ -1,13 +1,13 @@
-"""A workdir: the config and vocabulary in it, and one run at a time.
+"""A workdir: its config and vocabulary, and a lock for one run at a time.
 
-    config.json            the whole config, and in "segments" what changed on the way
+    config.json            the whole config; "segments" lists what changed on the way
     vocabulary.model       the SentencePiece model the run was trained with
     checkpoints/<step>/    Orbax: parameters, optimizer, step, data positions
     metrics.jsonl          a line per logged step
     events.*               the same for TensorBoard
 
-What a run that goes on may change is in `rahf.checkpoints.changes`, which steps there are
-and how they are read in `rahf.checkpoints.restore`.
+See `rahf.checkpoints.changes` for what a resumed run may change, and
+`rahf.checkpoints.restore` for finding and reading steps.
 """
 
 import contextlib
@@ -34,23 +34,23 @@ def folder(workdir: str | os.PathLike) -> pathlib.Path:
     """Returns the path of a workdir.
 
     Raises:
-      ValueError: it is a URL, which Orbax and TensorBoard would take for the name of a
-        folder here.
+      ValueError: it is a URL, which Orbax and TensorBoard would mistake for the name of
+        a local folder.
     """
     if "://" in os.fspath(workdir):
         raise ValueError(
-            f"{workdir}: a workdir is a folder on a disk, or in a bucket that is mounted "
-            f"as one (Cloud Storage FUSE); URLs are not supported"
+            f"{workdir}: a workdir is a local folder or a mounted bucket (Cloud "
+            f"Storage FUSE); URLs are not supported"
         )
     return pathlib.Path(workdir)
 
 
 @contextlib.contextmanager
 def kept_to_one_run(workdir: str | os.PathLike) -> Iterator[None]:
-    """Holds a workdir while a run trains in it, for all of its processes.
+    """Locks a workdir while a run trains in it, for all of the run's processes.
 
     Raises:
-      ValueError: another run trains there, in every process.
+      ValueError: another run trains there; raised in every process.
       OSError: the folder cannot be made or written to.
     """
     path = folder(workdir)
@@ -60,10 +60,10 @@ def kept_to_one_run(workdir: str | os.PathLike) -> Iterator[None]:
 
 
 def write_config(workdir: str | os.PathLike, config, segments=()) -> None:
-    """Writes a new workdir's config.json, and the vocabulary beside it.
+    """Writes a new workdir's config.json and vocabulary.
 
     Args:
-      workdir: made if it does not exist.
+      workdir: the folder; made if it does not exist.
       config: the whole config.
       segments: see `rahf.checkpoints.changes`; those in the config by default.
     """
@@ -75,7 +75,7 @@ def write_config(workdir: str | os.PathLike, config, segments=()) -> None:
 
 
 def rewrite_config(workdir: str | os.PathLike, config, segments) -> None:
-    """Writes config.json of a run that goes on, whose vocabulary stays as it is."""
+    """Writes config.json of a resumed run, leaving its vocabulary unchanged."""
     content = json.loads(config.to_json_best_effort())
     if segments:
         content[SEGMENTS] = list(segments)
@@ -83,10 +83,10 @@ def rewrite_config(workdir: str | os.PathLike, config, segments) -> None:
 
 
 def read_config(workdir: str | os.PathLike) -> Any:
-    """Reads config.json of a workdir.
+    """Reads a workdir's config.json.
 
     Raises:
-      ValueError: there is none, so this is not a workdir, or it is not a config.
+      ValueError: it does not exist, so this is not a workdir, or it is not a config.
     """
     path = folder(workdir) / CONFIG_FILE
     try:
@@ -104,8 +104,8 @@ def read_config(workdir: str | os.PathLike) -> Any:
         content = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not UTF-8 text (it begins with bytes {data[:4].hex(' ')}); save "
-            f"it as UTF-8"
+            f"{path} is not UTF-8 text (it begins with the bytes {data[:4].hex(' ')}); "
+            f"save it as UTF-8"
         ) from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
@@ -126,7 +126,7 @@ def read_config(workdir: str | os.PathLike) -> Any:
 
 
 def check_vocabulary(config) -> None:
-    """Raises ValueError where the embedding table has too few rows."""
+    """Raises ValueError if the embedding table has too few rows."""
     words, rows = vocabulary.load(config.input.vocabulary), config.model.t5.vocab_size
     if words.size > rows:
         raise ValueError(
@@ -136,16 +136,16 @@ def check_vocabulary(config) -> None:
 
 
 def check_same_vocabulary(workdir: str | os.PathLike, config) -> None:
-    """Compares the bytes of the config's vocabulary with those the workdir holds.
+    """Compares the bytes of the config's vocabulary with the workdir's.
 
     Raises:
-      ValueError: they differ, so that every id would mean something else, or the
-        workdir has lost its own.
+      ValueError: they differ, so every id would mean something else, or the workdir's
+        vocabulary is missing.
     """
     theirs = folder(workdir) / VOCABULARY_FILE
     if not theirs.exists():
         raise ValueError(
-            f"{theirs} is missing, with which the run was trained; was a copy interrupted?"
+            f"{theirs}, the vocabulary of the run, is missing; was a copy interrupted?"
         )
     ours = vocabulary.load(config.input.vocabulary)
     if ours.serialized() != theirs.read_bytes():

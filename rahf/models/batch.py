@@ -1,7 +1,8 @@
-"""What the model takes: the names, shapes and dtypes of a batch, stated once.
+"""The model's input: the names, shapes and dtypes of a batch, stated once.
 
-The converter fills such arrays (`rahf.input.converter`), initialisation and compilation
-ahead of time make empty ones. numpy only: worker processes of the input import this.
+The converter (`rahf.input.converter`) fills such arrays; initialisation and
+ahead-of-time compilation make empty ones. numpy only: the input's worker processes
+import this.
 
 B batch, S image size, L text length, T target length.
 """
@@ -29,7 +30,7 @@ def batch_spec(
     text_length: int,
     target_length: int,
 ) -> dict[str, Any]:
-    """Returns the arrays of a batch.
+    """Returns the specs of a batch's arrays.
 
     Returns:
       `image` uint8[B, S, S, 3]; `inputs` int32[B, L]; `prompt`, `word_ends` and
@@ -59,10 +60,10 @@ def batch_spec(
 
 
 def make_arrays(spec: dict[str, Any], zeros=np.zeros) -> dict[str, Any]:
-    """Makes the arrays of a `batch_spec`, all zero.
+    """Returns the arrays of a `batch_spec`, all zero.
 
     Args:
-      spec: from `batch_spec`.
+      spec: the output of `batch_spec`.
       zeros: `numpy.zeros` or `jax.numpy.zeros`.
     """
     return {
@@ -74,14 +75,14 @@ def make_arrays(spec: dict[str, Any], zeros=np.zeros) -> dict[str, Any]:
 
 
 def example_batch(config, batch_size: int = 1) -> dict[str, Any]:
-    """A batch of no content, in which every example answers every target.
+    """Returns a dummy batch in which every example answers every target.
 
     Args:
       config: the training config.
       batch_size: B.
 
     Returns:
-      jax arrays by name, zero but for `inputs` and `weights`, which are one.
+      jax arrays by name, all zero except `inputs` and `weights`, which are one.
     """
     import jax.numpy as jnp
 

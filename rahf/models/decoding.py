@@ -1,4 +1,4 @@
-"""Decoding with a key-value cache: free, and constrained to mark a given prompt.
+"""Decoding with a key-value cache: free, or constrained to marking a given prompt.
 
 Shapes: B batch, T prompt length in pieces, M memory length, V vocabulary.
 """
@@ -12,10 +12,10 @@ EOS_ID = 1  # T5's convention; 0 is padding and the decoder's first input
 
 
 def greedy(model: RAHF, variables, encoding: Encoding, length: int):
-    """Says the likeliest token, step by step, until end of sequence.
+    """Decodes greedily until end of sequence.
 
     Returns:
-      int32[B, length]: what was said, zeros after the end of sequence.
+      int32[B, length]: the decoded tokens, zeros after end of sequence.
     """
     batch = encoding.memory.shape[0]
     cache = model.apply(variables, encoding, length, method=RAHF.decode_start)
@@ -25,7 +25,7 @@ def greedy(model: RAHF, variables, encoding: Encoding, length: int):
         return (index < length) & ~done.all()
 
     def step(state):
-        index, token, said, done, cache = state
+        index, token, decoded, done, cache = state
         logits, cache = model.apply(
             variables,
             token,
@@ -35,8 +35,8 @@ def greedy(model: RAHF, variables, encoding: Encoding, length: int):
             method=RAHF.decode_step,
         )
         token = jnp.where(done, 0, logits.argmax(-1).astype(jnp.int32))
-        said = said.at[:, index].set(token)
-        return index + 1, token, said, done | (token == EOS_ID), cache
+        decoded = decoded.at[:, index].set(token)
+        return index + 1, token, decoded, done | (token == EOS_ID), cache
 
     nothing = jnp.zeros((batch, length), jnp.int32)
     start = (jnp.int32(0), nothing[:, 0], nothing, jnp.zeros(batch, bool), cache)
@@ -51,29 +51,29 @@ def constrained(
     word_ends,
     mark_ids: tuple[int, ...],
 ):
-    """Lets the decoder say nothing but the prompt, and mark words as it goes.
+    """Makes the decoder repeat the prompt, choosing only which words to mark.
 
-    Where a piece ends a word, the decoder has two ways on: the suffix that marks
-    the word, or the prompt's next piece. The probability of the suffix is the
-    probability that the word is misaligned; above a half the word is marked, and
-    what follows is conditioned on that. Everywhere else there is one way.
+    After a piece that ends a word, the decoder may continue with the suffix that marks
+    the word or with the prompt's next piece. The probability of the suffix is the
+    probability that the word is misaligned; above one half the word is marked, and
+    what follows is conditioned on that. Everywhere else the next piece is forced.
 
-    All that is not the suffix counts as going on, not the right next piece alone:
-    a decoder that cannot yet copy well may still know which words are wrong.
+    Every token other than the suffix counts as continuing, not just the correct next
+    piece: a decoder that cannot copy well yet may still know which words are wrong.
 
     Args:
       model, variables: the model and its parameters.
-      encoding: of the image and the prompt.
+      encoding: the encoding of the image and the prompt.
       prompt: int32[B, T] pieces, the last one end of sequence, then zeros.
       word_ends: int32[B, T], 1 where a piece ends a word.
       mark_ids: the pieces of the suffix.
 
     Returns:
-      float32[B, T]: at word ends the probability that the word is misaligned,
-      elsewhere 0.
+      float32[B, T]: the probability that the word is misaligned at word ends, 0
+      elsewhere.
     """
     batch, width = prompt.shape
-    length = width + len(mark_ids) * width  # every piece a marked word
+    length = width + len(mark_ids) * width  # if every piece is a marked word
     marks = jnp.asarray(mark_ids, jnp.int32)
     rows = jnp.arange(batch)
     sizes = (prompt != 0).sum(axis=1)
@@ -84,8 +84,8 @@ def constrained(
         return (index < length) & (pointer < sizes).any()
 
     def step(state):
-        # pointer: the prompt piece to say next; marked: how many pieces of the
-        # suffix have been said since the last prompt piece.
+        # pointer: the next piece of the prompt; marked: how many pieces of the suffix
+        # were decoded since the last piece of the prompt.
         index, token, pointer, marked, probabilities, cache = state
         logits, cache = model.apply(
             variables,

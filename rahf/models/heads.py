@@ -1,8 +1,8 @@
-"""The heads that read heatmaps and scores off the encoder's feature map.
+"""The heads that predict heatmaps and scores from the encoder's feature map.
 
-Each kind has two, behind one interface: `paper`, the stack of the first author's
-release (reference numbers: widths, kernels and norms as published there), and
-`light`, a fraction of the cost (docs/train.md says how small a fraction).
+Each kind has two, with one interface: `paper`, the layers of the first author's
+release (widths, kernels and norms as published there), and `light`, at a fraction of
+the cost (docs/train.md has numbers).
 
 Shapes: B batch, G grid side, D width, S heatmap side.
 """
@@ -26,7 +26,7 @@ class HeadConfig:
 
     Attributes:
       name: "paper" or "light".
-      width: the widest layer; 0 = the encoder's width.
+      width: width of the widest layer; 0 = the encoder's width.
       dtype: compute dtype; norms and the sigmoid are float32.
     """
 
@@ -52,8 +52,8 @@ def _norm(c: HeadConfig, name=None) -> RMSNorm:
 class _Deconv(nn.Module):
     """3x3 transposed convolution, stride 2: [B, G, G, D] -> [B, 2G, 2G, width].
 
-    Written as the convolution that it is, so that a PyTorch kernel with padding 1
-    and output padding 1 fits after a flip.
+    Written as an input-dilated convolution, so that a PyTorch kernel with padding 1 and
+    output padding 1 fits after a flip.
     """
 
     config: HeadConfig
@@ -90,11 +90,11 @@ def _resize(x, size: int):
 
 
 class PaperHeatmapHead(nn.Module):
-    """Convolutions, then four deconvolution stages, at full resolution.
+    """Convolutions, then four deconvolution stages up to full resolution.
 
     Call:
       x: dtype[B, G, G, D].
-      size: S; the four stages give 16 * G, resized where that is not S.
+      size: S; the four stages give 16 * G, which is resized if it is not S.
 
     Returns:
       float32[B, S, S] in [0, 1].
@@ -123,11 +123,11 @@ class PaperHeatmapHead(nn.Module):
 class LightHeatmapHead(nn.Module):
     """Predicts at four times the grid's resolution and upsamples the logits.
 
-    Labels are disks of radius 1/20 of the height, so nothing finer is lost: at
-    384 pixels and 24x24 patches the logits are 96x96. The step from grid to
-    sub-grid is a matrix product and a reshape (depth to space), which every
-    accelerator does at full speed, where a transposed convolution on the CPU and
-    the TPU wastes three quarters of its work on zeros.
+    Labels are disks of radius 1/20 of the height, so no finer detail is lost: at 384
+    pixels and 24x24 patches the logits are 96x96. The step from grid to sub-grid is a
+    matrix product and a reshape (depth to space), which every accelerator does at full
+    speed; a transposed convolution on the CPU or the TPU wastes three quarters of its
+    work on zeros.
 
     Call and returns: as `PaperHeatmapHead`.
     """
@@ -186,8 +186,8 @@ class PaperScoreHead(nn.Module):
 class LightScoreHead(nn.Module):
     """Two convolutions, mean and maximum over the grid, two linear layers.
 
-    Damage adds up over an image (the mean) and one bad spot spoils it (the
-    maximum). Call and returns: as `PaperScoreHead`.
+    The mean because damage adds up over an image, the maximum because one bad spot
+    spoils it. Call and returns: as `PaperScoreHead`.
     """
 
     config: HeadConfig

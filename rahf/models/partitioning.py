@@ -10,10 +10,10 @@ from flax.linen import spmd
 
 
 def named(initializer, *axes: str | None) -> Any:
-    """An initializer whose parameter remembers the logical names of its axes."""
+    """Returns an initializer whose parameter records the logical names of its axes."""
     return spmd.with_logical_partitioning(initializer, axes)
 
 
 def constrain(x, *axes: str):
-    """Asks for `x` to lie as its axes' rules say; outside a mesh nothing happens."""
+    """Shards `x` by the rules of its axes; does nothing outside a mesh."""
     return spmd.with_logical_constraint(x, axes)

@@ -1,8 +1,8 @@
-"""Which targets are asked in one pass: what the two variants of the model differ in.
+"""Which targets are predicted in one pass: where the model's two variants differ.
 
-The multi-head variant answers every target about the plain prompt at once. The augmented
-variant writes what is asked into the prompt, so each target takes a pass of its own;
-targets of one kind share a head, and so one compiled program.
+The multi-head variant predicts all targets from the plain prompt at once. The augmented
+variant writes the target into the prompt, so each target needs its own pass; targets of
+one kind share a head, and so one compiled program.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from rahf.targets import select
 
 
 def is_augmented(config) -> bool:
-    """Whether what is asked is written into the prompt."""
+    """Returns whether the target is written into the prompt."""
     return config.get("model", {}).get("variant") == "augmented"
 
 
 def targets_of_prompts(config, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Cuts targets into those that one prompt asks for.
+    """Groups targets by the prompt that asks for them.
 
     Args:
       config: the training config.
-      names: of targets.
+      names: the names of the targets.
     """
     if is_augmented(config):
         return [(name,) for name in names]
@@ -28,15 +28,14 @@ def targets_of_prompts(config, names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def targets_of_programs(config, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Cuts targets into those that one compiled program computes.
+    """Groups targets by the compiled program that computes them.
 
-    An augmented example answers one target, so a program for all would compute the
-    others for nothing: decoding words for an example of a score costs more than the
-    score.
+    An augmented example answers one target, so a program for all targets would waste
+    work on the others: decoding words costs more than predicting a score.
 
     Args:
       config: the training config.
-      names: of targets.
+      names: the names of the targets.
     """
     if not is_augmented(config):
         return [tuple(names)] if names else []

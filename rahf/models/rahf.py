@@ -1,13 +1,13 @@
-"""RAHF: an image and a prompt in, every kind of feedback out.
+"""RAHF: predicts every kind of feedback from an image and its prompt.
 
 Section 4 of "Rich Human Feedback for Text-to-Image Generation" (CVPR 2024): a ViT
 encodes the image; T5's encoder reads [image tokens ; prompt tokens] with full
-self-attention; heads read heatmaps and scores off the image tokens that come out,
-and T5's decoder says the prompt with its misaligned words marked.
+self-attention; heads predict heatmaps and scores from the encoded image tokens, and
+T5's decoder generates the prompt with its misaligned words marked.
 
 Two variants. `multihead`: one head per target on one encoding of the plain prompt.
-`augmented`: one head per kind; the prompt says which target is asked for, so the
-encoding adapts to it.
+`augmented`: one head per kind; the prompt names the target, so the encoding adapts to
+it.
 
 Shapes: B batch, S image side, N image tokens, G grid side, L text length,
 T decoder length, D embed, V vocabulary.
@@ -38,13 +38,13 @@ class RAHFConfig:
     """Hyperparameters of the whole model.
 
     Attributes:
-      vit, t5, heatmap_head, score_head: those of the parts.
+      vit, t5, heatmap_head, score_head: hyperparameters of the parts.
       variant: "augmented" or "multihead".
-      targets: the names in the batch, each a row of `rahf.targets`.
-      decoder_attends: "all" of the encoder's output, as PaLI does, or the "prompt"
-        positions only, as the first author's release does.
-      word_presence: whether each piece of the prompt is told how much the image shows
-        it, see `rahf.models.word_presence`.
+      targets: names of the batch's targets, each a row of `rahf.targets`.
+      decoder_attends: "all" of the encoder's output, as in PaLI, or the "prompt"
+        positions only, as in the first author's release.
+      word_presence: whether to add to each piece of the prompt how much the image
+        shows it, see `rahf.models.word_presence`.
     """
 
     vit: ViTConfig
@@ -61,21 +61,20 @@ class RAHFConfig:
         _check_choice("decoder_attends", self.decoder_attends, ("all", "prompt"))
         _check_choice("heatmap_head.name", self.heatmap_head.name, HEATMAP_HEADS)
         _check_choice("score_head.name", self.score_head.name, SCORE_HEADS)
-        if (
-            self.names(Kind.WORD_PRESENCE) and not self.word_presence
-        ):  # or an unknown name
+        names = self.names(Kind.WORD_PRESENCE)  # also refuses unknown names
+        if names and not self.word_presence:
             raise ValueError(
-                f"config.task.targets has {', '.join(self.names(Kind.WORD_PRESENCE))}, which "
-                "needs config.model.word_presence=True"
+                f"config.task.targets has {', '.join(names)}, which needs "
+                "config.model.word_presence=True"
             )
 
     def names(self, *kinds: Kind) -> list[str]:
-        """The target names of some kinds."""
+        """Returns the names of the targets of some kinds."""
         rows = select(self.targets)
         return [row.name for row in rows if row.kind in kinds]
 
     def head_of(self, name: str) -> str:
-        """The head that predicts a target: its own, or the one of its kind."""
+        """Returns the head that predicts a target: its own, or its kind's."""
         return name if self.variant == "multihead" else get(name).kind.value
 
 
@@ -88,10 +87,10 @@ def _check_choice(path: str, value: str, options):
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """What the heads and the decoder read.
+    """The input of the heads and the decoder.
 
     Attributes:
-      feature_map: dtype[B, G, G, D], the image tokens in their places.
+      feature_map: dtype[B, G, G, D], the image tokens on their grid.
       memory: dtype[B, M, D], what the decoder attends to.
       memory_mask: bool[B, M], False at padding.
     """
@@ -102,7 +101,7 @@ class Encoding:
 
 
 class RAHF(nn.Module):
-    """The model; `__call__` trains, the other methods are its stages."""
+    """The model; training uses `__call__`, and the other methods are its stages."""
 
     config: RAHFConfig
 
@@ -116,7 +115,7 @@ class RAHF(nn.Module):
         )
         self.t5 = T5(c.t5)
         if c.word_presence:
-            # Its saved name is the one of the first checkpoints, so that they load.
+            # The saved name stays that of the first checkpoints, so that they load.
             self.presence = WordPresence(
                 c.t5.vocab_size, c.t5.embed_dim, name="word_evidence"
             )
@@ -130,8 +129,8 @@ class RAHF(nn.Module):
     def encode_image(self, images, *, deterministic: bool = True):
         """uint8[B, S, S, 3] -> dtype[B, N, D] tokens for `encode`.
 
-        They do not depend on the prompt: predicting seven targets with augmented
-        prompts needs them once.
+        They do not depend on the prompt, so predicting seven targets with augmented
+        prompts needs them only once.
         """
         images = images.astype(jnp.float32) / 127.5 - 1.0
         tokens = self.vit(images, deterministic=deterministic)
@@ -159,7 +158,8 @@ class RAHF(nn.Module):
         return image_tokens[:, int(self.config.vit.class_token) :]
 
     def word_presence_logits(self, image_tokens) -> dict[str, jax.Array]:
-        """Every target of pieces: float32[B, V] logits that the image shows each."""
+        """Every word-presence target: float32[B, V] logits that the image shows a
+        piece."""
         table = self.t5.token_embedder.embedding
         names = self.config.names(Kind.WORD_PRESENCE)
         patches = self._patches(image_tokens)
@@ -181,31 +181,31 @@ class RAHF(nn.Module):
         return {name: outputs[self.config.head_of(name)] for name in names}
 
     def decode(self, encoding: Encoding, tokens, *, deterministic: bool = True):
-        """Teacher-forced logits, float32[B, T, V], of int32[B, T] tokens."""
+        """int32[B, T] tokens -> float32[B, T, V] logits, teacher-forced."""
         return self.t5.decode(
             tokens, encoding.memory, encoding.memory_mask, deterministic=deterministic
         )
 
     def decode_start(self, encoding: Encoding, length: int):
-        """The decoding cache before the first `decode_step`."""
+        """Returns the decoding cache for the first `decode_step`."""
         return self.t5.decode_start(encoding.memory, length)
 
     def decode_step(self, token, cache, index, memory_mask):
-        """int32[B] -> float32[B, V] logits of the next token, and the cache."""
+        """int32[B] token -> float32[B, V] logits of the next one, and the new cache."""
         return self.t5.decode_step(token, cache, index, memory_mask)
 
     def __call__(self, batch: dict[str, Any], *, deterministic: bool = True):
-        """Everything the losses need, by target name.
+        """Computes everything the losses need, by target name.
 
         Args:
           batch: model features, see rahf.input.converter.
-          deterministic: no dropout.
+          deterministic: whether to disable dropout.
 
         Returns:
           {name: float32[B, S, S] heatmap | float32[B] score | float32[B, T, V]
           logits of the words or caption | float32[B, V] logits of pieces}, heatmaps
-          and scores in [0, 1]. Which of them an example was asked for is said by
-          `batch["weights"]`, not here.
+          and scores in [0, 1]. `batch["weights"]`, not this, says which of them an
+          example was asked for.
         """
         c = self.config
         tokens = self.encode_image(batch["image"], deterministic=deterministic)
@@ -214,14 +214,14 @@ class RAHF(nn.Module):
         outputs |= self.scores(encoding)
         outputs |= self.word_presence_logits(tokens)
         names = c.names(*TEXT_KINDS)
-        if names:  # an example has at most one text to say
-            said = sum(
+        if names:  # an example has at most one text to generate
+            text = sum(
                 jnp.where(
                     batch["weights"][name][:, None] > 0, batch["targets"][name], 0
                 )
                 for name in names
             )
-            logits = self.decode(encoding, said, deterministic=deterministic)
+            logits = self.decode(encoding, text, deterministic=deterministic)
             outputs |= dict.fromkeys(names, logits)
         return outputs
 
@@ -237,7 +237,7 @@ def make_model(config) -> RAHF:
       The module, unbound.
 
     Raises:
-      ValueError: a value that is not among the options, with its config path.
+      ValueError: a value of the config is not among the options.
     """
     m = config.model
     _check_choice("dtype", m.dtype, DTYPES)

@@ -1,7 +1,7 @@
-"""The device mesh, and which logical axis of an array lies along which of its axes.
+"""The device mesh, and how logical axes map to it.
 
-Every parameter and activation names its axes ("embed", "mlp", "batch", ...); one
-table in the config, `sharding.rules`, maps those names to mesh axes, as in T5X.
+Every parameter and activation names its axes ("embed", "mlp", "batch", ...); one table
+in the config, `sharding.rules`, maps the names to mesh axes, as in T5X.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ MESH_AXES = ("data", "fsdp", "model")
 
 
 def make_mesh(config, devices=None) -> Mesh:
-    """Lays the devices out as `config.sharding.mesh` says.
+    """Returns the devices arranged as `config.sharding.mesh` says.
 
     Args:
-      config: `sharding.mesh` maps "data", "fsdp" and "model" to sizes; one of them
-        may be -1, "what is left".
-      devices: default all of `jax.devices()`.
+      config: `sharding.mesh` maps "data", "fsdp" and "model" to sizes; one of them may
+        be -1, for all remaining devices.
+      devices: the devices; `jax.devices()` by default.
 
     Raises:
       ValueError: the sizes do not multiply to the number of devices.
@@ -36,8 +36,8 @@ def make_mesh(config, devices=None) -> Mesh:
     shape = [len(devices) // fixed if size == -1 else size for size in shape]
     if int(np.prod(shape)) != len(devices):
         raise ValueError(
-            f"config.sharding.mesh={wanted} makes {int(np.prod(shape))} devices of the "
-            f"{len(devices)} there are; set one axis to -1 to take what is left"
+            f"config.sharding.mesh={wanted} uses {int(np.prod(shape))} devices of "
+            f"{len(devices)}; set one axis to -1 to use all that remain"
         )
     return jax.make_mesh(
         shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
@@ -46,7 +46,7 @@ def make_mesh(config, devices=None) -> Mesh:
 
 @contextlib.contextmanager
 def use(mesh: Mesh, config):
-    """Runs what is inside with this mesh and the config's logical axis rules."""
+    """A context with this mesh and the config's logical axis rules."""
     rules = tuple((name, _mesh_axes(axes)) for name, axes in config.sharding.rules)
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
         yield
@@ -57,17 +57,17 @@ def _mesh_axes(axes):
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Examples lie along data and fsdp together."""
+    """Returns the sharding of a batch: examples along data and fsdp together."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
 def check_batch(config, mesh: Mesh) -> None:
-    """Raises ValueError where the batch does not divide among the devices."""
+    """Raises ValueError if the batch does not divide evenly among the devices."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     size, steps = config.input.batch_size, config.optimizer.accumulation
     if size % (shards * steps):
         raise ValueError(
-            f"config.input.batch_size={size} must divide by {shards * steps}: "
+            f"config.input.batch_size={size} must be a multiple of {shards * steps}: "
             f"{shards} devices along data and fsdp times "
             f"config.optimizer.accumulation={steps}"
         )
@@ -83,11 +83,10 @@ def put_batch(batch, mesh: Mesh):
 
 
 def gather(tree, like):
-    """Makes what a function of `like` gave whole on every host, so that each can read
-    it.
+    """Replicates arrays over the mesh, so that every host can read them.
 
     Args:
-      tree: device arrays.
+      tree: device arrays, computed from `like`.
       like: a tree of arrays on the mesh.
     """
     mesh = jax.tree.leaves(like)[0].sharding.mesh
@@ -95,12 +94,12 @@ def gather(tree, like):
 
 
 def params_sharding(boxed_params, abstract_params, mesh: Mesh):
-    """Shardings of parameters from the axis names they were made with.
+    """Returns the shardings of parameters, from the names of their axes.
 
     Args:
-      boxed_params: abstract parameters as `model.init` makes them, with names.
+      boxed_params: abstract parameters from `model.init`, with names.
       abstract_params: the same without the names.
-      mesh: the mesh; call inside `use`, which brings the rules.
+      mesh: the mesh; call inside `use`, which sets the rules.
     """
     specs = nn.get_partition_spec(boxed_params)
     shardings = spmd.logical_to_mesh_sharding(specs, mesh)
@@ -112,9 +111,9 @@ def params_sharding(boxed_params, abstract_params, mesh: Mesh):
 
 
 def _fit(leaf, sharding: NamedSharding, mesh: Mesh) -> NamedSharding:
-    """Leaves an axis whole where its length does not divide by its mesh axes.
+    """Leaves an axis unsharded if its mesh axes do not divide its length.
 
-    Heads narrow down to a channel or two; those are not worth a rule of their own.
+    Heads narrow down to a channel or two, which are not worth a rule of their own.
     """
     spec = []
     for size, axes in zip(leaf.shape, tuple(sharding.spec), strict=False):
@@ -125,13 +124,16 @@ def _fit(leaf, sharding: NamedSharding, mesh: Mesh) -> NamedSharding:
 
 
 def optimizer_sharding(optimizer, abstract_state, abstract_params, shardings, mesh):
-    """Moments lie as their parameters do; counters and factored ones are whole."""
+    """Returns shardings of the optimizer's state: moments are sharded as their
+    parameters are, counters and factored moments are replicated."""
     whole = NamedSharding(mesh, PartitionSpec())
     nowhere = Mesh(np.empty((), object), ())
-    with jax.set_mesh(nowhere):  # optax makes counters, and the mesh may not be here
+    with jax.set_mesh(nowhere):  # optax makes counters; the mesh may be of absent chips
         return optax.tree_utils.tree_map_params(
             optimizer,
-            lambda leaf, param, placed: placed if leaf.shape == param.shape else whole,
+            lambda leaf, param, sharding: (
+                sharding if leaf.shape == param.shape else whole
+            ),
             abstract_state,
             abstract_params,
             shardings,

@@ -1,8 +1,8 @@
-"""The T5 encoder-decoder, its parameters named as in T5X's `examples/t5`.
+"""The T5 encoder-decoder, with parameters named as in T5X's `examples/t5`.
 
-Raffel et al., "Exploring the Limits of Transfer Learning" (2020). Both the first
-release (ReLU, tied output embedding) and 1.1 (gated GELU, own output layer). The
-encoder takes embeddings, not ids, so that image tokens can stand before the text.
+Raffel et al., "Exploring the Limits of Transfer Learning" (2020): the first release
+(ReLU, tied output embedding) and 1.1 (gated GELU, separate output layer). The encoder
+takes embeddings, not ids, so that image tokens can precede the text.
 
 Shapes: B batch, N encoder length, T decoder length, D embed, H heads, K head_dim,
 V vocabulary.
@@ -54,7 +54,7 @@ class Encoder(nn.Module):
         bias = RelativeBias(c, bidirectional=True, name="relpos_bias")(
             positions, positions
         )
-        mask = mask[:, None, None, :]  # every query may look at every real key
+        mask = mask[:, None, None, :]  # every query attends to every real key
         drop = nn.Dropout(c.dropout, deterministic=deterministic)
         x = drop(x)
         layer = nn.remat(EncoderLayer, static_argnums=(4,)) if c.remat else EncoderLayer
@@ -64,8 +64,8 @@ class Encoder(nn.Module):
 
 
 class LayerCache(struct.PyTreeNode):
-    """What a decoder layer keeps while decoding: dtype[B, length, H, K] of its own
-    (zeros beyond the step), dtype[B, N, H, K] of the encoder's output."""
+    """Keys and values a decoder layer keeps while decoding: dtype[B, length, H, K] of
+    its own (zeros beyond the step), dtype[B, N, H, K] of the encoder's output."""
 
     key: jax.Array
     value: jax.Array
@@ -74,8 +74,8 @@ class LayerCache(struct.PyTreeNode):
 
 
 class DecoderLayer(nn.Module):
-    """Attends to what was said, then to the encoder's output: all T positions at once,
-    or one at a time with a cache."""
+    """Attends to the tokens so far, then to the encoder's output: all T positions at
+    once, or one at a time with a cache."""
 
     config: T5Config
 
@@ -90,7 +90,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(c.dropout)
 
     def start(self, memory, length: int) -> LayerCache:
-        """An empty cache of `length` positions on dtype[B, N, D] of the encoder."""
+        """Returns an empty cache of `length` positions; `memory` is dtype[B, N, D]."""
         c = self.config
         own = jnp.zeros((memory.shape[0], length, c.num_heads, c.head_dim), c.dtype)
         return LayerCache(own, own, *self.encoder_decoder_attention.keys_values(memory))
@@ -108,7 +108,7 @@ class DecoderLayer(nn.Module):
         return constrain(x, "batch", "length", "embed")
 
     def step(self, x, cache: LayerCache, index, bias, mask, memory_mask):
-        """One position; dtype[B, 1, D] -> dtype[B, 1, D] and the grown cache."""
+        """One position; dtype[B, 1, D] -> dtype[B, 1, D] and the extended cache."""
         y = self.pre_self_attention_layer_norm(x)
         key, value = self.self_attention.keys_values(y)
         key = jax.lax.dynamic_update_slice_in_dim(cache.key, key, index, axis=1)
@@ -125,8 +125,8 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """The decoder stack and, in 1.1, its output layer.
 
-    Both ways of running it give float32[B, T, V] logits in 1.1 and
-    dtype[B, T, D] hidden states otherwise (`T5` then uses the tied table).
+    `__call__` and `step` both return float32[B, T, V] logits in 1.1 and dtype[B, T, D]
+    hidden states otherwise (`T5` then uses the tied table).
     """
 
     config: T5Config
@@ -152,7 +152,7 @@ class Decoder(nn.Module):
         return self.logits_dense(x) if self.config.gated else x
 
     def __call__(self, x, memory, memory_mask, *, deterministic: bool = True):
-        """Teacher forcing: dtype[B, T, D] embedded inputs, causal."""
+        """Causal teacher forcing on dtype[B, T, D] embedded inputs."""
         positions = jnp.arange(x.shape[1])
         bias = self.relpos_bias(positions, positions)
         mask = (positions[None, :] <= positions[:, None])[None, None]
@@ -164,11 +164,11 @@ class Decoder(nn.Module):
         return self._finish(self.dropout(x, deterministic=deterministic))
 
     def start(self, memory, length: int) -> tuple[LayerCache, ...]:
-        """An empty cache for decoding up to `length` tokens."""
+        """Returns an empty cache for decoding up to `length` tokens."""
         return tuple(layer.start(memory, length) for layer in self.layers)
 
     def step(self, x, cache, index, memory_mask):
-        """One step: dtype[B, 1, D] embedded token at int32[] `index`."""
+        """One step, of a dtype[B, 1, D] embedded token at int32[] `index`."""
         keys = jnp.arange(cache[0].key.shape[1])
         bias = self.relpos_bias(index[None], keys)
         mask = (keys <= index)[None, None, None]
@@ -206,28 +206,29 @@ class T5(nn.Module):
         return self.encoder(embeddings, mask, deterministic=deterministic)
 
     def decode(self, tokens, memory, memory_mask, *, deterministic: bool = True):
-        """Teacher forcing.
+        """Computes logits with teacher forcing.
 
         Args:
-          tokens: int32[B, T], what the decoder should say; it is shifted right here.
+          tokens: int32[B, T], the target tokens, not yet shifted.
           memory, memory_mask: dtype[B, N, D] and bool[B, N].
-          deterministic: no dropout.
+          deterministic: whether to disable dropout.
 
         Returns:
-          float32[B, T, V]: logits of each of `tokens` given those before it.
+          float32[B, T, V]: the logits of each token given those before it.
         """
-        inputs = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))  # pad is also T5's start
+        inputs = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))  # T5 starts with padding
         x = self.decoder(
             self.embed(inputs), memory, memory_mask, deterministic=deterministic
         )
         return self._logits(x)
 
     def decode_start(self, memory, length: int):
-        """The cache before the first `decode_step`."""
+        """Returns the cache for the first `decode_step`."""
         return self.decoder.start(memory, length)
 
     def decode_step(self, token, cache, index, memory_mask):
-        """int32[B] token at int32[] index -> float32[B, V] logits of the next."""
+        """int32[B] token at int32[] index -> float32[B, V] logits of the next one, and
+        the new cache."""
         x, cache = self.decoder.step(
             self.embed(token[:, None]), cache, index, memory_mask
         )

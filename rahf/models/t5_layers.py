@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from rahf.models.partitioning import named
 
-_SIZES = {  # embed, head_dim, heads, layers; mlp of the first release, and of 1.1
+_SIZES = {  # embed, head_dim, heads, layers, mlp of the first release, mlp of 1.1
     "tiny": (64, 16, 4, 2, 128, 128),
     "mini": (192, 32, 6, 4, 512, 384),
     "small": (512, 64, 8, 6, 2048, 1024),
@@ -27,12 +27,13 @@ class T5Config:
 
     Attributes:
       vocab_size: rows of the token embedding.
-      embed_dim, head_dim, num_heads, mlp_dim: of every layer.
+      embed_dim, head_dim, num_heads, mlp_dim: sizes of every layer.
       encoder_layers, decoder_layers: depth of each stack.
-      gated: 1.1's gated GELU and untied output layer; False is the first release.
-      relative_buckets, relative_max_distance: of the position bias, which each
-        stack has once and shares between its layers.
-      dropout: rate.
+      gated: gated GELU and an untied output layer, as in 1.1; False is the first
+        release.
+      relative_buckets, relative_max_distance: sizes of the position bias, which the
+        layers of a stack share.
+      dropout: dropout rate.
       dtype: compute dtype; parameters, norms, softmax and logits are float32.
       remat: recompute each layer in the backward pass.
     """
@@ -55,10 +56,9 @@ class T5Config:
     def from_name(
         cls, size: str = "base", *, gated: bool = False, **fields
     ) -> "T5Config":
-        """ "tiny", "mini", "small", "base" or "large", with `fields` overriding.
+        """Returns "tiny", "mini", "small", "base" or "large", with `fields` overriding.
 
-        The last three are the published ones; tiny and mini are for tests and
-        for laptops.
+        The last three are published sizes; tiny and mini are for tests and laptops.
         """
         if size not in _SIZES:
             raise ValueError(
@@ -83,7 +83,7 @@ MLP_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
 def _query_init(head_dim: int):
-    # T5 has no 1/sqrt(head_dim) at run time: it is folded into the initial query.
+    # T5 does not scale attention by 1/sqrt(head_dim): the initial query includes it.
     return nn.initializers.variance_scaling(1.0 / head_dim, "fan_in", "normal")
 
 
@@ -102,7 +102,7 @@ INTERMEDIATES = "intermediates"
 
 
 class RMSNorm(nn.Module):
-    """T5's layer norm: scale only, no mean; computed in float32."""
+    """T5's layer norm: scales only, subtracts no mean; computed in float32."""
 
     dtype: Any = jnp.float32
     epsilon: float = 1e-6
@@ -123,15 +123,15 @@ class RMSNorm(nn.Module):
 def relative_position_bucket(
     distance, *, bidirectional: bool, num_buckets: int, max_distance: int
 ):
-    """Maps key position - query position to a bucket.
+    """Returns the bucket of each key position minus query position.
 
-    Half of the buckets hold one distance each, the other half grow
-    logarithmically up to `max_distance`; farther ones share the last.
+    Half of the buckets hold one distance each, the others grow logarithmically up to
+    `max_distance`; larger distances share the last.
 
     Args:
       distance: int32[...], key position minus query position.
-      bidirectional: give keys to the right buckets of their own (encoder).
-      num_buckets: how many buckets in all.
+      bidirectional: whether keys to the right have separate buckets (encoder).
+      num_buckets: the total number of buckets.
       max_distance: where the logarithmic half ends.
 
     Returns:
@@ -201,10 +201,10 @@ def attention_weights(query, key, *, bias=None, mask=None):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries over keys and values projected beforehand.
+    """Multi-head attention over keys and values from `keys_values`.
 
-    They are projected by `keys_values`, apart from the call, so that decoding can
-    keep them: its own grow by a position a step, the encoder's never change.
+    They are projected separately so that decoding can cache them: the decoder's own
+    grow by one position per step, the encoder's never change.
     """
 
     config: T5Config
@@ -221,17 +221,17 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
 
     def keys_values(self, memory):
-        """dtype[B, N, D] -> two of dtype[B, N, H, K]."""
+        """dtype[B, N, D] -> keys and values, each dtype[B, N, H, K]."""
         return self._split(self.key(memory)), self._split(self.value(memory))
 
     def __call__(self, x, key, value, *, bias=None, mask=None):
         """dtype[B, Q, D] -> dtype[B, Q, D].
 
         Args:
-          x: what asks.
+          x: the queries' input.
           key, value: dtype[B, N, H, K] from `keys_values`.
           bias: float32[1, H, Q, N] or None.
-          mask: bool[B or 1, 1, Q, N], False where not to look, or None.
+          mask: bool[B or 1, 1, Q, N], False where not to attend, or None.
         """
         query = self._split(self.query(x))
         if bias is not None:
@@ -246,7 +246,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """dtype[..., D] -> dtype[..., D]; ReLU, or gated GELU as of T5 1.1."""
+    """dtype[..., D] -> dtype[..., D]; ReLU, or gated GELU as in T5 1.1."""
 
     config: T5Config
 

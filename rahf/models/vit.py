@@ -1,8 +1,8 @@
 """A Vision Transformer whose parameters are named as in the AugReg checkpoints.
 
-Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021); the names are those of
-the `.npz` files of Steiner et al., "How to train your ViT?" (2021), so that such a
-file is this module's parameter tree with "/" for nesting.
+Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021). The names are those of the
+`.npz` files of Steiner et al., "How to train your ViT?" (2021): such a file is this
+module's parameter tree, with "/" for nesting.
 
 Shapes: B batch, S image side, P patch side, G = S / P grid side,
 N = G * G (+ 1 with a class token) tokens, D width, H heads, K = D / H.
@@ -31,17 +31,17 @@ class ViTConfig:
     """Hyperparameters of the image encoder.
 
     Attributes:
-      image_size: side of the square images the position embeddings are made for;
-        other sizes are taken by interpolating them.
+      image_size: side of the square images that the position embeddings are made for;
+        for other sizes they are interpolated.
       patch_size: side of a patch; must divide the image side.
-      width, depth, mlp_dim, num_heads: the transformer.
+      width, depth, mlp_dim, num_heads: sizes of the transformer.
       class_token: prepend AugReg's class token.
       stem: "patch", one linear map of each patch as published, or "convolutions"
         for training from scratch (`rahf.models.vit_stem`).
-      exact_gelu: GELU by the error function, as Hugging Face computes it; False is
+      exact_gelu: GELU by the error function, as in Hugging Face's ViT; False is
         AugReg's tanh approximation.
-      norm_epsilon: of the layer norms; 1e-12 in Hugging Face's.
-      dropout: rate after the embeddings, attention and MLP.
+      norm_epsilon: epsilon of the layer norms; 1e-12 in Hugging Face's ViT.
+      dropout: dropout rate after the embeddings, attention and MLP.
       dtype: compute dtype; parameters are float32.
       remat: recompute each block in the backward pass (less memory, ~30 % slower).
     """
@@ -83,7 +83,7 @@ class ViTConfig:
 
     @classmethod
     def from_name(cls, size: str = "B", **fields) -> "ViTConfig":
-        """The published "Ti", "S", "B" or "L", with `fields` overriding."""
+        """Returns the published "Ti", "S", "B" or "L", with `fields` overriding."""
         if size not in _SIZES:
             raise ValueError(
                 f"config.model.vit.size={size!r}; known: {', '.join(_SIZES)}"
@@ -99,11 +99,11 @@ class ViTConfig:
 
 
 def resize_position_embedding(embedding, grid: int, class_token: bool):
-    """Resizes learned position embeddings to another grid, while the model runs.
+    """Resizes learned position embeddings to another grid at run time.
 
     Args:
       embedding: float32[1, N, D].
-      grid: the side of the wanted grid, in patches.
+      grid: the side of the new grid, in patches.
       class_token: whether position 0 belongs to the class token (never resized).
 
     Returns:
@@ -141,12 +141,13 @@ class _PositionEmbedding(nn.Module):
 
 
 class _Projection(nn.Module):
-    """A linear map whose kernel keeps heads as axes of their own.
+    """A linear map whose kernel keeps the heads as a separate axis.
 
     Attributes:
-      equation: the einsum of input and kernel.
-      shape: of the kernel; `inputs` and `outputs` are its axes, for the
-        initialiser, and `axes` their logical names.
+      equation: einsum of input and kernel.
+      shape: shape of the kernel.
+      inputs, outputs: input and output axes of the kernel, for the initialiser.
+      axes: logical names of the kernel's axes.
     """
 
     equation: str
@@ -224,7 +225,7 @@ class _Mlp(nn.Module):
 
 
 class _Block(nn.Module):
-    """Pre-norm block; AugReg numbers its four parts in one sequence."""
+    """Pre-norm block; AugReg numbers its four parts consecutively."""
 
     config: ViTConfig
 
@@ -264,14 +265,14 @@ class _Transformer(nn.Module):
 
 
 class ViT(nn.Module):
-    """Image -> tokens.
+    """Encodes images as tokens.
 
     Call:
       images: float[B, S, S, 3] in [-1, 1].
-      deterministic: no dropout.
+      deterministic: whether to disable dropout.
 
     Returns:
-      dtype[B, N, D]: the normalised tokens, the class token first if there is one.
+      dtype[B, N, D]: the normalised tokens, preceded by the class token, if any.
     """
 
     config: ViTConfig

@@ -1,8 +1,8 @@
-"""Where a ViT starts when it is trained from scratch.
+"""Initialisers of a ViT that is trained from scratch.
 
-Two initialisers that know what an image is; published weights replace both. With
-random ones a small model spends most of a short run finding out that edges matter
-and which patches are neighbours (docs/train.md has a measurement).
+Both know what an image is; published weights replace them. With random initialisation a
+small model spends most of a short run discovering that edges matter and which patches
+are neighbours (docs/train.md has a measurement).
 """
 
 import jax
@@ -11,45 +11,45 @@ import numpy as np
 
 
 def whitened_patches(key, shape, dtype=jnp.float32):
-    """Patch embedding that hears fine detail as loudly as flat colour.
+    """Initialises a patch embedding that weighs fine detail as much as flat colour.
 
-    The amplitudes of images fall off as one over frequency, so what a random kernel
-    passes on is mostly a patch's mean colour. This one takes the discrete cosine
-    transform of each patch, raises frequency f by a factor of 1 + f, and mixes all
-    of it by a random orthogonal matrix.
+    The amplitudes of images fall off as one over frequency, so a random kernel passes
+    on little but a patch's mean colour. This one takes the discrete cosine transform of
+    each patch, amplifies frequency f by 1 + f, and mixes the result with a random
+    orthogonal matrix.
 
     Args:
       key: random key.
-      shape: (P, P, C, D) of the kernel.
-      dtype: of the kernel.
+      shape: (P, P, C, D), the kernel's shape.
+      dtype: the kernel's dtype.
 
     Returns:
       dtype[P, P, C, D]; tokens of images in [-1, 1] have a variance of about one.
     """
     side, _, channels, width = shape
-    place = np.arange(side)
-    cosines = np.cos(np.pi * (place[None, :] + 0.5) * place[:, None] / side)
-    cosines *= np.sqrt(np.where(place == 0, 1.0, 2.0) / side)[:, None]  # [f, place]
-    gain = 1.0 + np.hypot(place[:, None], place[None, :])
-    # [fy, fx, y, x], orthonormal but for the gain.
+    index = np.arange(side)
+    cosines = np.cos(np.pi * (index[None, :] + 0.5) * index[:, None] / side)
+    cosines *= np.sqrt(np.where(index == 0, 1.0, 2.0) / side)[:, None]  # [f, x]
+    gain = 1.0 + np.hypot(index[:, None], index[None, :])
+    # [fy, fx, y, x], orthonormal up to the gain.
     basis = gain[:, :, None, None] * np.einsum("ay,bx->abyx", cosines, cosines)
     basis = basis.reshape(side * side, side, side)
     inputs = side * side * channels
     mixing = jax.nn.initializers.orthogonal()(key, (inputs, width), dtype)
     mixing = mixing.reshape(side * side, channels, width)
     kernel = jnp.einsum("fyx,fcd->yxcd", jnp.asarray(basis, dtype), mixing)
-    # Measured on `scenes` at 8 and 16 pixels a patch: a standard deviation of one.
+    # Gives a standard deviation of one on `scenes` at 8 and 16 pixels per patch.
     return kernel * (6.0 / side)
 
 
 def grid_waves(class_token: bool):
-    """Position embedding of sines and cosines over the rows and the columns.
+    """Returns an initialiser of position embeddings: sines and cosines over the grid.
 
-    As the fixed one of "Better plain ViT baselines for ImageNet-1k" (Beyer et al.,
-    2022), but learned from there on.
+    They start as the fixed ones of "Better plain ViT baselines for ImageNet-1k" (Beyer
+    et al., 2022), and are learned from there.
 
     Args:
-      class_token: whether position 0 is no place of the grid; it starts at zero.
+      class_token: whether position 0 belongs to the class token; it starts at zero.
     """
 
     def initialise(key, shape, dtype=jnp.float32):

@@ -1,4 +1,4 @@
-"""What turns an image into the ViT's patch tokens.
+"""Stems, which turn an image into the ViT's patch tokens.
 
 Shapes: B batch, S image side, P patch side, G = S / P grid side, D width.
 """
@@ -15,7 +15,7 @@ _HE = named(nn.initializers.he_normal(), None, None, "conv_in", "conv_out")
 
 
 def patch_stem(width: int, patch_size: int, dtype: Any, name: str) -> nn.Conv:
-    """One linear map of each patch, AugReg's: [B, S, S, 3] -> [B, G, G, D]."""
+    """A linear map of each patch, as in AugReg: [B, S, S, 3] -> [B, G, G, D]."""
     side = (patch_size, patch_size)
     return nn.Conv(
         width,
@@ -33,10 +33,10 @@ class ConvolutionStem(nn.Module):
     """3x3 convolutions that halve the image until a pixel is a patch.
 
     Xiao et al., "Early Convolutions Help Transformers See Better" (2021); the residual
-    convolutions between the first and the last halving are ours. A token knows what
-    lies over the edge of its patch, and what is broken looks broken wherever it
-    stands, so a model without pre-trained weights learns from far fewer images
-    (docs/results.md). Published checkpoints have nothing for it.
+    convolutions between the first and the last halving are ours. A token sees past the
+    edge of its patch, and a flaw looks the same wherever it is, so a model without
+    pre-trained weights learns from far fewer images (docs/results.md). Published
+    checkpoints have no weights for it.
 
     Call: dtype[B, S, S, 3] -> dtype[B, G, G, D].
     """
@@ -50,7 +50,7 @@ class ConvolutionStem(nn.Module):
         halvings = self.patch_size.bit_length() - 1
         if 2**halvings != self.patch_size:
             raise ValueError(
-                f"config.model.vit.stem='convolutions' halves the image: "
+                f"config.model.vit.stem='convolutions' halves the image repeatedly: "
                 f"config.model.vit.patch_size={self.patch_size} must be a power of 2"
             )
         for i in range(halvings):

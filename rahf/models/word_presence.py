@@ -1,13 +1,12 @@
-"""How much an image shows each piece of a text, before anything is reasoned about it.
+"""How much an image shows each piece of a text, computed before the encoder.
 
-A from-scratch encoder has to find out that "red" in the prompt and red in the image
-are the same thing, and neither alone says anything about the answer, so that for a
-hundred thousand examples nothing is learned (docs/results.md). Here the comparison is
-built in, piece by piece as in FILIP (Yao et al., 2022), and what it finds is added to
-the piece's embedding. `Kind.WORD_PRESENCE` teaches it from prompts and their misaligned words,
-as detectors of words are taught from captions (Fang et al., "From Captions to Visual
-Concepts and Back", 2015). Published checkpoints have learned it otherwise and have
-nothing for it.
+An encoder trained from scratch has to discover that "red" in the prompt and red in the
+image are the same thing. Neither alone predicts the answer, so for a hundred thousand
+examples it learns nothing (docs/results.md). Here the comparison is built in, piece by
+piece as in FILIP (Yao et al., 2022), and its result is added to the piece's embedding.
+`Kind.WORD_PRESENCE` teaches it from prompts and their misaligned words, as word
+detectors are taught from captions (Fang et al., "From Captions to Visual Concepts and
+Back", 2015). Published checkpoints have no weights for it.
 
 Shapes: B batch, N image tokens, L text length, V vocabulary, D embed.
 """
@@ -18,15 +17,15 @@ import jax.numpy as jnp
 
 from rahf.models.partitioning import named
 
-# Of the soft maximum over image tokens: an image token that equals a piece counts
-# 2 sqrt(D), one at random 0 +- 2.
+# Sharpness of the soft maximum over image tokens: a token equal to a piece counts
+# 2 sqrt(D), a random one 0 +- 2.
 _SHARPNESS = 2.0
-# Few of the vocabulary's pieces are in any one prompt.
+# Initial bias of the logits: any one prompt has few of the vocabulary's pieces.
 _RARE = -4.0
 
 
 def _unit(x):
-    """float32[..., D] of root mean square 1."""
+    """Returns float32[..., D], scaled to a root mean square of 1."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
 
@@ -39,7 +38,7 @@ def presence(patches, pieces):
       pieces: dtype[B, L, D] or dtype[V, D], embeddings of text.
 
     Returns:
-      float32[B, L or V]: the soft maximum over the image's tokens of the similarity.
+      float32[B, L or V]: the soft maximum of the similarity over image tokens.
     """
     patches, pieces = _unit(patches), _unit(pieces)
     scale = _SHARPNESS * patches.shape[-1] ** -0.5
@@ -68,7 +67,7 @@ class WordPresence(nn.Module):
         return embedded + found.astype(embedded.dtype)
 
     def shown(self, patches, table):
-        """Logits that the image shows each piece of the vocabulary.
+        """Returns the logits that the image shows each piece of the vocabulary.
 
         dtype[B, N, D] image tokens, float32[V, D] embeddings -> float32[B, V].
         """

@@ -1,7 +1,7 @@
 """The training loop: batches in, checkpoints and curves out.
 
-It knows no target, loss or metric by name; it moves whatever the batch, the step
-and the evaluation bring.
+It knows no target, loss or metric by name: it passes on what the batch, the step and
+the evaluation contain.
 """
 
 import contextlib
@@ -30,30 +30,30 @@ Evaluate = Callable[[Any], dict[str, float]]
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss was NaN or infinite; the last checkpoint is from before it."""
+    """A loss was NaN or infinite; the last checkpoint predates it."""
 
 
 def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> None:
     """Trains to `config.training_steps`, from the workdir's newest checkpoint.
 
-    Without one it starts from the parameters of `config.init_from`, or fresh.
-    Called again with the same config it goes on exactly where the checkpoint was,
-    the data position included; a run that is at its end writes nothing. The metrics of
-    a step are read only after the next one is dispatched, so that the host never holds
-    up the device.
+    Without a checkpoint it starts from the parameters of `config.init_from`, or fresh.
+    Called again with the same config, it resumes exactly at the checkpoint, including
+    the position in the data; a finished run writes nothing. The metrics of a step are
+    read only after the next one is dispatched, so that the host never delays the
+    device.
 
     Args:
-      config: see configs/scenes.py.
-      workdir: where everything is written.
-      train_input: iterator of batches with `get_state`, `set_state` and `metrics`, and
-        perhaps `digest`, of the data it reads.
-      evaluate: params -> {"target/metric": value}, run each
+      config: the training config, see configs/scenes.py.
+      workdir: the folder to write everything to.
+      train_input: an iterator of batches with `get_state`, `set_state` and `metrics`,
+        and optionally `digest`, the digest of its data.
+      evaluate: params -> {"target/metric": value}, called every
         `config.eval.every_steps`.
 
     Raises:
-      ValueError: a batch that does not divide, a period of no steps, a workdir of
-        another run or in use by one, or an `init_from` that does not fit.
-      NonFiniteLossError: with the step and the targets whose loss it was.
+      ValueError: the batch does not divide among the devices, a period is below 1, the
+        workdir is another run's or in use, or `init_from` does not fit.
+      NonFiniteLossError: a loss or gradient is not finite; names the step and targets.
       OSError: the workdir cannot be written to.
     """
     mesh = sharding.make_mesh(config)
@@ -80,13 +80,13 @@ def _check_periods(config) -> None:
         if config[name].every_steps < 1:
             raise ValueError(
                 f"config.{name}.every_steps={config[name].every_steps}: expected at "
-                "least 1; the last step is one of them in any case"
+                "least 1 (the last step is always included)"
             )
 
 
 @dataclasses.dataclass
 class _Run:
-    """One call of `train`, from the step it begins at to the last."""
+    """One call of `train`, from its first step to the last."""
 
     config: Any
     workdir: Any
@@ -98,7 +98,7 @@ class _Run:
     shardings: Any = None
 
     def begin(self, start: Start) -> None:
-        """Makes or restores the state, and writes the config that it goes on with."""
+        """Makes or restores the state, and writes the config."""
         config, workdir = self.config, self.workdir
         if start.step is None:
             self.state, self.shardings = make_state(config, self.mesh)
@@ -110,13 +110,13 @@ class _Run:
             self.state, input_state = self.checkpointer.restore(shapes)
             self.train_input.set_state(input_state)
         if jax.process_index() == 0:
-            anew = start.step is None
-            write = workdirs.write_config if anew else workdirs.rewrite_config
+            is_new = start.step is None
+            write = workdirs.write_config if is_new else workdirs.rewrite_config
             write(workdir, config, start.segments)
             _announce(config, workdir, self.mesh, self.state)
 
     def to_the_end(self) -> None:
-        """Takes every step that is left, logging, evaluating and saving on the way."""
+        """Runs the remaining steps, logging, evaluating and saving on the way."""
         config = self.config
         step_fn = make_train_step(config, self.mesh, self.shardings)
         first, last = int(self.state.step), config.training_steps
@@ -163,8 +163,8 @@ class _Run:
         try:
             return self.evaluate(self.state.params)
         except Exception:
-            # Nothing that was learned is lost. Of several processes this may be the
-            # only one that failed, and saving takes all of them.
+            # Keep what was learned. With several processes this may be the only one
+            # that failed, and saving needs all of them.
             if jax.process_count() == 1:
                 self._save(step, {})
             raise
@@ -187,14 +187,14 @@ def _record(meter: Meter, step: int, metrics) -> None:
         raise NonFiniteLossError(
             f"step {step}: non-finite {culprits} "
             f"(loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}, "
-            f"learning rate {metrics['learning_rate']:.2e}); the last checkpoint is "
-            f"from before it. Lower config.schedule.peak or look at the data"
+            f"learning rate {metrics['learning_rate']:.2e}); the last checkpoint "
+            f"predates it. Lower config.schedule.peak or check the data"
         )
     meter.update(metrics)
 
 
 def _announce(config, workdir, mesh, state) -> None:
-    """Says what is about to run."""
+    """Prints what is about to run."""
     _say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
     count = sum(x.size for x in jax.tree.leaves(state.params))
     _say(

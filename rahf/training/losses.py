@@ -1,8 +1,7 @@
-"""One loss per kind of target, each giving a value per example.
+"""One loss per kind of target, each returning a value per example.
 
-Section 4 of the paper: pixel-wise squared error for heatmaps, squared error for
-scores, teacher-forced cross-entropy for words. Masking and averaging happen once,
-in `total`.
+Section 4 of the paper: pixel-wise squared error for heatmaps, squared error for scores,
+teacher-forced cross-entropy for words. Masking and averaging happen once, in `total`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,12 @@ from rahf.targets import Kind
 
 
 def heatmap_loss(predicted, truth):
-    """float32[B, S, S] twice -> float32[B], the mean over pixels."""
+    """Two float32[B, S, S] -> float32[B], the mean over pixels."""
     return jnp.mean(jnp.square(predicted - truth), axis=(1, 2))
 
 
 def score_loss(predicted, truth):
-    """float32[B] twice -> float32[B]."""
+    """Two float32[B] -> float32[B]."""
     return jnp.square(predicted - truth)
 
 
@@ -33,16 +32,16 @@ def text_loss(logits, tokens):
 
 
 def word_presence_loss(logits, tokens):
-    """The cross-entropy of an image showing each piece of text, summed, in nats.
+    """Returns the summed cross-entropy of the image showing each piece, in nats.
 
-    A prompt without misaligned words says it of the whole vocabulary: what is not in
-    the prompt is not in the image. Where words are misaligned, the image shows others
-    in their place that nobody names, so only the prompt's own pieces count.
+    A prompt without misaligned words labels the whole vocabulary: what is not in the
+    prompt is not in the image. If words are misaligned, the image shows something
+    unnamed in their place, so only the prompt's own pieces count.
 
     Args:
       logits: float32[B, V].
-      tokens: int32[B, T] the pieces of the prompt (0 = padding, 1 = its end), negative
-        in misaligned words.
+      tokens: int32[B, T], the pieces of the prompt (0 = padding, 1 = end), negative in
+        misaligned words.
 
     Returns:
       float32[B].
@@ -65,39 +64,39 @@ LOSSES = {
 
 
 def loss_weights(given: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """The weight of each target's loss; 1 where the config names none.
+    """Returns the weight of each target's loss; 1 if the config gives none.
 
-    A weight of a target that the task does not have says nothing: a config whose
-    `task.targets` is overridden keeps its weights.
+    Weights of known targets that the task lacks are ignored, so that a config may
+    override `task.targets` alone.
 
     Args:
       given: `config.loss_weights`.
-      names: of the task's targets.
+      names: the names of the task's targets.
 
     Raises:
-      ValueError: `config.loss_weights` names no target.
+      ValueError: `config.loss_weights` names an unknown target.
     """
     known = dict.fromkeys([*names, *(row.name for row in targets.rows())])
     for name in given:
         if name not in known:
             raise ValueError(
-                f"config.loss_weights.{name}: no such target; known: {', '.join(known)}"
+                f"config.loss_weights.{name}: unknown target; known: {', '.join(known)}"
             )
     return {name: float(given.get(name, 1.0)) for name in names}
 
 
 def total(outputs, batch, weights, counts):
-    """The weighted sum over targets of the mean over the examples that have one.
+    """Returns the weighted sum over targets of the mean over examples that have them.
 
     Args:
-      outputs: the model's, by target name.
-      batch: with "targets" and "weights" by target name.
+      outputs: the model's outputs by target name.
+      batch: a batch, with "targets" and "weights" by target name.
       weights: {name: float}, see `loss_weights`.
-      counts: {name: float32[]}, the sum of the weights of the whole batch, which
-        may be larger than this part of it (gradient accumulation).
+      counts: {name: float32[]}, the sum of the example weights of the whole batch, of
+        which `batch` may be a part (gradient accumulation).
 
     Returns:
-      float32[], and {name: float32[]} the weighted sums of per-example losses.
+      float32[], and {name: float32[]}, the weighted sums of per-example losses.
     """
     sums = {}
     for name in weights:

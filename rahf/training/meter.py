@@ -1,8 +1,8 @@
-"""The metrics of train steps, added up between two lines of the log."""
+"""The metrics of train steps, averaged between two lines of the log."""
 
 
 class Meter:
-    """Adds up the metrics of train steps: exact means over examples, not batches."""
+    """Averages the metrics of train steps, exactly over examples, not over batches."""
 
     def __init__(self):
         self._steps = 0
@@ -11,7 +11,7 @@ class Meter:
         self._counts: dict[str, float] = {}
 
     def update(self, metrics) -> None:
-        """Takes the metrics of one step, as `steps.make_train_step` gives them."""
+        """Adds the metrics of one step, from `steps.make_train_step`."""
         self._steps += 1
         for name, value in metrics.items():
             if isinstance(value, dict):
@@ -22,7 +22,7 @@ class Meter:
                 self._totals[name] = self._totals.get(name, 0.0) + float(value)
 
     def take(self) -> dict[str, float]:
-        """The means since the last call, under "train/..."; starts anew."""
+        """Returns the means since the last call, as "train/...", and resets them."""
         values = {f"train/{k}": v / self._steps for k, v in self._totals.items()}
         for target, total in self._sums.items():
             if self._counts[target]:

@@ -6,23 +6,23 @@ import optax
 
 
 def make_schedule(schedule, training_steps: int) -> optax.Schedule:
-    """The learning rate of each step.
+    """Returns the learning rate as a function of the step.
 
     `rsqrt`: linear warm-up to the peak, then peak * sqrt(warmup / step), the usual
-    schedule of T5. `cosine`: linear warm-up, then half a cosine to
+    schedule of T5. `cosine`: linear warm-up, then half a cosine down to
     `final_fraction` of the peak at `training_steps`. `constant`: warm-up only.
 
     Args:
       schedule: `config.schedule`.
-      training_steps: of the run.
+      training_steps: the number of steps of the run.
 
     Raises:
-      ValueError: `schedule.name` is none of them.
+      ValueError: `schedule.name` is unknown.
     """
     s = schedule
     warmup = max(s.warmup_steps, 1)
     if s.name == "rsqrt":
-        # optax asks for the tail during warm-up too, and throws it away.
+        # optax also evaluates the tail during warm-up, and discards it.
         tail = lambda step: s.peak * (warmup / (jnp.maximum(step, 0) + warmup)) ** 0.5
     elif s.name == "cosine":
         steps = max(training_steps - warmup, 1)
@@ -34,24 +34,24 @@ def make_schedule(schedule, training_steps: int) -> optax.Schedule:
             f"config.schedule.name={s.name!r}; known: 'rsqrt', 'cosine', 'constant'"
         )
     rise = optax.linear_schedule(0.0, s.peak, warmup)
-    # Step 0 already moves: a rate of exactly zero would waste the first batch.
+    # The rate of step 0 is not zero, which would waste the first batch.
     return optax.join_schedules([lambda step: rise(step + 1), tail], [warmup])
 
 
 def _decayed(params):
-    """True for matrices and kernels; norms, biases and scalars are not decayed."""
+    """Returns True for matrices and kernels; norms, biases and scalars do not decay."""
     return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
 def scale_by_parameter_rms() -> optax.GradientTransformation:
-    """Makes the learning rate a share of each matrix's size.
+    """Makes the learning rate relative to each matrix's root mean square.
 
-    T5 folds attention's 1/sqrt(head_dim) into a small initial query kernel, so a step
-    of absolute size moves queries, and with them the attention logits, several times
-    farther than anything else, and attention saturates before it has learned where
-    to look. T5's own Adafactor multiplies updates by the root mean square of the
-    parameter for that reason; this does the same behind Adam. Norms and biases, whose
-    size says nothing, take a tenth.
+    T5 folds attention's 1/sqrt(head_dim) into a small initial query kernel. A step of
+    absolute size therefore moves queries, and with them the attention logits, several
+    times farther than anything else, and attention saturates before it has learned
+    where to look. T5's own Adafactor multiplies updates by the parameter's root mean
+    square for that reason; this does the same after Adam. Norms and biases, whose size
+    means little, get a tenth of the update.
     """
 
     def scale(update, param):
@@ -66,18 +66,18 @@ def scale_by_parameter_rms() -> optax.GradientTransformation:
 def make_optimizer(
     optimizer, learning_rate: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Clipping, then AdamW or Adafactor.
+    """Returns gradient clipping followed by AdamW or Adafactor.
 
-    Both decay alike: matrices lose learning rate * weight decay of themselves a step.
-    `optax.adafactor` is taken apart for that; it decays by the bare weight decay,
-    whatever the learning rate, and .01 of it a step leaves nothing of a matrix.
+    Both decay matrices by learning rate * weight decay per step. This is why Adafactor
+    is assembled from its parts: `optax.adafactor` decays by the bare weight decay,
+    whatever the learning rate, and 0.01 per step soon leaves nothing of a matrix.
 
     Args:
       optimizer: `config.optimizer`.
-      learning_rate: of each step, from `make_schedule`.
+      learning_rate: the schedule from `make_schedule`.
 
     Raises:
-      ValueError: `optimizer.name` is neither.
+      ValueError: `optimizer.name` is unknown.
     """
     o = optimizer
     if o.name == "adamw":
@@ -96,6 +96,6 @@ def make_optimizer(
         scale_by_parameter_rms() if o.relative else optax.identity(),
         optax.scale_by_learning_rate(learning_rate),
     )
-    # Without clipping too the state has a place for it: a run may go on either way.
+    # The state has the same structure without clipping, so a run may turn it on or off.
     clip = optax.clip_by_global_norm(o.clip_norm) if o.clip_norm else optax.identity()
     return optax.chain(clip, update)

@@ -1,4 +1,4 @@
-"""The jitted functions of training: initialise the state, take a step."""
+"""The jitted functions of training: initialising the state and taking a step."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ from rahf.training.optimizer import make_optimizer, make_schedule
 
 @struct.dataclass
 class TrainState:
-    """What a step changes and a checkpoint keeps.
+    """What a step changes and a checkpoint stores.
 
-    Random numbers are folded from `config.seed` and `step`, so they need no place
-    here and a resumed run draws the same ones.
+    Random keys are derived from `config.seed` and `step`, so they need not be stored,
+    and a resumed run draws the same numbers.
     """
 
     step: Any  # int32[]
@@ -29,15 +29,15 @@ class TrainState:
 
 
 def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any]:
-    """Initialises parameters and optimizer, sharded as they are made.
+    """Initialises parameters and optimizer, sharded from the start.
 
     Args:
       config: the training config.
-      mesh: from `sharding.make_mesh`; call inside `sharding.use`.
-      abstract: return shapes only, with shardings; nothing is computed.
+      mesh: the mesh from `sharding.make_mesh`; call inside `sharding.use`.
+      abstract: whether to return shapes with shardings only, computing nothing.
 
     Returns:
-      The state, and the tree of shardings it has.
+      The state, and the tree of its shardings.
     """
     model = make_model(config)
     schedule = make_schedule(config.schedule, config.training_steps)
@@ -50,7 +50,8 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
         params = nn.unbox(init_params(key))
         return TrainState(jnp.int32(0), params, optimizer.init(params))
 
-    key = jax.eval_shape(jax.random.key, config.seed)  # the mesh may not be here
+    # Abstract: the mesh may be of devices that are not present.
+    key = jax.eval_shape(jax.random.key, config.seed)
     shapes = jax.eval_shape(init, key)
     boxed = jax.eval_shape(init_params, key)
     params = sharding.params_sharding(boxed, shapes.params, mesh)
@@ -72,15 +73,15 @@ def _shape_with_sharding(shape, placed):
 
 
 def make_train_step(config, mesh, shardings):
-    """Builds step(state, batch) -> (state, metrics), jitted over the mesh.
+    """Returns step(state, batch) -> (state, metrics), jitted over the mesh.
 
-    With `config.optimizer.accumulation` > 1 the batch is cut into that many parts
-    whose gradients add up to exactly that of the whole, for less memory.
+    With `config.optimizer.accumulation` > 1, the batch is split into that many parts
+    to save memory; their gradients add up to exactly that of the whole batch.
 
     Returns:
-      The function. Its metrics are device scalars: "loss", "gradient_norm",
-      "learning_rate", and by target name "loss_sum" and "weight_sum", which add up
-      over steps to an exact mean.
+      The function. Its metrics are device scalars: "loss", "gradient_norm" and
+      "learning_rate", and by target name "loss_sum" and "weight_sum", whose sums over
+      steps give an exact mean.
     """
     model = make_model(config)
     schedule = make_schedule(config.schedule, config.training_steps)
@@ -102,7 +103,7 @@ def make_train_step(config, mesh, shardings):
     def accumulate(params, batch, counts, key):
         if parts == 1:
             return gradient(params, batch, counts, key)
-        # [B, ...] -> [parts, B / parts, ...]; strided, so that each device keeps
+        # [B, ...] -> [parts, B / parts, ...]; strided, so that each device holds
         # examples of every part and nothing moves between devices.
         split = jax.tree.map(
             lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch

@@ -1,1 +1,1 @@
-"""Importing and exporting published checkpoints."""
+"""Reads and writes published checkpoints."""

@@ -1,7 +1,7 @@
-"""A ViT from the `.npz` files of AugReg (vision_transformer) and big_vision.
+"""Reads a ViT from the `.npz` files of AugReg (vision_transformer) and big_vision.
 
-AugReg's names are this project's. big_vision's differ in how it counts the parts of a
-block, in where the position embedding is, and may have scanned layers (axis 0).
+AugReg's names are this project's. big_vision numbers the parts of a block differently,
+keeps the position embedding elsewhere, and may have scanned layers (axis 0).
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from rahf.weights import files, values
 Arrays = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
 
-# big_vision's count of a block's parts -> AugReg's.
+# big_vision's numbering of a block's parts -> AugReg's.
 _PARTS = {
     "LayerNorm_1/": "LayerNorm_2/",
     "MultiHeadDotProductAttention_0/": "MultiHeadDotProductAttention_1/",
     "MlpBlock_0/": "MlpBlock_3/",
 }
 _POSITIONS = "Transformer/posembed_input/pos_embedding"
-#: Of models in which the image's encoder is one part: what may come before its names.
+#: Prefixes of the names if the image encoder is part of a larger model.
 _PREFIXES = ("opt/target/", "params/", "img/")
 
 
@@ -38,15 +38,15 @@ def read(path: str | os.PathLike, wanted: Shapes | None = None) -> Arrays:
     """Reads a ViT under this project's names.
 
     Args:
-      path: a `.npz` file, local, gs:// or s3://.
+      path: an `.npz` file, local, gs:// or s3://.
       wanted: shapes of the model's parameters; a file that describes far larger arrays
         is refused before it is unpacked.
 
     Returns:
-      Flat parameters, {"vit/cls": float32[1, 1, D]}; classifiers are among them.
+      Flat parameters, {"vit/cls": float32[1, 1, D]}, including any classifier.
 
     Raises:
-      ValueError: it is no `.npz` of arrays, or holds no ViT.
+      ValueError: it is not an `.npz` of arrays, or holds no ViT.
     """
     where = os.fspath(path)
     flat: Arrays = {}
@@ -62,7 +62,7 @@ def read(path: str | os.PathLike, wanted: Shapes | None = None) -> Arrays:
         flat[name] = value
     if "embedding/kernel" not in flat:
         raise ValueError(
-            f"{where} holds no ViT of AugReg or big_vision: expected an array "
+            f"{where} holds no AugReg or big_vision ViT: expected an array "
             f"'embedding/kernel', got {', '.join(sorted(flat)[:4]) or 'nothing'}, ..."
         )
     arrays = {}
@@ -84,7 +84,7 @@ def _augreg_name(name: str) -> str:
 
 def _load(path: str | os.PathLike, wanted: Shapes | None) -> Arrays:
     where, data = os.fspath(path), files.read(path)
-    with _damage_told(where, len(data)):
+    with _report_damage(where, len(data)):
         archive = zipfile.ZipFile(io.BytesIO(data))
         headers = [_read_header(archive, member) for member in archive.infolist()]
     shapes: dict[str, tuple[int, ...]] = {}
@@ -95,12 +95,14 @@ def _load(path: str | os.PathLike, wanted: Shapes | None) -> Arrays:
             raise ValueError(
                 f"{where}: {header.name} holds pickled objects, which are not read"
             )
-        if header.dtype.itemsize > 16:  # a text or a record, of any length
-            raise ValueError(f"{where}: {header.name} is of {header.dtype}, no numbers")
+        if header.dtype.itemsize > 16:  # strings or records, of any length
+            raise ValueError(
+                f"{where}: {header.name} has dtype {header.dtype}, expected numbers"
+            )
         shapes[header.name] = header.shape
     values.check_count(where, shapes, wanted)
     arrays = {}
-    with _damage_told(where, len(data)), archive:
+    with _report_damage(where, len(data)), archive:
         for header in headers:
             with archive.open(header.member) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
@@ -110,7 +112,7 @@ def _load(path: str | os.PathLike, wanted: Shapes | None) -> Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class _Header:
-    """What an archive says of an array."""
+    """How an archive describes an array."""
 
     member: zipfile.ZipInfo
     name: str
@@ -119,13 +121,13 @@ class _Header:
 
 
 def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
-    """Reads the first bytes of an array, whose size must be that of its shape."""
+    """Reads an array's header, and checks that its size agrees with its shape."""
     name = member.filename
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is compressed as numpy does not")
+        raise ValueError(f"{name} is compressed in a way that numpy does not use")
     with archive.open(member) as file:
         if file.read(6) != b"\x93NUMPY":
-            raise ValueError(f"{name} is no array")
+            raise ValueError(f"{name} is not an array")
         file.seek(0)
         version = np.lib.format.read_magic(file)
         old = np.lib.format.read_array_header_1_0
@@ -138,8 +140,8 @@ def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
 
 
 @contextlib.contextmanager
-def _damage_told(where: str, size: int) -> Iterator[None]:
-    """Says which file it is that zipfile, zlib or numpy cannot read."""
+def _report_damage(where: str, size: int) -> Iterator[None]:
+    """Turns errors of zipfile, zlib and numpy into one that names the file."""
     try:
         yield
     except (
@@ -148,6 +150,6 @@ def _damage_told(where: str, size: int) -> Iterator[None]:
         MemoryError,
     ) as error:
         raise ValueError(
-            f"{where} ({size} bytes) is not a whole .npz file of arrays ({error}); a "
-            "git-lfs pointer or a cut download?"
+            f"{where} ({size} bytes) is not a complete .npz file of arrays ({error}); "
+            "is it a git-lfs pointer, or was a download interrupted?"
         ) from error

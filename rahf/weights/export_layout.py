@@ -1,11 +1,11 @@
 """The layout of the first author's PyTorch release, parameter by parameter.
 
-Its state dict holds a Hugging Face ViT under `vit.` and T5 under `t5.` (the names of
-transformers 4, which the release and the hub's files have), a projection and a head
-for each target. One table, made for a model's own parameters, says which of them is
-which, and how its axes are to be turned; it is read in either direction.
+Its state dict holds a Hugging Face ViT under `vit.` and T5 under `t5.` (with the names
+of transformers 4, as in the release and the hub's files), a projection and a head for
+each target. One table, made from a model's parameters, maps their names and axes, and
+is used in both directions.
 
-Letters: I and O are the channels in and out, H heads, K the width of a head, D their
+Letters: I and O are input and output channels, H heads, K the width of a head, D their
 product.
 """
 
@@ -17,17 +17,17 @@ import numpy as np
 
 Array = np.ndarray
 
-#: What a state dict in this layout is called where we write it.
+#: The name of the state dict files that we write.
 STATE_DICT_FILE = "richhf.pt"
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How the axes of an array lie in PyTorch.
+    """How the axes of an array are arranged in PyTorch.
 
     Attributes:
       out: our array -> theirs.
-      back: theirs and our shape -> our array, the inverse.
+      back: their array and our shape -> our array, the inverse.
     """
 
     out: Callable[[Array], Array]
@@ -54,12 +54,12 @@ JOIN = Layout(
 CONV = Layout(
     lambda x: x.transpose(3, 2, 0, 1), lambda x, shape: x.transpose(2, 3, 1, 0)
 )
-#: [kh, kw, I, O] -> [I, O, kh, kw]; PyTorch's kernel is the gradient's, turned round.
+#: [kh, kw, I, O] -> [I, O, kh, kw]; PyTorch's kernel is the gradient's, flipped.
 DECONV = Layout(
     lambda x: _flipped(x).transpose(2, 3, 0, 1),
     lambda x, shape: _flipped(x.transpose(2, 3, 0, 1)),
 )
-#: [O] -> [O, 1, 1]: norms of the heads lie along channels, before rows and columns.
+#: [O] -> [O, 1, 1]: norms of the heads broadcast over rows and columns.
 CHANNELS = Layout(lambda x: x[:, None, None], lambda x, shape: x.reshape(shape))
 
 
@@ -68,10 +68,10 @@ class Row:
     """One parameter in both layouts.
 
     Attributes:
-      ours: its path here, "t5/encoder/encoder_norm/scale".
+      ours: its path here, such as "t5/encoder/encoder_norm/scale".
       theirs: its names there; several for the token embedding, which PyTorch lists
         under every module that shares it.
-      turn: of its axes.
+      turn: layout of its axes.
     """
 
     ours: str
@@ -79,7 +79,7 @@ class Row:
     turn: Layout
 
 
-# Of a layer's parameters, as its kind has them: our leaf, their leaf, the turn.
+# The parameters of each kind of layer: our leaf, their leaf, the layout.
 _LINEAR = (("kernel", "weight", LINEAR), ("bias", "bias", SAME))
 _CONV = (("kernel", "weight", CONV), ("bias", "bias", SAME))
 _DECONV = (("kernel", "weight", DECONV), ("bias", "bias", SAME))
@@ -88,7 +88,7 @@ _HEAD_NORM = (("scale", "scale", CHANNELS),)
 _SPLIT = (("kernel", "weight", SPLIT), ("bias", "bias", SPLIT))
 _JOIN = (("kernel", "weight", JOIN), ("bias", "bias", SAME))
 
-# Our layer -> their layer and its kind; {0}, {1} are what the groups matched.
+# Our layer -> their layer and its kind; {0}, {1} are the matched groups.
 _VIT = {
     r"embedding": ("embeddings.patch_embeddings.projection", _CONV),
     r"Transformer/encoder_norm": ("layernorm", _NORM),
@@ -110,7 +110,7 @@ _PROJECTIONS = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
 def _t5_layers(stack: str, parts: Mapping[str, tuple[int, str]]):
-    """Rows of a stack whose parts are our attention or MLP -> sublayer, its name."""
+    """Returns the rows of a stack; `parts` maps our names to (sublayer, their name)."""
     rows = {}
     for ours, (i, theirs) in parts.items():
         inner = ("wi", "wi_0", "wi_1", "wo") if ours == "mlp" else tuple(_PROJECTIONS)
@@ -148,7 +148,7 @@ _T5 = {
         },
     ),
 }
-# Their heads are lists of layers, counted with those that have no parameters.
+# Their heads are lists of layers; indices include those without parameters.
 _HEATMAP = {
     "stem_0": ("conv_layers.0", _CONV),
     "stem_norm_0": ("conv_layers.2", _HEAD_NORM),
@@ -174,7 +174,7 @@ _LAYERS = {
     **{rf"t5/{ours}": (f"t5.{their}", kind) for ours, (their, kind) in _T5.items()},
     "visual_token_projection": ("visual_token_projection", _LINEAR),
 }
-# A head's target may have any name: it is the last group, cut off beforehand.
+# A head's target may have any name, so it is removed before matching.
 _HEADS = {"heatmap_predictor": _HEATMAP, "score_predictor": _SCORE}
 _SINGLE = {
     "vit/cls": "vit.embeddings.cls_token",
@@ -187,16 +187,16 @@ _TABLES = ("t5.shared", "t5.encoder.embed_tokens", "t5.decoder.embed_tokens")
 
 
 def make_rows(paths: Iterable[str]) -> list[Row]:
-    """Finds every parameter's place in the release's layout.
+    """Returns every parameter's place in the release's layout.
 
     Args:
-      paths: of all the parameters, joined by "/".
+      paths: the paths of all parameters, joined by "/".
 
     Returns:
-      A row for each, in their order.
+      A row for each, in the same order.
 
     Raises:
-      ValueError: a parameter has no place there; it names which.
+      ValueError: parameters have no place there; names them.
     """
     paths = list(paths)
     tied = not any(path.startswith("t5/decoder/logits_dense/") for path in paths)
@@ -208,8 +208,8 @@ def make_rows(paths: Iterable[str]) -> list[Row]:
     if homeless:
         raise ValueError(
             f"{len(homeless)} parameters have no place in the layout of the PyTorch "
-            f"release, {', '.join(homeless[:3])}, ...: it holds multi-head models "
-            f"whose heads are 'paper' (config.model.variant, heatmap_head.name and "
+            f"release, {', '.join(homeless[:3])}, ...: it holds only multi-head models "
+            f"with 'paper' heads (config.model.variant, heatmap_head.name and "
             f"score_head.name)"
         )
     return rows
@@ -237,10 +237,10 @@ def _row(path: str, tied: bool) -> Row | None:
 
 
 def to_release(params: Mapping[str, Array]) -> dict[str, Array]:
-    """Our parameters by path -> the release's state dict.
+    """Converts our parameters by path to the release's state dict.
 
-    The ViT's pooler, which the release has and nothing reads, is zeros. An array
-    that several names share is one object.
+    The ViT's pooler, which the release has but nothing reads, is zeros. An array that
+    several names share is one object.
     """
     state = {}
     for row in make_rows(params):
@@ -255,7 +255,7 @@ def to_release(params: Mapping[str, Array]) -> dict[str, Array]:
 def from_release(
     state: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Array]:
-    """The inverse of `to_release`, for parameters of known paths and shapes."""
+    """Inverts `to_release`, for parameters of known paths and shapes."""
     return {
         row.ours: row.turn.back(np.asarray(state[row.theirs[0]]), shapes[row.ours])
         for row in make_rows(shapes)

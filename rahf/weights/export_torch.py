@@ -1,8 +1,8 @@
 """Writes a state dict as `torch.save` does, without PyTorch and without pickling.
 
-Such a file is a zip archive: `data.pkl` describes the tensors in pickle's opcodes, and
-one file each holds their bytes. The description is put together from opcodes here, so
-no object is ever pickled; it names just what `torch.load(weights_only=True)` allows.
+Such a file is a zip archive: `data.pkl` describes the tensors in pickle opcodes, and a
+file per storage holds their bytes. The description is assembled from opcodes here, so
+no object is ever pickled; it uses only what `torch.load(weights_only=True)` allows.
 """
 
 import os
@@ -21,22 +21,22 @@ _STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage"} | {
     "int64": "LongStorage",
     "int32": "IntStorage",
 }
-_ROOT = "archive"  # the folder inside the zip; PyTorch takes any name
-_ALIGNMENT = 64  # of every array in the file, so that it can be mapped into memory
+_ROOT = "archive"  # the folder inside the zip; PyTorch accepts any name
+_ALIGNMENT = 64  # bytes, of every array in the file, so that it can be memory-mapped
 
 
 def write_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays so that `torch.load(path)` gives an OrderedDict of tensors.
+    """Writes named arrays so that `torch.load` returns an OrderedDict of tensors.
 
     The file is written whole or not at all.
 
     Args:
-      path: the file to write; one that is there is replaced.
-      state: arrays by name, in order. Names that have the very same array share a
+      path: the file to write; an existing one is replaced.
+      state: arrays by name, in order. Names with the identical array object share a
         storage, as tied parameters do in PyTorch.
 
     Raises:
-      ValueError: an array's dtype is none that PyTorch has.
+      ValueError: PyTorch does not have an array's dtype.
     """
     storages: dict[int, tuple[str, np.ndarray]] = {}  # by the array's identity
     for name, array in state.items():
@@ -60,7 +60,7 @@ def write_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -
 
 def _add(archive: zipfile.ZipFile, name: str, data) -> None:
     """Adds a file whose first byte is aligned, by padding the header before it."""
-    info = zipfile.ZipInfo(f"{_ROOT}/{name}")  # of 1980: equal weights, equal files
+    info = zipfile.ZipInfo(f"{_ROOT}/{name}")  # dated 1980: equal weights, equal files
     data = memoryview(data).cast("B")
     start = archive.fp.tell() + 30 + len(info.filename.encode())  # pyright: ignore
     padding = -(start + 4) % _ALIGNMENT
@@ -69,7 +69,7 @@ def _add(archive: zipfile.ZipFile, name: str, data) -> None:
 
 
 def _describe(state: Mapping[str, np.ndarray], storages) -> bytes:
-    """The opcodes that build OrderedDict([(name, tensor), ...])."""
+    """Returns the opcodes that build OrderedDict([(name, tensor), ...])."""
     empty = pickle.GLOBAL + b"collections\nOrderedDict\n" + _tuple() + pickle.REDUCE
     items = []
     for name, array in state.items():
@@ -87,7 +87,7 @@ def _describe(state: Mapping[str, np.ndarray], storages) -> bytes:
             pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n",
             _tuple(
                 storage + pickle.BINPERSID,
-                _int(0),  # where in the storage
+                _int(0),  # offset in the storage
                 _tuple(*map(_int, array.shape)),
                 _tuple(*map(_int, strides)),
                 pickle.NEWFALSE,  # requires_grad

@@ -1,4 +1,4 @@
-"""The folder that a model travels in: parameters in safetensors beside their config.
+"""An exported model's folder: parameters in safetensors beside their config.
 
 model.safetensors   float32 arrays by path, "t5/encoder/encoder_norm/scale"
 config.json         the training config
@@ -23,12 +23,12 @@ PARAMS_FILE = "model.safetensors"
 
 
 def flatten(params) -> dict[str, Any]:
-    """A tree of parameters -> {"t5/encoder/...": array}, by the order of the names."""
+    """Flattens a tree of parameters to {"t5/encoder/...": array}, sorted by name."""
     return dict(sorted(traverse_util.flatten_dict(params, sep="/").items()))
 
 
 def write_params(path: str | os.PathLike, params: Mapping[str, Any], step: int) -> None:
-    """Writes flat parameters and the step they are from, whole or not at all."""
+    """Writes flat parameters and the step they are from, atomically."""
     arrays = {name: np.ascontiguousarray(array) for name, array in params.items()}
     # "format" is what other readers of safetensors look for.
     about = {"format": "np", "library": "rahf", "step": str(step)}
@@ -37,7 +37,7 @@ def write_params(path: str | os.PathLike, params: Mapping[str, Any], step: int) 
 
 
 def is_exported(folder: str | os.PathLike) -> bool:
-    """Whether a folder holds parameters in this form."""
+    """Returns whether a folder holds parameters in this format."""
     return (pathlib.Path(folder) / PARAMS_FILE).is_file()
 
 
@@ -45,7 +45,7 @@ def read_params(folder: str | os.PathLike) -> tuple[Any, int]:
     """Reads the parameters as a tree of numpy arrays, and their step.
 
     Raises:
-      ValueError: the file is cut, is not safetensors or not one of rahf's.
+      ValueError: the file is incomplete, not safetensors, or not written by rahf.
     """
     path = pathlib.Path(folder) / PARAMS_FILE
     try:
@@ -56,19 +56,19 @@ def read_params(folder: str | os.PathLike) -> tuple[Any, int]:
             ):
                 raise ValueError(
                     f"{path} was not written by rahf.bin.export: its metadata is "
-                    f"{about}; weights from elsewhere come in by "
+                    f"{about}; import weights from elsewhere with "
                     f"rahf.bin.import_weights"
                 )
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, TypeError, OSError) as error:
         raise ValueError(
-            f"{path} cannot be read ({path.stat().st_size} bytes; a git-lfs pointer or "
-            f"a cut download?): {error}"
+            f"{path} cannot be read ({path.stat().st_size} bytes; is it a git-lfs "
+            f"pointer, or was a download interrupted?): {error}"
         ) from error
     for name in flat:
         parents = [name[: match.start()] for match in re.finditer("/", name)]
         if inside := [parent for parent in parents if parent in flat]:
             raise ValueError(
-                f"{path}: {inside[0]} is an array, and {name} another one inside it"
+                f"{path}: {inside[0]} is an array, but {name} is inside it"
             )
     return traverse_util.unflatten_dict(flat, sep="/"), int(about["step"])

@@ -1,4 +1,4 @@
-"""Bytes of a local or remote file: gs:// and s3:// through tensorstore."""
+"""Reads local and remote files; gs:// and s3:// through tensorstore."""
 
 import os
 from typing import Any
@@ -7,7 +7,7 @@ import tensorstore as ts
 
 
 def kvstore(path: str | os.PathLike) -> Any:
-    """What tensorstore calls a folder or file: a spec, or the URL itself."""
+    """Returns tensorstore's form of a folder or file: a spec, or the URL itself."""
     path = os.fspath(path)
     if "://" in path:
         return path.rstrip("/")
@@ -15,7 +15,7 @@ def kvstore(path: str | os.PathLike) -> Any:
 
 
 def folder(path: str | os.PathLike) -> Any:
-    """The same for a folder of files: names may be put behind it."""
+    """Returns the same for a folder of files, to which names can be appended."""
     store = kvstore(path)
     if isinstance(store, str):
         return store + "/"
@@ -27,7 +27,7 @@ def join(path: str | os.PathLike, name: str) -> str:
 
 
 def exists(path: str | os.PathLike) -> bool:
-    """Whether there is such a file, or a folder on a local disk."""
+    """Returns whether a file, or a folder on a local disk, exists."""
     path = os.fspath(path)
     return os.path.exists(path) if "://" not in path else _read(path) is not None
 
@@ -36,11 +36,11 @@ def read(path: str | os.PathLike) -> bytes:
     """Reads a whole file.
 
     Raises:
-      ValueError: it is not there, or may not be read.
+      ValueError: it does not exist or cannot be read.
     """
     data = _read(path)
     if data is None:
-        raise ValueError(f"{os.fspath(path)}: there is no such file")
+        raise ValueError(f"{os.fspath(path)} does not exist")
     return data
 
 
@@ -51,7 +51,7 @@ def _read(path: str | os.PathLike) -> bytes | None:
         store = ts.KvStore.open(folder(parent or "/")).result()
         result = store.read(name.encode("utf-8")).result()
     except UnicodeError as error:
-        raise ValueError(f"{path!r} cannot be read: it is not UTF-8") from error
+        raise ValueError(f"{path!r} cannot be read: its name is not UTF-8") from error
     except (ValueError, OSError, RuntimeError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"{path!r} cannot be read: {why}") from error

@@ -1,7 +1,7 @@
-"""ViT and T5 of Hugging Face, and the first author's release, which is made of both.
+"""Reads Hugging Face's ViT and T5, and the first author's release, made of both.
 
-Read from safetensors, sharded files included, or a state dict; the names are those of
-`rahf.weights.export_layout`. Neither transformers nor PyTorch is needed.
+They are read from safetensors, including sharded files, or a state dict, with the names
+of `rahf.weights.export_layout`. Neither transformers nor PyTorch is needed.
 """
 
 import json
@@ -26,14 +26,14 @@ _DTYPES = {
     "F32": np.float32,
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,  # positions that some files keep beside the parameters
+    "I64": np.int64,  # position ids that some files have beside the parameters
 }
-#: What may stand before the names of a model that is part of a larger one.
+#: Prefixes of the names if the model is part of a larger one.
 _PREFIXES = {"vit": "vit.", "t5": "transformer."}
 
 
 def is_checkpoint(path: str | os.PathLike) -> bool:
-    """Whether it is a safetensors file, or a folder or index of some."""
+    """Returns whether a path is a safetensors file, or a folder or index of such."""
     path = epath.Path(path)
     if path.name.endswith((".safetensors", ".safetensors.index.json")):
         return True
@@ -44,12 +44,12 @@ def read(path: str | os.PathLike, part: str, wanted: Shapes) -> Arrays:
     """Reads `google/vit-*`, `t5-*`, `google/t5-v1_1-*` or `google/flan-t5-*`.
 
     Args:
-      path: a folder of the hub, a `.safetensors` file, or the index of sharded ones.
+      path: a folder from the hub, a `.safetensors` file, or the index of sharded ones.
       part: "vit" or "t5".
-      wanted: shapes of the model's parameters; they say how many heads there are.
+      wanted: shapes of the model's parameters; they determine the number of heads.
 
     Returns:
-      Flat tensors under this project's names; what has none keeps its own.
+      Flat tensors under this project's names; unknown ones keep their own.
 
     Raises:
       ValueError: a file is missing or damaged.
@@ -67,7 +67,7 @@ def read(path: str | os.PathLike, part: str, wanted: Shapes) -> Arrays:
 
 
 def read_release(path: str | os.PathLike, wanted: Shapes) -> Arrays:
-    """Reads the first author's `.pt`; else as `read`, for the whole model."""
+    """Reads the first author's `.pt`, the whole model; otherwise as `read`."""
     return _to_ours(state_dict.read(path), wanted, path)
 
 
@@ -79,24 +79,26 @@ def read_safetensors(path: str | os.PathLike) -> Arrays:
     if not path.name.endswith(".json"):
         return _read_file(path)
     try:
-        places = json.loads(path.read_text())["weight_map"]
-        files = sorted({os.fspath(file) for file in places.values()})
+        file_of = json.loads(path.read_text())["weight_map"]
+        files = sorted({os.fspath(file) for file in file_of.values()})
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is no index of safetensors: {error!r}") from error
+        raise ValueError(
+            f"{path} is not a safetensors index: {type(error).__name__}: {error}"
+        ) from error
     arrays: Arrays = {}
     for file in files:
         if os.path.basename(file) != file or file in ("", ".", ".."):
-            raise ValueError(f"{path} names {file!r}, which is not beside it")
+            raise ValueError(f"{path} names {file!r}, which is not in its folder")
         found = _read_file(path.parent / file)
         if twice := sorted(found.keys() & arrays.keys()):
             raise ValueError(
-                f"{path.parent / file}: {twice[0]} is in another file, too"
+                f"{path.parent / file}: {twice[0]} is also in another file"
             )
         arrays |= found
-    if lost := sorted(places.keys() - arrays.keys()):
+    if lost := sorted(file_of.keys() - arrays.keys()):
         raise ValueError(
-            f"{path} lists {len(lost)} tensors that its files lack, {lost[0]} among "
-            "them; download it again"
+            f"{path} lists {len(lost)} tensors that its files lack, such as {lost[0]}; "
+            "download it again"
         )
     return arrays
 
@@ -108,14 +110,14 @@ def _read_file(path: epath.Path) -> Arrays:
         raise ValueError(f"{path} cannot be read: {error}") from error
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is not a whole safetensors file ({error}); a git-lfs pointer or a "
-            "cut download?"
+            f"{path} is not a complete safetensors file ({error}); is it a git-lfs "
+            "pointer, or was a download interrupted?"
         ) from error
     arrays = {}
     for name, tensor in tensors:
         if tensor["dtype"] not in _DTYPES:
             raise ValueError(
-                f"{path}: tensor {name} is {tensor['dtype']}; expected one of "
+                f"{path}: tensor {name} has dtype {tensor['dtype']}; expected one of "
                 f"{', '.join(_DTYPES)} (a quantised model cannot be read)"
             )
         data = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
@@ -131,16 +133,16 @@ def _to_ours(
     found, used = {}, set()
     for row in rows:
         used.update(row.theirs)
-        # Tied tables may be stored under any of their names, or all.
+        # Tied tables may be stored under any or all of their names.
         names = [name for name in row.theirs if name in state]
         for name in names[1:]:
             for tied in (names[0], name):  # NaN equals nothing
                 values.check_finite(source, tied, state[tied])
             if not np.array_equal(state[names[0]], state[name]):
                 raise ValueError(
-                    f"{source}: {names[0]} and {name} differ, and this model has one "
-                    "table for both: these weights are of another kind of model (see "
-                    "config.model.t5.gated)"
+                    f"{source}: {names[0]} and {name} differ, but this model has one "
+                    "table for both: these weights belong to another kind of model "
+                    "(see config.model.t5.gated)"
                 )
         if names:
             value = np.asarray(state[names[0]])
@@ -149,7 +151,7 @@ def _to_ours(
 
 
 def _turn(row: Row, value: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Turns the axes, and leaves an array of another size for the report to show."""
+    """Rearranges the axes; leaves an array of another size for the report to show."""
     if row.turn is SAME:
         return value
     if row.turn is LINEAR:

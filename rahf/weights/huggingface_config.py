@@ -1,7 +1,7 @@
-"""What Hugging Face's config.json says of a model, compared with ours.
+"""Compares Hugging Face's config.json with our model.
 
-Weights of the same shapes may be those of another model: of another number of heads, of
-another activation, another epsilon. They would load, and compute something else.
+Weights of the same shapes may belong to another model, with another number of heads,
+activation or epsilon. They would load, but compute something else.
 """
 
 import json
@@ -13,7 +13,7 @@ from etils import epath
 
 CONFIG_FILE = "config.json"
 
-_Compared = tuple[str, str, Any]  # their key, ours, and their default
+_Compared = tuple[str, str, Any]  # their key, our key, their default
 
 _VIT: tuple[_Compared, ...] = (
     ("hidden_size", "width", 768),
@@ -52,24 +52,24 @@ _T5_EPSILON = 1e-6
 def check(path: str | os.PathLike, part: str, ours: Any) -> str:
     """Compares the config.json beside weights with the model they are for.
 
-    The size of the image, of the patches and of the vocabulary may differ; shapes tell.
+    Sizes of images, patches and vocabulary may differ; they show in the shapes.
 
     Args:
-      path: what `rahf.weights.huggingface.read` takes.
+      path: a path that `rahf.weights.huggingface.read` accepts.
       part: "vit" or "t5".
       ours: the model's `ViTConfig` or `T5Config`.
 
     Returns:
-      What could not be compared, in a sentence; empty if everything was.
+      A sentence on what could not be compared; empty if everything was.
 
     Raises:
-      ValueError: it differs, or is no config; with the keys to set.
+      ValueError: it differs (names the keys to set), or is not a config.
     """
     path = epath.Path(path)
     path = (path if path.is_dir() else path.parent) / CONFIG_FILE
     if not path.exists():
         return (
-            f"{path} does not exist, so what shapes do not tell (activation, epsilon, "
+            f"{path} does not exist, so what shapes do not show (activation, epsilon, "
             f"the ViT's number of heads) was not compared with config.model.{part}"
         )
     theirs = _read(path)
@@ -85,7 +85,7 @@ def _read(path: epath.Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read as JSON in UTF-8: {error}") from error
     if not isinstance(theirs, dict):
         raise ValueError(  # noqa: TRY004
-            f"{path}: expected a JSON object with the keys of a Hugging Face model, got "
+            f"{path}: expected a JSON object with a Hugging Face model's keys, got "
             f"{type(theirs).__name__}"
         )
     return theirs
@@ -100,7 +100,7 @@ def _differences(theirs: dict[str, Any], part: str, ours: Any) -> Iterator[str]:
         if key in _ACTIVATIONS:
             known = _ACTIVATIONS[key]
             if value not in list(known):
-                yield f"{key}={value!r} is none of {', '.join(known)}"
+                yield f"{key}={value!r} is not one of {', '.join(known)}"
                 continue
             wanted = known[value]
         have = getattr(ours, our_key)
@@ -112,19 +112,19 @@ def _differences(theirs: dict[str, Any], part: str, ours: Any) -> Iterator[str]:
 
 
 def _unsupported(theirs: dict[str, Any], part: str, ours: Any) -> Iterator[str]:
-    """What no key of ours can express."""
+    """Yields differences that no key of ours can express."""
     if part != "t5":
         return
     epsilon = theirs.get("layer_norm_epsilon", _T5_EPSILON)
     if epsilon != _T5_EPSILON:
-        yield f"layer_norm_epsilon={epsilon!r}, and this T5 has {_T5_EPSILON}"
-    # Newer files say by the first key what older ones say by the second.
+        yield f"layer_norm_epsilon={epsilon!r}, but this T5 has {_T5_EPSILON}"
+    # Newer files use the first key for what older ones say with the second.
     key = next(
         (k for k in ("scale_decoder_outputs", "tie_word_embeddings") if k in theirs),
         "tie_word_embeddings",
     )
     if bool(theirs.get(key, True)) == ours.gated:
         yield (
-            f"{key}={ours.gated}, and this T5 has {not ours.gated} where "
+            f"{key}={ours.gated}, but this T5 has {not ours.gated} with "
             f"config.model.t5.gated={ours.gated}"
         )

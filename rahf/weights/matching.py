@@ -1,6 +1,6 @@
-"""Which tensors of a checkpoint go where in a model, and a report of every one.
+"""Matches a checkpoint's tensors to a model's parameters, and reports on each.
 
-Parameters are flat here: {"vit/cls": array}, names joined by "/".
+Parameters are flat here: {"vit/cls": array}, with names joined by "/".
 """
 
 import dataclasses
@@ -17,28 +17,28 @@ from flax import traverse_util
 from rahf import durable
 from rahf.weights import resizing, values
 
-#: Beside the config of a run or an import, what became of every tensor.
+#: The report on every tensor, beside the config of a run or an import.
 REPORT_FILE = "weights.json"
 
-_SHOWN = 8  # tensors named in an error
-# Of the MLP, here and in Hugging Face's names.
+_SHOWN = 8  # tensors listed in an error
+# Parameters of the MLP, under our names and Hugging Face's.
 _GATED = ("mlp/wi_0/kernel", "DenseReluDense.wi_0.weight")
 _PLAIN = ("mlp/wi/kernel", "DenseReluDense.wi.weight")
 _VOCABULARY = ("token_embedder/embedding", "logits_dense/kernel")
-#: In the files of T5 1.0 on the hub, and read by nobody.
+#: In the hub's files of T5 1.0, but unused.
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """What became of one tensor.
+    """The outcome for one tensor.
 
     Attributes:
-      name: of the parameter, "/" for nesting.
-      status: "loaded", "resized", "missing" (fresh, as was expected) or
-        "unexpected" (in the checkpoint, not in the model; left out).
-      shape: of the parameter; of the checkpoint's where it is unexpected.
-      found: the checkpoint's shape, where it was resized.
+      name: name of the parameter, "/" for nesting.
+      status: "loaded", "resized", "missing" (starts fresh) or "unexpected" (in the
+        checkpoint, not in the model; left out).
+      shape: shape of the parameter; of the checkpoint's tensor if unexpected.
+      found: the checkpoint's shape, if it was resized.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class MatchReport:
-    """A row for every tensor of the model and of the checkpoint.
+    """The outcome for every tensor of the model and the checkpoint.
 
     Attributes:
-      source: where the checkpoint is from.
-      tensors: what became of each.
-      notes: what could not be checked, a sentence each.
+      source: the checkpoint's origin.
+      tensors: the outcome for each tensor.
+      notes: sentences on what could not be checked.
     """
 
     source: str
@@ -69,7 +69,7 @@ class MatchReport:
         return [tensor.name for tensor in self.tensors if tensor.status == status]
 
     def summary(self) -> str:
-        """A line of counts, one for each tensor that was not plainly loaded, notes."""
+        """Returns a line of counts, a line per tensor not simply loaded, and notes."""
         statuses = ("loaded", "resized", "missing", "unexpected")
         counts = ", ".join(f"{len(self.names(s))} {s}" for s in statuses)
         rows = [_row(tensor) for tensor in self.tensors if tensor.status != "loaded"]
@@ -90,12 +90,12 @@ def _row(tensor: Tensor) -> str:
 
 
 def flatten(tree) -> dict[str, Any]:
-    """Nested dicts -> {"a/b": leaf}."""
+    """Flattens nested dicts to {"a/b": leaf}."""
     return dict(traverse_util.flatten_dict(tree, sep="/"))
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Inverts `flatten`."""
     return traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
@@ -109,27 +109,27 @@ def match(
 ) -> tuple[dict[str, np.ndarray], MatchReport]:
     """Matches the tensors of a checkpoint to a model's parameters.
 
-    A name and a shape that agree are loaded. Position embeddings and the patch
-    embedding of a ViT are resized where only the grid or the patch differ. Heads and
-    poolers of the checkpoint may be left over; of a stack that is loaded every tensor
-    must have a place, or the model would compute something else.
+    Tensors with equal names and shapes are loaded. A ViT's position and patch
+    embeddings are resized if only the grid or the patch size differs. Heads and poolers
+    of the checkpoint may be left over, but every tensor of a loaded stack must have a
+    place, or the model would compute something else.
 
     Args:
       wanted: flat parameters, arrays or abstract ones.
       found: flat tensors of the checkpoint, under the model's names.
-      source: where they come from, for the report and errors.
+      source: the tensors' origin, for the report and errors.
       expect_missing: glob patterns of the parameters that may be missing, such as
-        "heatmap_predictor_*"; "*" takes in any depth.
-      resize_vocabulary: take as many rows of the vocabulary as there are on both
-        sides; further ones start as the mean row.
+        "heatmap_predictor_*"; "*" also matches "/".
+      resize_vocabulary: whether to copy the rows of the vocabulary that both sides
+        have; further rows start as the mean row.
 
     Returns:
       (loaded, report): float32 arrays by name, without the missing ones.
 
     Raises:
-      ValueError: a shape differs, a parameter is missing that no pattern names, or a
-        tensor is left over inside a stack; with the shapes and the likely cause. Or
-        values are whole or not finite.
+      ValueError: a shape differs, a parameter that no pattern matches is missing, or a
+        tensor is left over inside a stack (gives shapes and the likely cause); or
+        values are not floating point or not finite.
     """
     loaded, rows, wrong = {}, [], []
     for name, leaf in sorted(wanted.items()):
@@ -147,7 +147,7 @@ def match(
             wrong.append(Tensor(name, "shape", shape, value.shape))
             continue
         values.check_dtype(source, name, value.dtype)
-        with np.errstate(over="ignore"):  # of float64, which is told below
+        with np.errstate(over="ignore"):  # from float64; refused below
             value = value.astype(np.float32, copy=False)
         values.check_finite(source, name, value)
         loaded[name] = resize(value) if resize else value
@@ -161,7 +161,7 @@ def match(
 def _resizer(
     name: str, found: Sequence[int], wanted: Sequence[int], vocabulary: bool
 ) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Returns how to bring a tensor to the wanted shape; None where there is no way."""
+    """Returns a function that resizes a tensor to the wanted shape, or None."""
     if len(found) != len(wanted) or tuple(found) == tuple(wanted):
         return None
     differs = [i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b]
@@ -183,7 +183,7 @@ def _has_class_token(length: int) -> bool:
 def _check(
     report: MatchReport, wrong: Sequence[Tensor], patterns: Sequence[str]
 ) -> None:
-    """Raises ValueError naming what differs in shape and what is missing."""
+    """Raises ValueError if shapes differ, or tensors are missing or left over."""
     missing = [
         tensor
         for tensor in report.tensors
@@ -194,10 +194,11 @@ def _check(
     parts = []
     if wrong:
         rows = [
-            f"{t.name}: {list(t.found or ())} there, {list(t.shape)} here"
+            f"{t.name}: {list(t.found or ())} in the checkpoint, {list(t.shape)} in "
+            "the model"
             for t in wrong
         ]
-        parts.append(f"{len(wrong)} tensors have another shape:" + _list(rows))
+        parts.append(f"{len(wrong)} tensors have other shapes:" + _list(rows))
     if missing:
         rows = [f"{t.name} {list(t.shape)}" for t in missing]
         parts.append(f"{len(missing)} tensors are missing:" + _list(rows))
@@ -213,7 +214,7 @@ def _check(
 
 
 def _left_over(report: MatchReport) -> list[Tensor]:
-    """The unexpected tensors inside a stack of which other tensors were loaded."""
+    """Returns the unexpected tensors of stacks from which other tensors were loaded."""
     stacks = {_stack(tensor.name) for tensor in report.tensors if tensor.is_loaded}
     return [
         tensor
@@ -225,7 +226,7 @@ def _left_over(report: MatchReport) -> list[Tensor]:
 
 
 def _stack(name: str) -> str:
-    """The stack of layers that a tensor is of, by our name or Hugging Face's."""
+    """Returns a tensor's stack of layers, by our name or Hugging Face's; "" = none."""
     if name.startswith(("vit/Transformer/", "vit.encoder.")):
         return "vit"
     if match := re.match(r"t5[/.](encoder|decoder)[/.]", name):
@@ -238,7 +239,7 @@ def _loaded(report: MatchReport, stack: str) -> list[str]:
 
 
 def _causes_of_left(report: MatchReport, left: Sequence[Tensor]) -> Iterator[str]:
-    """Guesses at what has more layers, or more in each, than the model."""
+    """Yields guesses at why the checkpoint has more layers, or larger ones."""
     keys = {"vit": "vit.depth", "t5.encoder": "t5.encoder_layers"}
     keys |= {"t5.decoder": "t5.decoder_layers"}
     for stack, key in keys.items():
@@ -249,13 +250,13 @@ def _causes_of_left(report: MatchReport, left: Sequence[Tensor]) -> Iterator[str
             yield f"a deeper model; set config.model.{key}={deepest + 1}"
     if any("relative_attention_bias" in t.name or "relpos" in t.name for t in left):
         yield (
-            "every layer has position biases of its own (is this umT5?); T5 1.0 and "
-            "1.1, which can be read, share one between the layers of a stack"
+            "every layer has its own position bias (is this umT5?); only T5 1.0 and "
+            "1.1 are supported, whose layers share one per stack"
         )
 
 
 def _layer(name: str) -> int:
-    """Which layer of its stack a tensor is of, from 0; -1 where of none."""
+    """Returns the index of a tensor's layer in its stack; -1 if it has none."""
     found = re.search(r"(?:encoderblock_|layers_|\.layer\.|\.block\.)(\d+)", name)
     return int(found[1]) if found else -1
 
@@ -268,7 +269,7 @@ def _list(rows: Sequence[str]) -> str:
 def _causes(
     report: MatchReport, wrong: Sequence[Tensor], missing: Sequence[Tensor]
 ) -> list[str]:
-    """Guesses at what the user mixed up, each with the key that mends it."""
+    """Returns guesses at the user's mistake, each with the key to change."""
     unexpected = report.names("unexpected")
     lost = [tensor.name for tensor in missing]
     gated = [_any(names, *_GATED) for names in (unexpected, lost)]
@@ -282,9 +283,9 @@ def _causes(
     if rows:
         sizes = [max(tensor.found or (0,)) for tensor in rows]
         causes.append(
-            f"another vocabulary; set config.model.t5.vocab_size={max(sizes)} with the "
-            "SentencePiece model it was trained with as config.input.vocabulary, or, if "
-            "the pieces are the same, resize it (--resize_vocabulary of "
+            f"another vocabulary; set config.model.t5.vocab_size={max(sizes)} and "
+            "config.input.vocabulary to the SentencePiece model it was trained with, "
+            "or, if the pieces are the same, resize it (--resize_vocabulary of "
             "rahf.bin.import_weights)"
         )
     others = [tensor.name for tensor in wrong if tensor not in rows]
@@ -297,7 +298,7 @@ def _causes(
     heads = [n for n in lost if "_predictor_" in n or "projection" in n]
     if heads:
         causes.append(
-            "these heads are new in this model; let them start fresh by naming them, "
+            "these heads are new in this model; to let them start fresh, set "
             f"config.init_expect_missing=({heads[0].split('/')[0] + '/*'!r}, ...)"
         )
     return causes

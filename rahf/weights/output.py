@@ -1,4 +1,4 @@
-"""The folder that an import or an export writes: tried before the work, then filled."""
+"""The output folder of an import or export, which is checked before the work."""
 
 import contextlib
 import os
@@ -8,21 +8,21 @@ from collections.abc import Iterator
 
 from rahf import durable
 
-_SPARE = 16 << 20  # bytes, for everything beside the arrays
+_SPARE = 16 << 20  # bytes, for everything besides the arrays
 
 
 @contextlib.contextmanager
 def claimed(folder: str | os.PathLike, purpose: str) -> Iterator[None]:
-    """Keeps an output folder to this process, and shows that it can be written to.
+    """Locks an output folder for this process, and checks that it can be written to.
 
-    A folder that did not exist, and that the body leaves empty, is removed again.
+    A folder that did not exist before and is empty afterwards is removed.
 
     Args:
-      folder: made if it does not exist.
-      purpose: what this process does there, as "an export".
+      folder: the folder; made if it does not exist.
+      purpose: what this process does there, such as "an export".
 
     Raises:
-      ValueError: it cannot be made or written to, or another process holds it.
+      ValueError: it cannot be made or written to, or another process has locked it.
     """
     folder = pathlib.Path(folder)
     is_new = not folder.exists()
@@ -42,7 +42,7 @@ def _remove_if_empty(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def failures_told(folder: str | os.PathLike) -> Iterator[None]:
-    """Says in a line which output it is that the system refuses to write."""
+    """Turns OSError into a one-line ValueError that names the output."""
     try:
         yield
     except OSError as error:
@@ -54,10 +54,10 @@ def failures_told(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def check_space(folder: str | os.PathLike, size: int) -> None:
-    """Raises ValueError where a disk has no room for so many bytes of arrays."""
+    """Raises ValueError if a disk has no room for `size` bytes of arrays."""
     free = shutil.disk_usage(folder).free
     if free < size + _SPARE:
         raise ValueError(
-            f"--output={os.fspath(folder)} needs {(size + _SPARE) / 1e6:,.0f} MB, and "
-            f"its disk has {free / 1e6:,.0f} MB left"
+            f"--output={os.fspath(folder)} needs {(size + _SPARE) / 1e6:,.0f} MB, but "
+            f"its disk has only {free / 1e6:,.0f} MB left"
         )

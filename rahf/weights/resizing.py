@@ -1,18 +1,18 @@
-"""Resizing what depends on the image size, the patch size or the vocabulary."""
+"""Resizes parameters that depend on the image, patch or vocabulary size."""
 
 import jax
 import numpy as np
 
 
 def grid(length: int) -> int:
-    """The grid side behind a number of positions, with or without a class token.
+    """Returns the grid side for a number of positions, with or without a class token.
 
     Returns:
       The side; 0 if the length is neither a square nor one more than a square.
     """
-    for places in (length, length - 1):
-        side = round(max(places, 0) ** 0.5)
-        if side and side * side == places:
+    for count in (length, length - 1):
+        side = round(max(count, 0) ** 0.5)
+        if side and side * side == count:
             return side
     return 0
 
@@ -20,29 +20,29 @@ def grid(length: int) -> int:
 def positions(embedding: np.ndarray, side: int) -> np.ndarray:
     """Resizes learned position embeddings to another grid.
 
-    As vision_transformer and big_vision do when they load a checkpoint: linear
-    between the old places, the corners kept (`scipy.ndimage.zoom` of order 1). The
-    class token's own position, if there is one, stays.
+    As vision_transformer and big_vision do when loading a checkpoint: linear
+    interpolation with aligned corners (`scipy.ndimage.zoom` of order 1). The class
+    token's position, if any, is unchanged.
 
     Args:
       embedding: float32[1, N, D], N a square, or one more than a square.
-      side: of the wanted grid, in patches.
+      side: the side of the new grid, in patches.
 
     Returns:
       float32[1, side * side (+ 1), D].
     """
     _, length, width = embedding.shape
     old = grid(length)
-    head, places = np.split(embedding[0], [length - old * old])
-    places = places.reshape(old, old, width)
+    head, table = np.split(embedding[0], [length - old * old])
+    table = table.reshape(old, old, width)
     at = np.linspace(0, old - 1, side)
     low = np.minimum(at.astype(int), max(old - 2, 0))
     share = (at - low).astype(np.float32)[:, None, None]
     for axes in ((0, 1, 2), (1, 0, 2)):  # rows, then columns
-        rows_ = places.transpose(axes)
+        rows_ = table.transpose(axes)
         high = rows_[np.minimum(low + 1, old - 1)]
-        places = (rows_[low] * (1 - share) + high * share).transpose(axes)
-    return np.concatenate([head, places.reshape(side * side, width)])[None]
+        table = (rows_[low] * (1 - share) + high * share).transpose(axes)
+    return np.concatenate([head, table.reshape(side * side, width)])[None]
 
 
 def patches(kernel: np.ndarray, side: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def patches(kernel: np.ndarray, side: int) -> np.ndarray:
 
     Args:
       kernel: float32[P, P, C, D].
-      side: P of the result.
+      side: the patch side of the result.
 
     Returns:
       float32[side, side, C, D].
@@ -67,12 +67,12 @@ def patches(kernel: np.ndarray, side: int) -> np.ndarray:
 
 
 def rows(table: np.ndarray, count: int, axis: int) -> np.ndarray:
-    """Cuts a table of pieces, or fills it up with its mean.
+    """Truncates a table of pieces, or pads it with its mean.
 
     Args:
       table: float32[V, D] or float32[D, V].
       count: V of the result.
-      axis: which is V.
+      axis: the axis of V.
     """
     kept = np.take(table, range(min(count, table.shape[axis])), axis=axis)
     mean = table.mean(axis=axis, keepdims=True)

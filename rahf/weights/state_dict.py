@@ -1,8 +1,8 @@
-"""Reads the state dict in a `.pt` file of PyTorch: no PyTorch, no code executed.
+"""Reads the state dict in a PyTorch `.pt` file, without PyTorch or executing code.
 
-Such a file is a zip archive: `data.pkl` is a pickle that describes the tensors, and one
-file each holds their bytes. A pickle can call anything it names; this reader lets it
-name the few things that a state dict is made of, and refuses the file otherwise.
+Such a file is a zip archive: `data.pkl` is a pickle that describes the tensors, and a
+file per storage holds their bytes. A pickle can call anything it names; this reader
+allows only the few names that a state dict needs, and refuses any other file.
 """
 
 import collections
@@ -31,9 +31,9 @@ _DTYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
-#: Where training scripts put a state dict among other things.
+#: Keys under which training scripts store a state dict.
 _KEYS = ("state_dict", "model", "model_state_dict", "module")
-#: In bytes, of the pickle: some 25,000 tensors.
+#: Largest size of the pickle in bytes: about 25,000 tensors.
 _LONGEST_DESCRIPTION = 8 << 20
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
@@ -42,53 +42,55 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the arrays of a state dict.
 
     Args:
-      path: what `torch.save` wrote (1.6 or later): a state dict, or a dict that
-        has one under "state_dict" or "model".
+      path: a file from `torch.save` (1.6 or later): a state dict, or a dict that has
+        one under "state_dict" or "model".
 
     Returns:
-      Arrays by name, in the file's order and dtype; a leading "module." of
-      DistributedDataParallel is cut off.
+      Arrays by name, in the file's order and dtype, without the prefix "module." of
+      DistributedDataParallel.
 
     Raises:
-      ValueError: it is damaged, of the format before 1.6, or names something that no
-        state dict is made of.
+      ValueError: it is damaged, in the format before 1.6, or names something that no
+        state dict needs.
     """
     where = os.fspath(path)
     if not os.path.isfile(path):
-        raise ValueError(f"{where}: there is no such file")
+        raise ValueError(f"{where} does not exist or is not a file")
     try:
         with zipfile.ZipFile(path) as archive:
             found = _unpickle(archive, os.path.getsize(path))
     except zipfile.BadZipFile as error:
         raise ValueError(
-            f"{where} ({os.path.getsize(path)} bytes) is not a .pt file that torch.save "
-            f"of PyTorch 1.6 or later wrote ({error}); an older one, a git-lfs pointer "
-            f"or a cut download?"
+            f"{where} ({os.path.getsize(path)} bytes) is not a .pt file written by "
+            f"torch.save of PyTorch 1.6 or later ({error}); is it older or a git-lfs "
+            f"pointer, or was a download interrupted?"
         ) from error
     except OSError as error:
         raise ValueError(f"{where} cannot be read: {error.strerror}") from error
     except _FORMAT_ERRORS as error:
-        raise ValueError(f"{where} is damaged or no state dict: {error}") from error
+        raise ValueError(f"{where} is damaged or not a state dict: {error}") from error
     for _ in range(2):
         inner = [found[k] for k in _KEYS if isinstance(found.get(k), dict)]
         found = inner[0] if inner else found
     arrays = {k: v for k, v in found.items() if isinstance(v, np.ndarray)}
     if not arrays:
-        # Not of tuples, whose text may be of any length.
+        # Strings only: the text of a tuple may be of any length.
         keys = ", ".join(key[:40] for key in list(found)[:6] if isinstance(key, str))
         raise ValueError(f"{where} holds no tensors; its keys are {keys or 'none'}")
     named: dict[str, np.ndarray] = {}
     for key, array in arrays.items():
         if not isinstance(key, str):
             kind = type(key).__name__
-            raise ValueError(f"{where}: a tensor is named by a {kind}")  # noqa: TRY004
+            raise ValueError(  # noqa: TRY004
+                f"{where}: expected strings as names of tensors, got {kind}"
+            )
         if key.removeprefix("module.") in named:
             raise ValueError(f"{where}: {key} appears twice, once without 'module.'")
         named[key.removeprefix("module.")] = array
     return named
 
 
-# What pickle and zipfile raise at bytes that are not what they should be.
+# What pickle and zipfile raise for malformed data.
 _FORMAT_ERRORS = (
     *(pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError),
     *(ValueError, AttributeError, NotImplementedError, OverflowError, RuntimeError),
@@ -100,7 +102,7 @@ def _unpickle(archive: zipfile.ZipFile, size: int) -> Mapping[Any, Any]:
     names = archive.namelist()
     descriptions = [name for name in names if name.endswith("/data.pkl")]
     if len(descriptions) != 1:
-        raise ValueError(f"expected one data.pkl in it, got {', '.join(names[:4])}")
+        raise ValueError(f"expected one data.pkl, got {', '.join(names[:4])}")
     root = descriptions[0].removesuffix("data.pkl")
     order = "little"
     if f"{root}byteorder" in names:
@@ -121,18 +123,18 @@ def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def _check_description(description: bytes) -> None:
-    """Refuses a pickle that asks for memory beyond what it holds.
+    """Refuses a pickle that requests more memory than its size justifies.
 
-    Unpickling allots what an opcode announces before it looks whether it is there: the
-    length of a text, or a place in the table of what is referred to later.
+    Unpickling allocates what an opcode announces before checking that it exists: the
+    length of a string, or an index in the memo table.
     """
     for opcode, argument, _ in pickletools.genops(description):  # checks the lengths
         if opcode.name in _PUTS and int(argument or 0) > len(description):
-            raise ValueError(f"data.pkl refers to object {argument}, which it has not")
+            raise ValueError(f"data.pkl refers to object {argument}, which it lacks")
 
 
 class _Call:
-    """A function for one pickle: were it the module's own, a pickle could change it."""
+    """Wraps a function for one pickle, which could modify the module's own."""
 
     __slots__ = ("_function",)
 
@@ -144,7 +146,7 @@ class _Call:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds dicts, lists and arrays; whatever else a pickle names is refused."""
+    """Builds dicts, lists and arrays; refuses anything else that a pickle names."""
 
     def __init__(
         self,
@@ -169,12 +171,12 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in _DTYPES:
             return np.dtype(_DTYPES[name])
         raise pickle.UnpicklingError(
-            f"it names {module}.{name}, which no state dict needs and which loading "
-            "it in PyTorch would run; save model.state_dict() alone"
+            f"it names {module}.{name}, which no state dict needs and which PyTorch "
+            "would run on loading; save only model.state_dict()"
         )
 
     def persistent_load(self, pid: Any) -> np.ndarray:
-        """Returns a storage as an array of one axis."""
+        """Returns a storage as a one-dimensional array."""
         kind, dtype, key, _, count = pid
         types = (type(kind), type(key), type(count))
         if (
@@ -182,7 +184,9 @@ class _Unpickler(pickle.Unpickler):
             or kind != "storage"
             or not isinstance(dtype, np.dtype)
         ):
-            raise pickle.UnpicklingError("a reference is to no storage of a known type")
+            raise pickle.UnpicklingError(
+                "a reference is not to a known kind of storage"
+            )
         if key not in self._storages:
             info = self._archive.getinfo(f"{self._root}data/{key}")
             # Before reading: a small zip may unpack to any size.
@@ -194,8 +198,8 @@ class _Unpickler(pickle.Unpickler):
             self._unread -= info.file_size
             if info.compress_type != zipfile.ZIP_STORED or self._unread < 0:
                 raise ValueError(
-                    f"{info.filename} is compressed or shares its bytes, which PyTorch "
-                    "never does"
+                    f"{info.filename} is compressed or overlaps another storage, which "
+                    "PyTorch never writes"
                 )
             data = np.frombuffer(self._archive.read(info), dtype)
             swapped = self._order == "big" and dtype.itemsize > 1
@@ -210,23 +214,23 @@ def _rebuild_tensor(
     strides: Sequence[int],
     *_: Any,
 ) -> np.ndarray:
-    """Lays an array over a storage; steps are counted in values."""
+    """Returns an array view of a storage; offset and strides count values."""
     numbers = (offset, *shape, *strides)
     if (
         not isinstance(storage, np.ndarray)
         or len(shape) != len(strides)
         or not all(isinstance(number, int) for number in numbers)
     ):
-        raise ValueError("a tensor without a storage, a shape and as many strides")
+        raise ValueError("a tensor has no storage, or its shape and strides disagree")
     last = offset + sum(
         (size - 1) * stride for size, stride in zip(shape, strides, strict=True)
     )
-    # A stride of 0 would make any number of values of one; parameters have each once.
+    # A stride of 0 would repeat a value any number of times; parameters never do.
     count = math.prod(shape)
     inside = max(last + 1, count) <= len(storage) and min(numbers) >= 0
     if not inside and 0 not in shape:
         raise ValueError(
-            f"a tensor {list(shape)} reaches over its {len(storage)} values"
+            f"a tensor of shape {list(shape)} exceeds its {len(storage)} values"
         )
     if 0 in shape:
         return np.zeros(shape, storage.dtype)

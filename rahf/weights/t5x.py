@@ -1,11 +1,11 @@
-"""T5 as T5X saves it: the legacy layout and Orbax, unrolled and scanned layers.
+"""Reads T5 from T5X checkpoints: legacy and Orbax, unrolled and scanned layers.
 
-The legacy layout is a msgpack file `checkpoint`, whose leaves are arrays or the specs
-of arrays, and beside it a zarr folder for each of the latter, named by its dotted path
+The legacy layout is a msgpack file `checkpoint`, whose leaves are arrays or specs of
+arrays. For each spec there is a zarr folder beside it, named by the dotted path
 (`target.encoder.layers_0.mlp.wi.kernel`). The folders are opened by that name, since
-the specs differ between versions and hold paths of the machine they were made on.
+specs differ between versions and contain paths of the machine that wrote them.
 
-D is T5's width, H and K heads and their width, L layers.
+D is T5's width, H and K are heads and their width, L layers.
 """
 
 import contextlib
@@ -27,21 +27,21 @@ Arrays = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _LEGACY_FILE = "checkpoint"
-#: One of them is in the folder of an Orbax checkpoint.
+#: An Orbax checkpoint's folder has at least one of these.
 _ORBAX_FILES = ("_METADATA", "manifest.ocdbt", "_CHECKPOINT_METADATA")
-#: What says that there is an array, and the driver that reads it.
+#: The files that mark an array, and the driver that reads it.
 _ZARR_FILES = {".zarray": "zarr", "zarr.json": "zarr3"}
-#: The same in every layer that T5X's older networks share between layers.
+#: Shared by the layers of a stack; older T5X networks store a copy in every layer.
 _BIAS = "relpos_bias/rel_embedding"
 
 
 def is_checkpoint(path: str | os.PathLike) -> bool:
-    """Whether a folder holds a checkpoint of either layout."""
+    """Returns whether a folder holds a checkpoint of either layout."""
     return bool(_orbax_folder(path) or files.exists(files.join(path, _LEGACY_FILE)))
 
 
 def _orbax_folder(path: str | os.PathLike) -> str:
-    """Where Orbax wrote the tree: the step's folder or the item in it; "" = nowhere."""
+    """Returns the folder of Orbax's tree, the step's or the item's; "" if neither."""
     for folder in (files.join(path, "state"), os.fspath(path)):
         if any(files.exists(files.join(folder, name)) for name in _ORBAX_FILES):
             return folder
@@ -60,8 +60,8 @@ def read(path: str | os.PathLike, wanted: Shapes | None = None) -> Arrays:
       Flat parameters, {"t5/encoder/layers_0/attention/query/kernel": float32[D, H * K]}.
 
     Raises:
-      ValueError: it is no such checkpoint, a part is missing or damaged, or its
-        layers have position biases of their own.
+      ValueError: it is not such a checkpoint, a part is missing or damaged, or its
+        layers have separate position biases.
     """
     folder = _orbax_folder(path)
     flat = _read_orbax(folder, wanted) if folder else _read_legacy(path, wanted)
@@ -96,11 +96,11 @@ def _array_store(path: str | os.PathLike, name: str) -> Any:
 def _decode(
     value: np.ndarray, version: int, name: str, path: str | os.PathLike
 ) -> np.ndarray:
-    """Before version 3 bfloat16 was written as the uint16 of its bits."""
+    """Returns float32; before version 3, bfloat16 was stored as uint16 bits."""
     if version < 3 and value.dtype == np.uint16:
         value = value.view(ml_dtypes.bfloat16)
     values.check_dtype(os.fspath(path), name, value.dtype)
-    with np.errstate(over="ignore"):  # infinite values are told where they are loaded
+    with np.errstate(over="ignore"):  # infinite values are refused when loaded
         return value.astype(np.float32)
 
 
@@ -108,35 +108,37 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flattens a tree whose leaves are arrays or specs, dicts with a "driver".
 
     Raises:
-      TypeError: a name is no text, or a leaf something else.
+      TypeError: a name is not a string, or a leaf is something else.
     """
     flat = {}
     for name, value in tree.items():
         if not isinstance(name, str):
-            raise TypeError(f"{prefix} has a part named {name!r}, which is no text")
+            raise TypeError(f"{prefix}: expected strings as names, got {name!r}")
         if isinstance(value, dict) and "driver" not in value:
             flat |= _leaves(value, f"{prefix}{name}/")
         elif isinstance(value, dict | np.ndarray | np.generic):
             flat[prefix + name] = value
         else:
-            raise TypeError(f"{prefix}{name} is no array but {type(value).__name__}")
+            raise TypeError(
+                f"{prefix}{name}: expected an array, got {type(value).__name__}"
+            )
     return flat
 
 
 def _damaged(path: str | os.PathLike, why: object) -> ValueError:
     return ValueError(
-        f"{os.fspath(path)} is not a whole T5X checkpoint ({why}); expected a folder "
-        f"checkpoint_<step> with {_LEGACY_FILE!r} in msgpack and a folder "
-        "target.<name> for each array, or one that Orbax wrote"
+        f"{os.fspath(path)} is not a complete T5X checkpoint ({why}); expected a "
+        f"folder checkpoint_<step> with {_LEGACY_FILE!r} in msgpack and a folder "
+        "target.<name> for each array, or one written by Orbax"
     )
 
 
 def _read_orbax(folder: str, wanted: Shapes | None) -> Arrays:
-    """Reads the arrays that are parameters of T5 as tensorstore finds them.
+    """Reads the arrays that are T5's parameters with tensorstore.
 
-    Orbax names arrays by their dotted path, in one OCDBT database or each in a folder
-    of its own, in zarr of version 2 or 3. Its own reader is not asked: it takes a
-    gs:// URL for a local path.
+    Orbax names arrays by their dotted path, in one OCDBT database or in a folder each,
+    in zarr version 2 or 3. Its own reader is not used because it mistakes a gs:// URL
+    for a local path.
     """
     store = files.folder(folder)
     if files.exists(files.join(folder, "manifest.ocdbt")):
@@ -163,35 +165,35 @@ def _read_orbax(folder: str, wanted: Shapes | None) -> Arrays:
 def _read_arrays(
     stored: Mapping[str, Any], path: str | os.PathLike, wanted: Shapes | None
 ) -> Arrays:
-    """Reads arrays in zarr, by their specs; what is missing is no array of zeros.
+    """Reads zarr arrays by their specs; missing data is an error, not zeros.
 
-    All are opened, and their sizes compared with the model's, before one is read.
+    All are opened, and their sizes compared with the model's, before any is read.
     """
     pending = {}
     for name, spec in stored.items():
-        with _damage_told(path, name):
+        with _report_damage(path, name):
             pending[name] = ts.open(
                 spec | {"fill_missing_data_reads": False}, read=True
             )
     opened, shapes = {}, {}
     for name, future in pending.items():
-        with _damage_told(path, name):
+        with _report_damage(path, name):
             opened[name] = future.result()
             shapes[name] = opened[name].shape
             chunk = opened[name].chunk_layout.read_chunk.shape or ()
-            # A chunk is unpacked whole, even if the array is less.
+            # A chunk is unpacked whole, even if the array is smaller.
             if 0 < math.prod(shapes[name]) < math.prod(chunk):
                 shapes[name] = chunk
     values.check_count(os.fspath(path), shapes, wanted)
     arrays = {}
     for name, array in opened.items():
-        with _damage_told(path, name):
+        with _report_damage(path, name):
             arrays[name] = np.asarray(array.read().result())
     return arrays
 
 
 @contextlib.contextmanager
-def _damage_told(path: str | os.PathLike, name: str) -> Iterator[None]:
+def _report_damage(path: str | os.PathLike, name: str) -> Iterator[None]:
     try:
         yield
     except (
@@ -203,22 +205,22 @@ def _damage_told(path: str | os.PathLike, name: str) -> Iterator[None]:
 
 
 def _find_target(names: Iterable[str], folder: str) -> str:
-    """The prefix of T5's parameters, such as "target."."""
+    """Returns the prefix of T5's parameters, such as "target."."""
     for name in names:
         if found := re.match(
             r"((?:optimizer\.|target\.|params\.)*)token_embedder\.", name
         ):
             return found[1]
     top = sorted({name.partition(".")[0] for name in names})
-    raise _damaged(folder, f"no T5 under target or params, but {', '.join(top)}")
+    raise _damaged(folder, f"no T5 under target or params, only {', '.join(top)}")
 
 
 def unroll(flat: Mapping[str, np.ndarray], path: str | os.PathLike = "") -> Arrays:
-    """Brings every T5X layout to that of `examples/t5`, this project's.
+    """Converts any T5X layout to that of `examples/t5`, this project's.
 
     Scanned layers (`encoder/encoder/...`, stacked along axis 1) become layers_0,
-    layers_1, ...; heads lose the axis of their own; a position bias that every layer
-    has a copy of becomes the stack's one.
+    layers_1, ...; separate head axes are joined; layers' copies of a position bias
+    become the stack's one.
 
     Raises:
       ValueError: the position biases of the layers differ.
@@ -238,16 +240,16 @@ def unroll(flat: Mapping[str, np.ndarray], path: str | os.PathLike = "") -> Arra
             name = "/".join(shared.groups())
             if name in joined and not np.array_equal(joined[name], value):
                 raise ValueError(
-                    f"{os.fspath(path)}: every layer has a {_BIAS} of its own, and they "
-                    "differ; T5 1.0 and 1.1 share one between the layers of a stack "
-                    "(is this umT5?)"
+                    f"{os.fspath(path)}: every layer has its own {_BIAS}, and they "
+                    "differ (is this umT5?); in T5 1.0 and 1.1 the layers of a stack "
+                    "share one"
                 )
         joined[name] = _join_heads(name, value)
     return joined
 
 
 def _join_heads(name: str, value: np.ndarray) -> np.ndarray:
-    """[D, H, K] -> [D, H * K], and for the way out [H, K, D] -> [H * K, D]."""
+    """[D, H, K] -> [D, H * K], and for output projections [H, K, D] -> [H * K, D]."""
     if value.ndim != 3:
         return value
     last = value.shape[-1]

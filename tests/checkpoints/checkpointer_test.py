@@ -61,7 +61,7 @@ def _truncate(folder):
 def test_a_checkpoint_that_was_cut_short(workdir, tmp_path, damage):
     folder = shutil.copytree(workdir, tmp_path / "copy")
     damage(folder)
-    message = r"copy/checkpoints/3 is not whole.*\(no earlier step is beside it\)"
+    message = r"copy/checkpoints/3 is incomplete.*\(there is no earlier step\)"
     with pytest.raises(ValueError, match=message):
         restore.restore_for_inference(folder)
     with pytest.raises(ValueError, match=message):
@@ -120,7 +120,7 @@ def test_a_url_is_no_workdir():
 
 
 def test_another_size_of_image_is_another_model(workdir):
-    with pytest.raises(ValueError, match="input.image_size: 32 there, 64 here"):
+    with pytest.raises(ValueError, match="input.image_size: was 32, now 64"):
         _resume(workdir, **{"input.image_size": 64})
 
 
@@ -144,7 +144,7 @@ def test_a_run_from_before_groups_were_hashed_goes_on_by_ranks(tmp_path):
     new = config.copy_and_resolve_references()
     del config.input.rated_images["cut"]
     workdirs.write_config(tmp_path, config)
-    with pytest.raises(ValueError, match="rated_images.cut: 'rank' there, 'hash' here"):
+    with pytest.raises(ValueError, match="rated_images.cut: was 'rank', now 'hash'"):
         changes.compare(tmp_path, new)
     new.input.rated_images.cut = "rank"
     changes.compare(tmp_path, new)

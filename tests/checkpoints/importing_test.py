@@ -123,7 +123,7 @@ def test_training_starts_from_it(imported, shapes, tmp_path):
     other = tmp_path / "other.model"
     other.write_bytes(vocabulary.SCENES.read_bytes() + b"\x1a\x02\x32\x00")
     config.input.vocabulary = str(other)
-    with pytest.raises(ValueError, match="vocabulary.model, which is another"):
+    with pytest.raises(ValueError, match="vocabulary.model, which differs"):
         start.start_from(config, tmp_path, _fresh(shapes))
 
 
@@ -145,16 +145,20 @@ def test_mistakes(files, imported, tmp_path):
         run(richhf="a.pt", t5="b")
     with pytest.raises(ValueError, match="already holds a checkpoint"):
         run(output=imported[0], **files)
-    with pytest.raises(ValueError, match="--vit=/none: expected an .npz.*of that name"):
+    with pytest.raises(
+        ValueError, match="--vit=/none: expected an AugReg.*does not exist"
+    ):
         run(vit="/none")
-    with pytest.raises(ValueError, match="--t5=.*expected a checkpoint_<step> folder"):
+    with pytest.raises(
+        ValueError, match="--t5=.*expected a T5X checkpoint_<step> folder"
+    ):
         run(t5=files["vit"])
-    with pytest.raises(ValueError, match="there is no such file"):
+    with pytest.raises(ValueError, match="does not exist"):
         run(richhf=files["vit"] + "x")
     pointer = tmp_path / "pointer.npz"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\nsize 330\n")
     for source in ("vit", "richhf"):
-        with pytest.raises(ValueError, match=r"pointer.npz.*a git-lfs\s+pointer or a"):
+        with pytest.raises(ValueError, match=r"pointer.npz.*git-lfs pointer, or was"):
             run(**{source: str(pointer)})
     config = _config()
     config.input.vocabulary = "scenes"
@@ -166,7 +170,9 @@ def test_mistakes(files, imported, tmp_path):
         run(config, vit=files["vit"])
     config = _config()
     config.model.t5.vocab_size = 640
-    with pytest.raises(ValueError, match=r"\[512, 64\] there, \[640, 64\] here"):
+    with pytest.raises(
+        ValueError, match=r"\[512, 64\] in the checkpoint, \[640, 64\] in the model"
+    ):
         run(config, t5=files["t5"])
     config = _config()
     config.model.t5.encoder_layers = config.model.t5.decoder_layers = 0
@@ -223,7 +229,7 @@ def test_an_output_that_cannot_be_written_is_told_first(tmp_path, monkeypatch):
     full = shutil._ntuple_diskusage(9, 8, 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.raises(
-        ValueError, match=r"--output=.*/W needs \d+ MB, and its disk has"
+        ValueError, match=r"--output=.*/W needs \d+ MB, but its disk has"
     ):
         run(tmp_path / "W")
     assert not (tmp_path / "W").exists()

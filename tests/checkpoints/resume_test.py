@@ -193,13 +193,13 @@ def test_a_damaged_step_gives_way_to_the_one_before(workdir, capsys):
     )[-1:]
     _flip(largest)
     with pytest.raises(
-        ValueError, match=f"2 is not whole.*use step 1.*{largest.name} is"
+        ValueError, match=f"2 is incomplete.*use step 1.*{largest.name} is"
     ):
         restore.restore_for_inference(workdir)
     _train(workdir, _config(3))
     said = capsys.readouterr().err
     assert f"2 is damaged ({largest} is damaged: its checksum differs)" in said
-    assert "2.damaged, and the run goes on from step 1" in said
+    assert "2.damaged, resuming from step 1" in said
     assert restore.complete_steps(workdir) == [2, 3]
     rows = (workdir / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [1, 2, 3]
@@ -212,7 +212,7 @@ def test_where_every_step_is_damaged_nothing_is_touched(workdir):
         _flip(workdir / f"checkpoints/{step}/state/_METADATA")
     before = _content(workdir)
     with pytest.raises(
-        ValueError, match=r"checkpoints/2 is not whole.*_METADATA is dam"
+        ValueError, match=r"checkpoints/2 is incomplete.*_METADATA is dam"
     ):
         _train(workdir, _config(3))
     assert _content(workdir) == before
@@ -244,7 +244,7 @@ def test_steps_by_name_and_folder(workdir):
         (workdir, "bset", r"step='bset': expected 'latest', 'best' or .*\[1, 2\]"),
         (workdir, 1.5, r"step=1.5: expected"),
         (workdir, -1, r"no step -1; it has \[1, 2\]"),
-        (step, 2, "is step 1, but step=2 was asked for"),
+        (step, 2, "is step 1, but step=2 was requested"),
         (workdir, "best", "no best step: .*plausibility/plcc was measured at none of"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -253,7 +253,7 @@ def test_steps_by_name_and_folder(workdir):
 
 def test_what_was_measured_is_listed(workdir):
     (workdir / "metrics.jsonl").write_text('{"step": 2, "eval/overall/plcc": 0.5}\n')
-    with pytest.raises(ValueError, match="measured were overall/plcc. Ask for"):
+    with pytest.raises(ValueError, match="the run measured overall/plcc. Use"):
         restore.restore_for_inference(workdir, "best")
 
 

@@ -87,7 +87,7 @@ def test_an_exported_folder_is_as_good_as_the_workdir(source, tmp_path):
     assert set(_statuses(tmp_path / "new").values()) == {"loaded"}
     # Its vocabulary counts as a workdir's does.
     (folder / "vocabulary.model").write_bytes(b"other pieces")
-    with pytest.raises(ValueError, match=r"vocabulary.model, which is another than"):
+    with pytest.raises(ValueError, match=r"vocabulary.model, which differs from"):
         start.check_same_vocabulary(_config(folder))
     # An export for PyTorch has no parameters of ours.
     (folder / "model.safetensors").rename(folder / "richhf.pt")
@@ -143,7 +143,10 @@ def test_a_run_of_another_size_says_both_shapes(source, tmp_path):
     with pytest.raises(ValueError, match="does not fit the model") as caught:
         _train(config, tmp_path)
     message = str(caught.value)
-    assert "encoder/layers_0/mlp/wi/kernel: [64, 64] there, [64, 96] here" in message
+    assert (
+        "encoder/layers_0/mlp/wi/kernel: [64, 64] in the checkpoint, [64, 96] in the model"
+        in message
+    )
     assert "another size of model; see config.model.t5" in message
     assert "another size of model; see config.model.vit" in message
 
@@ -178,5 +181,5 @@ def test_the_seed_names_the_parameters():
 
 @pytest.mark.parametrize("place", ["gs://bucket/run", "file:///runs/demo"])
 def test_a_url_is_nothing_to_start_from(place, tmp_path):
-    with pytest.raises(ValueError, match=f"{place}: a workdir is a folder on a disk"):
+    with pytest.raises(ValueError, match=f"{place}: a workdir is a local folder"):
         _train(_config(place), tmp_path / "new")

@@ -75,12 +75,14 @@ def test_accumulation_equals_the_whole_batch(one_device):
 def test_mesh_errors_say_both_numbers():
     config = tiny.config()
     config.sharding.mesh.fsdp = 3
-    with pytest.raises(ValueError, match="makes 6 devices of the 8"):
+    with pytest.raises(ValueError, match="uses 6 devices of 8"):
         sharding.make_mesh(config)
     config = tiny.config()
     config.input.batch_size = 30
     mesh = sharding.make_mesh(config)
-    with pytest.raises(ValueError, match="config.input.batch_size=30 must divide by 8"):
+    with pytest.raises(
+        ValueError, match="config.input.batch_size=30 must be a multiple of 8"
+    ):
         sharding.check_batch(config, mesh)
 
 

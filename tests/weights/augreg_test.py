@@ -96,10 +96,10 @@ def test_files_that_are_no_vit(tmp_path):
         augreg.read(path)
     np.savez(path, **_vit())
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match="is not a whole .npz"):
+    with pytest.raises(ValueError, match="is not a complete .npz"):
         augreg.read(path)
     path.write_bytes(b"version https://git-lfs")
-    with pytest.raises(ValueError, match=r"x.npz \(23 bytes\) is not a whole .npz"):
+    with pytest.raises(ValueError, match=r"x.npz \(23 bytes\) is not a complete .npz"):
         augreg.read(path)
 
 
@@ -171,7 +171,9 @@ def test_likely_causes():
         match(_t5(gated=True), _t5())
     with pytest.raises(ValueError, match="another size of model; see config.model.t5"):
         match(_t5(), _t5(width=4))
-    with pytest.raises(ValueError, match=r"\[50, 8\] there, \[20, 8\] here") as caught:
+    with pytest.raises(
+        ValueError, match=r"\[50, 8\] in the checkpoint, \[20, 8\] in the model"
+    ) as caught:
         match(_t5(), _t5(rows=50))
     assert "config.model.t5.vocab_size=50" in str(caught.value)
     assert "--resize_vocabulary" in str(caught.value)

@@ -117,13 +117,13 @@ def test_a_tensor_stays_inside_its_storage(tmp_path):
         {"offset": -1},
     ):
         _zip(path, _tensor(**numbers), {"0": storage})
-        with pytest.raises(ValueError, match="reaches over its 4 values"):
+        with pytest.raises(ValueError, match="exceeds its 4 values"):
             state_dict.read(path)
     _zip(path, _tensor(count=400), {"0": storage})
     with pytest.raises(ValueError, match="expected 400 values of float32"):
         state_dict.read(path)
     _zip(path, _tensor())
-    with pytest.raises(ValueError, match="damaged or no state dict"):
+    with pytest.raises(ValueError, match="damaged or not a state dict"):
         state_dict.read(path)
 
 
@@ -144,8 +144,8 @@ _LARGE = (1 << 30).to_bytes(8, "little")
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        (b"\x80\x02}r\xff\xff\xff\x0f.", "refers to object 268435455, which it has"),
-        (b"\x80\x02}p268435455\n.", "refers to object 268435455, which it has not"),
+        (b"\x80\x02}r\xff\xff\xff\x0f.", "refers to object 268435455, which it lacks"),
+        (b"\x80\x02}p268435455\n.", "refers to object 268435455, which it lacks"),
         (b"\x80\x05\x96" + _LARGE + b"x.", "x.pt is damaged"),
         (b"\x80\x05\x8e" + _LARGE + b"x.", "x.pt is damaged"),
         (b"\x80\x05\x8d" + _LARGE + b"x.", "x.pt is damaged"),
@@ -166,7 +166,7 @@ def test_memory_is_not_allotted_on_a_zip_files_word(tmp_path):
         count = 4 << 20
         archive.writestr("archive/data.pkl", _tensor((count,), (1,), count=count))
         archive.writestr("archive/data/0", bytes(4 * count))
-    assert _peak(path, "data/0 is compressed or shares its bytes") < 4e6
+    assert _peak(path, "data/0 is compressed or overlaps") < 4e6
 
 
 def test_names_of_tensors(tmp_path):
@@ -176,7 +176,9 @@ def test_names_of_tensors(tmp_path):
     with pytest.raises(ValueError, match=r"module\.a appears twice, once without"):
         state_dict.read(path)
     _zip(path, _tensor().replace(b"X\x01\x00\x00\x00w", b"K\x07"), {"0": bytes(16)})
-    with pytest.raises(ValueError, match="a tensor is named by a int"):
+    with pytest.raises(
+        ValueError, match="expected strings as names of tensors, got int"
+    ):
         state_dict.read(path)
     nested = ()
     for _ in range(20):
@@ -191,7 +193,7 @@ def test_names_of_tensors(tmp_path):
 )
 def test_other_files(tmp_path, content):
     (tmp_path / "x.pt").write_bytes(content)
-    with pytest.raises(ValueError, match="is not a .pt file that torch.save"):
+    with pytest.raises(ValueError, match="is not a .pt file written by torch.save"):
         state_dict.read(tmp_path / "x.pt")
 
 
@@ -202,7 +204,7 @@ def test_cut_and_empty_files(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="x.pt"):
             state_dict.read(path)
-    with pytest.raises(ValueError, match="none.pt: there is no such file"):
+    with pytest.raises(ValueError, match="none.pt does not exist"):
         state_dict.read(tmp_path / "none.pt")
     for description, message in (
         (pickle.dumps([1], 2), "expected a dict, got list"),
@@ -214,5 +216,5 @@ def test_cut_and_empty_files(tmp_path):
             state_dict.read(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("photo.png", b"")
-    with pytest.raises(ValueError, match=r"expected one data.pkl in it, got photo.png"):
+    with pytest.raises(ValueError, match=r"expected one data.pkl, got photo.png"):
         state_dict.read(path)

@@ -45,17 +45,26 @@ def _t5x(folder, zarray):
             {"shape": [8, 0], "chunks": [8, 1]},
             r"scale has shape \[8, 0\], which holds n",
         ),
-        ({"shape": [2**70]}, "is not a whole T5X checkpoint .array encoder/encoder_n"),
-        ({"dtype": "<i4"}, "encoder/encoder_norm/scale is of int32, expected floating"),
+        (
+            {"shape": [2**70]},
+            "is not a complete T5X checkpoint .array encoder/encoder_n",
+        ),
+        (
+            {"dtype": "<i4"},
+            "encoder/encoder_norm/scale has dtype int32, expected floating",
+        ),
         ({"dtype": "|b1"}, "encoder/encoder_norm/scale"),
         (
             {"dtype": "<c8", "shape": [4], "chunks": [4]},
-            "scale is of complex64, expect",
+            "scale has dtype complex64, expect",
         ),
-        ({"dtype": "<U8"}, "is not a whole T5X checkpoint .array encoder/encoder_norm"),
+        (
+            {"dtype": "<U8"},
+            "is not a complete T5X checkpoint .array encoder/encoder_norm",
+        ),
         (
             {"compressor": {"id": "gzip"}},
-            "whole T5X checkpoint .array encoder/encoder_n",
+            "complete T5X checkpoint .array encoder/encoder_n",
         ),
     ],
 )
@@ -71,10 +80,13 @@ def test_zarr(tmp_path, zarray, message):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.ones(8, np.int8), "encoder/encoder_norm/scale is of int8, expected float"),
-        ("text", "encoder/encoder_norm/scale is no array but str"),
-        ([1.0, 2.0], "encoder/encoder_norm/scale is no array but list"),
-        ({7: np.ones(8)}, "has a part named 7, which is no text"),
+        (
+            np.ones(8, np.int8),
+            "encoder/encoder_norm/scale has dtype int8, expected float",
+        ),
+        ("text", "encoder/encoder_norm/scale: expected an array, got str"),
+        ([1.0, 2.0], "encoder/encoder_norm/scale: expected an array, got list"),
+        ({7: np.ones(8)}, "expected strings as names, got 7"),
     ],
 )
 def test_leaves_of_msgpack(tmp_path, value, message):
@@ -115,15 +127,19 @@ def _npy(shape, descr="<f4", data=b""):
         (_npy((-1, -4), data=bytes(16)), {}, "x.npz"),
         (_npy((2**80, 0)), {}, "holds no values"),
         (_npy((4,), "|O", bytes(16)), {}, "cls holds pickled objects, which are not"),
-        (_npy((1,), "|V4000", bytes(4000)), {}, "cls is of .V4000, no numbers"),
-        (_npy((4,), "nonsense", bytes(16)), {}, "is not a whole .npz"),
-        (_npy("many"), {}, "is not a whole .npz"),
-        (b"\x93NUMPY\x01\x00\x05\x00((((\n", {}, "is not a whole .npz"),
-        (b"\x93NUMPY\x09\x00\x05\x00{}\n", {}, "is not a whole .npz"),
+        (
+            _npy((1,), "|V4000", bytes(4000)),
+            {},
+            "cls has dtype .V4000, expected numbers",
+        ),
+        (_npy((4,), "nonsense", bytes(16)), {}, "is not a complete .npz"),
+        (_npy("many"), {}, "is not a complete .npz"),
+        (b"\x93NUMPY\x01\x00\x05\x00((((\n", {}, "is not a complete .npz"),
+        (b"\x93NUMPY\x09\x00\x05\x00{}\n", {}, "is not a complete .npz"),
         (
             _npy((4,), data=bytes(16)),
             {"compression": zipfile.ZIP_LZMA},
-            "compressed as",
+            "is compressed in a way",
         ),
     ],
 )
@@ -164,7 +180,7 @@ def test_names_that_appear_twice(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     for name in ("1", "2"):
         save_file({"a": np.ones(1), "b": np.ones(1)}, tmp_path / f"{name}.safetensors")
-    with pytest.raises(ValueError, match=r"2\.safetensors: a is in another file, too"):
+    with pytest.raises(ValueError, match=r"2\.safetensors: a is also in another file"):
         huggingface.read_safetensors(tmp_path)
 
 
@@ -172,7 +188,7 @@ def test_names_that_appear_twice(tmp_path):
 def test_an_index_stays_beside_its_files(tmp_path, name):
     path = tmp_path / "model.safetensors.index.json"
     path.write_text(json.dumps({"weight_map": {"a": name}}))
-    with pytest.raises(ValueError, match="which is not beside it"):
+    with pytest.raises(ValueError, match="which is not in its folder"):
         huggingface.read_safetensors(tmp_path)
 
 
@@ -180,7 +196,7 @@ def test_an_index_stays_beside_its_files(tmp_path, name):
 def test_safetensors_of_another_length(tmp_path, header):
     path = tmp_path / "model.safetensors"
     path.write_bytes(header.to_bytes(8, "little") + b"{}" * (header < 9) + b"    ")
-    with pytest.raises(ValueError, match="is not a whole safetensors file"):
+    with pytest.raises(ValueError, match="is not a complete safetensors file"):
         huggingface.read_safetensors(path)
 
 
@@ -217,12 +233,12 @@ def match(found, wanted=None):
     ("value", "message"),
     [
         (np.array([1e300]), "vit/cls holds NaN or infinite"),
-        (np.array([1 + 2j]), "vit/cls is of complex128, expected floating point"),
-        (np.array(["a"]), "vit/cls is of <U1, expected floating point"),
-        (np.zeros(1, [("a", "f4")]), "vit/cls is of .*, expected floating point"),
+        (np.array([1 + 2j]), "vit/cls has dtype complex128, expected floating point"),
+        (np.array(["a"]), "vit/cls has dtype <U1, expected floating point"),
+        (np.zeros(1, [("a", "f4")]), "vit/cls has dtype .*, expected floating point"),
         (
             np.zeros(1, ml_dtypes.float8_e4m3fn),
-            "is of float8_e4m3fn, expected floating",
+            "has dtype float8_e4m3fn, expected floating",
         ),
     ],
 )
@@ -244,7 +260,7 @@ def test_everything_else_is_refused(value, message):
         ("t5.decoder.block.3.layer.0.layer_norm.weight", "t5.decoder_layers=4"),
         (
             "t5.encoder.block.0.layer.1.SelfAttention.relative_attention_bias.weight",
-            "every layer has position biases of its own .is this umT5",
+            "every layer has its own position bias .is this umT5",
         ),
     ],
 )
