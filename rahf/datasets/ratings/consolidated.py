@@ -1,4 +1,4 @@
-"""From raters' files to a dataset, and the tasks of that dataset."""
+"""Builds a dataset from raters' files, and reads it."""
 
 import dataclasses
 import io
@@ -29,13 +29,13 @@ _ORIENTATION = 0x0112  # the Exif tag
 
 @dataclasses.dataclass(kw_only=True)
 class ConsolidationReport:
-    """What became of a raters' file.
+    """Counts of what was written.
 
     Attributes:
-      images, ratings, raters: how many were written, of how many people.
-      splits: how many images each has.
-      labels: field -> how many images have it.
-      skipped: image -> why it is left out.
+      images, ratings, raters: the numbers of each.
+      splits: split -> number of images.
+      labels: field -> number of images with this label.
+      skipped: image -> why it was skipped.
     """
 
     images: int = 0
@@ -46,12 +46,12 @@ class ConsolidationReport:
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:
-        """The counts in words."""
+        """Returns the counts in words."""
         splits = ", ".join(
             f"{name} {self.splits[name]}" for name in sorted(self.splits)
         )
         text = (
-            f"{self.images} images ({splits}), {self.ratings} ratings of {self.raters} "
+            f"{self.images} images ({splits}), {self.ratings} ratings by {self.raters} "
             f"raters; labels: {', '.join(self.labels)}"
         )
         if self.skipped:
@@ -72,20 +72,20 @@ def write_dataset(
     skip_bad_images: bool = False,
     progress: bool = True,
 ) -> ConsolidationReport:
-    """Consolidates ratings and writes the dataset, pictures streamed one by one.
+    """Consolidates ratings and writes the dataset, one picture at a time.
 
-    Beside it, `<output>/consolidated/consolidation.json` says what became of the file.
+    Also writes the counts to `<output>/consolidated/consolidation.json`.
 
     Args:
-      rated: from `ratings.read`, each with a prompt.
-      folder: of the images.
-      output: data directory; the dataset is `<output>/consolidated/1.0.0`.
-      options: of the consolidation.
-      dev_share, test_share: of the prompts, with all of their images, where the file
-        has no splits.
-      seed: of those splits.
-      map_size: of a heatmap's longer side, in pixels; its shape is the image's.
-      skip_bad_images: report an image that cannot be read, in place of an error.
+      rated: the images from `rating_files.read`, each with a prompt.
+      folder: the folder of the images.
+      output: the data directory; the dataset is `<output>/consolidated/1.0.0`.
+      options: how to consolidate.
+      dev_share, test_share: shares of the prompts, each with all its images; used if
+        the file has no splits.
+      seed: the seed of those splits.
+      map_size: the longer side of heatmaps, in pixels; the shape is the image's.
+      skip_bad_images: whether to skip and report images that cannot be read.
       progress: whether to draw a progress bar on stderr.
 
     Returns:
@@ -93,7 +93,7 @@ def write_dataset(
 
     Raises:
       ImageError: an image cannot be read.
-      ValueError: an image has no prompt, no image is left, the dataset exists.
+      ValueError: an image has no prompt, no image is left, or the dataset exists.
     """
     if map_size < 1:
         raise ValueError(f"map_size={map_size} must be at least 1")
@@ -104,7 +104,9 @@ def write_dataset(
             f"{without[0]!r}; give --prompts=CSV with the columns image and prompt, or "
             "--prompt for all of them"
         )
-    places = _places(rated, seed=seed, dev_share=dev_share, test_share=test_share)
+    assigned = _assign_splits(
+        rated, seed=seed, dev_share=dev_share, test_share=test_share
+    )
     report, people = ConsolidationReport(), set()
 
     def records() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -124,7 +126,7 @@ def write_dataset(
                 )
             except ValueError as error:
                 raise ValueError(f"image {each.image!r}: {error}") from error
-            split = places[each.image]
+            split = assigned[each.image]
             report.images += 1
             report.ratings += len(each.ratings)
             people.update(rating["rater"] for rating in each.ratings)
@@ -137,13 +139,13 @@ def write_dataset(
             who = {"uid": uids[each.image], "filename": each.image}
             yield split, who | {"image": data, "prompt": prompt} | labels
 
-    if not skip_bad_images:  # before hours of work, rather than in their midst
+    if not skip_bad_images:  # fail now rather than after hours of work
         for each in rated:
             if not (pathlib.Path(folder) / each.image).is_file():
                 _read(pathlib.Path(folder), each.image, map_size)
     target = DatasetFolder.in_data_dir(output, NAME, VERSION)
     target.prepare()
-    from rahf.datasets.files import tfds_records  # imports TensorFlow once it writes
+    from rahf.datasets.files import tfds_records  # imports TensorFlow when it writes
 
     with target.writing():
         written = tfds_records.write(
@@ -153,7 +155,7 @@ def write_dataset(
             records=records(),
         )
         if not written:
-            raise ValueError("no image is left: nothing can be written")
+            raise ValueError("no image could be read: there is nothing to write")
         content = dataclasses.asdict(report) | {"options": dataclasses.asdict(options)}
         (target.folder / REPORT).write_text(
             json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -161,11 +163,11 @@ def write_dataset(
     return report
 
 
-def _places(rated: Sequence[ImageRatings], **cut: Any) -> dict[str, str]:
-    """Returns the split of each image: the file's, or one cut by prompts.
+def _assign_splits(rated: Sequence[ImageRatings], **cut: Any) -> dict[str, str]:
+    """Returns the split of each image: from the file, or else by prompt.
 
     Raises:
-      ValueError: some images have a split and others none, or as `splits.cut` does.
+      ValueError: only some images have a split, or `splits.cut` raises.
     """
     names = [each.image for each in rated]
     given = {each.image: each.split for each in rated if each.split is not None}
@@ -182,7 +184,7 @@ def _places(rated: Sequence[ImageRatings], **cut: Any) -> dict[str, str]:
 
 
 def _uids(rated: Sequence[ImageRatings]) -> dict[str, str]:
-    """Names images by their paths without the suffix, if those differ."""
+    """Returns the images' uids: paths without the suffix, if these are unique."""
     stems = {each.image: os.path.splitext(each.image)[0] for each in rated}
     unique = len(set(stems.values())) == len(stems)
     return stems if unique else {image: image for image in stems}
@@ -191,9 +193,9 @@ def _uids(rated: Sequence[ImageRatings]) -> dict[str, str]:
 def _read(
     folder: pathlib.Path, name: str, map_size: int
 ) -> tuple[bytes, tuple[int, int]]:
-    """Returns an image as it is stored, and the size of its maps.
+    """Returns the encoded image to store, and the size of its maps.
 
-    A plain JPEG or PNG stays as it is. Anything else (turned by Exif, with alpha,
+    A plain JPEG or PNG is stored as it is. Anything else (rotated by Exif, with alpha,
     CMYK, 16 bits, animated, WebP) becomes PNG, so that every reader of the dataset
     sees what raters saw.
     """
@@ -219,19 +221,19 @@ def _read(
 def _is_upright(image: Image.Image) -> bool:
     try:
         return image.getexif().get(_ORIENTATION, 1) == 1
-    except Exception:  # noqa: BLE001  damaged metadata: other readers may stumble
+    except Exception:  # noqa: BLE001  damaged metadata may trip other readers
         return False
 
 
 def _encode_map(heatmap: np.ndarray) -> bytes:
-    """float32[H, W] in [0, 1] -> PNG of 8 bits."""
+    """Encodes a float32[H, W] map in [0, 1] as 8-bit PNG."""
     file = io.BytesIO()
     Image.fromarray(np.rint(255 * heatmap).astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
 class Consolidated(BuiltRecords):
-    """One split of the dataset, as rahf.bin.consolidate wrote it."""
+    """One split of the dataset that rahf.bin.consolidate writes."""
 
     name, section = NAME, "consolidated"
-    remedy = "make it with python -m rahf.bin.consolidate (docs/annotate.md)"
+    remedy = "build it with python -m rahf.bin.consolidate (docs/annotate.md)"
