@@ -2,7 +2,7 @@
 
     python -m rahf.bin.train --config=configs/pretrain_captioning.py --workdir=W
 
-learns the prompts of scenes, on a laptop. Captions of your own, which docs/data.md
+learns the prompts of scenes, on a laptop. Captions of your own, which docs/own_data.md
 describes, take the place of that one task:
 
     python -m rahf.bin.train --config=configs/pretrain_captioning.py:captions \

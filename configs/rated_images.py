@@ -5,7 +5,7 @@
         --config.input.rated_images.path=ratings/ratings.csv
 
 What follows the config's first colon says which column teaches which score on which
-scale, several separated by commas (docs/data.md). The model is the multi-head one of
+scale, several separated by commas (docs/own_data.md). The model is the multi-head one of
 configs/scenes_demo.py but for word presence, and can start from a run of that; a
 few hundred images take it minutes on two cores. For tens of thousands take a larger one.
 """

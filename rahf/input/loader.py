@@ -50,7 +50,7 @@ def make_train_input(
     """Makes the training input of one shard.
 
     Args:
-      config: the config; `seed`, `task` and `input` are read (docs/data.md).
+      config: the config; `seed`, `task` and `input` are read (docs/input.md).
       shard_index: the index of the shard, usually of the process.
       shard_count: the number of shards into which batches are divided.
 
