@@ -99,7 +99,7 @@ def check_shares(
     if not (0 <= dev_share < 1 and 0 <= test_share < 1):
         raise ValueError(
             f"{option}dev_share={dev_share} and {option}test_share={test_share} must "
-            "lie in [0, 1)"
+            "be in [0, 1)"
         )
     if folds and (folds < 2 or not 0 <= fold < folds):
         raise ValueError(

@@ -233,7 +233,7 @@ def read_shard(
                 number += 1
     fault = tar.fault
     if not fault and offset == 0 and number == first:
-        fault = "the shard holds no samples"
+        fault = "the shard has no samples"
     if fault and wanted(number):
         uid = f"{name}/byte {tar.position}"
         yield Sample(uid=uid, number=number, end=-1, fault=fault)
