@@ -80,8 +80,7 @@ def read(
 
     Args:
       path: the file.
-      columns: see `read_csv`; CSV only.
-      scale: see `read_csv`; CSV only.
+      columns, scale: see `read_csv`; CSV only.
       prompts: a CSV file with the columns image and prompt, for lines without one.
 
     Returns:
@@ -207,9 +206,8 @@ def _csv_rows(path, columns, known, scale) -> Iterator[_Row]:
         reader = StrictReader(path)
         head = reader.columns
         if absent := set(columns) - set(head):
-            raise RatingsError(
-                path, [f"line 1: no column {sorted(absent)}; it has {head}"]
-            )
+            mistake = f"line 1: no column {sorted(absent)}; it has {head}"
+            raise RatingsError(path, [mistake])
         plain = known - set(columns.values())  # a column named in `columns` wins
         named = {name: name for name in head if name in plain} | dict(columns)
 
@@ -282,10 +280,8 @@ def _check(row: dict[str, Any]) -> dict[str, Any]:
         if field not in row:
             raise ValueError(f"field {field!r}: missing")
     if not row.keys() & {*POINTS, WORDS, "scores"}:
-        raise ValueError(
-            f"field 'scores': a rating needs one of {', '.join((*POINTS, WORDS))}, "
-            "scores"
-        )
+        labels = ", ".join((*POINTS, WORDS, "scores"))
+        raise ValueError(f"field 'scores': a rating needs one of {labels}")
     for field, value in row.items():
         try:
             row[field] = _CHECKS[field](value)

@@ -132,7 +132,7 @@ def _find_shards(folder: str) -> list[str]:
     ]
     files = [f for f in files if not f.path.rpartition("/")[2].startswith(".")]
     if not files:
-        raise ValueError(f"--pickapic={folder} holds no .parquet file of Pick-a-Pic v1")
+        raise ValueError(f"--pickapic={folder} has no .parquet files of Pick-a-Pic v1")
     for file in files:
         if file.size_in_bytes < pickapic.SMALLEST:
             refuse_pointer(file.path)

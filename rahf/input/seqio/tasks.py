@@ -84,8 +84,7 @@ class RecordSource(OwnOrderSource):
         """Makes the source.
 
         Args:
-          records: makes the sequence; only `image_size` of `config.input` is certain
-            to be given.
+          records: makes the sequence; only `config.input.image_size` is always given.
           splits: name -> number of records, unless config.input changes it.
           name: a name; sources with different names shuffle differently. (All tasks of
             a mixture have the same seed, and would otherwise have the same order.)
@@ -236,8 +235,7 @@ class AskFor:
 
         Args:
           targets: the targets of each example.
-          augment: whether the target is written into the prompt; by default if there
-            is only one.
+          augment: whether the prompt names the target; by default if there is one.
         """
         self.targets = tuple(row.name for row in select(targets))
         self.augment = len(self.targets) == 1 if augment is None else augment
