@@ -52,8 +52,8 @@ class Rating:
             )
         if float(worst) == float(best):
             raise ValueError(
-                f"config.input.rated_images.targets: worst and best of {text.strip()!r} "
-                "must differ"
+                "config.input.rated_images.targets: worst and best of "
+                f"{text.strip()!r} must differ"
             )
         return cls(column.strip(), float(worst), float(best), target)
 
@@ -128,8 +128,8 @@ class RatedImagesOptions:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(given) - known:
             raise ValueError(
-                f"config.input.rated_images has no option {', '.join(sorted(unknown))}; "
-                f"it has {', '.join(sorted(known))}"
+                "config.input.rated_images has no option "
+                f"{', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
             )
         found = cls(**given)
         for name, example in (

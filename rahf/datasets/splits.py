@@ -109,7 +109,7 @@ def check_shares(
 
 
 def _check_folds(numbers: Iterable[str], seed: int, folds: int, option: str) -> None:
-    """Raises ValueError if a fold has no group; names a seed for which none is empty."""
+    """Raises ValueError if a fold has no group; suggests a seed without empty folds."""
     names = list(numbers)
     if len(names) < folds:
         raise ValueError(

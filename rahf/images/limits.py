@@ -1,9 +1,9 @@
 """Limits the memory and time that decoding an image may take.
 
 A file of a few bytes can demand gigabytes, so images are refused, reduced or delayed
-before they are decoded. An encoded image has at most `MAX_BYTES`. Decoding takes at most
-`BYTES_PER_PIXEL` for each of the `MAX_PIXELS` an image may have, 1 GB in total; all
-images that a process decodes at the same time share this amount.
+before they are decoded. An encoded image has at most `MAX_BYTES`. Decoding takes at
+most `BYTES_PER_PIXEL` for each of the `MAX_PIXELS` an image may have, 1 GB in total;
+all images that a process decodes at the same time share this amount.
 """
 
 import contextlib

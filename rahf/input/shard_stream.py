@@ -148,7 +148,7 @@ class Streamed(grain.IterDataset[ExampleResult]):
           samples: the samples to read.
           make: makes task features from a record; raises ValueError for a bad one.
           skip: whether to continue after a bad record.
-          attempts: the number of consecutive bad samples after which no example is made.
+          attempts: after this many consecutive bad samples, no example is made.
         """
         super().__init__(samples)
         self._make, self._skip, self._attempts = make, skip, attempts

@@ -184,7 +184,7 @@ def test_prompts_stay_on_one_side():
 
     def places(rated, seed=0, share=0.2):
         cut = {"seed": seed, "dev_share": share, "test_share": share}
-        return consolidated._places(rated, **cut)
+        return consolidated._assign_splits(rated, **cut)
 
     found, sides = places(some), {}
     for each in some:

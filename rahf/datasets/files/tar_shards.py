@@ -160,7 +160,7 @@ def _list_folder(fs: Any, folder: str) -> list[str]:
         p for p in paths if p.endswith((".tar.gz", ".tgz", ".tar.zst"))
     ):
         logging.warning(
-            "%s: %d compressed tar files are skipped, such as %s; decompress them to .tar",
+            "%s: %d compressed tar files are skipped, such as %s; decompress them",
             folder,
             len(packed),
             packed[0].rpartition("/")[2],

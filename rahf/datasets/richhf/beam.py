@@ -122,7 +122,7 @@ def _filter(
 
 
 def _find_shards(folder: str) -> list[str]:
-    """Returns the Parquet files in a folder and two levels below, on any file system."""
+    """Returns the Parquet files in a folder and up to two levels below, sorted."""
     from apache_beam.io.filesystems import FileSystems
 
     root = glob.escape(folder.rstrip("/"))
