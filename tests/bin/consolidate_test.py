@@ -229,7 +229,7 @@ def test_what_cannot_be_consolidated(made, tmp_path, monkeypatch):
         consolidate.main([*flags, "--prompt=a cat", "--bad_images=skip"])
     with pytest.raises(ValueError, match="has no split 'dev'; it has train"):
         Consolidated("dev", tmp_path / "out")
-    with pytest.raises(ValueError, match=r"data_dir=.* make it with .*consolidate"):
+    with pytest.raises(ValueError, match=r"data_dir=.* build it with .*consolidate"):
         Consolidated("train", tmp_path)
     with pytest.raises(SystemExit, match="is left to train on: .* lower --dev_share"):
         consolidate.main([*flags[:2], f"--output={tmp_path}", "--prompt=a cat"])

@@ -136,7 +136,7 @@ def test_bad_tables_are_named(tmp_path):
         ([GOOD], ["image", "prompt", "a", "b", "c"], "no column 'mos', 'dmos'; it has"),
         ([GOOD], [*HEADER[:4], "mos"], "'mos' appears twice"),
         ([], HEADER, "has no rows"),
-        ([["a", "b", "", "nan", ""]], HEADER, "no row holds a number"),
+        ([["a", "b", "", "nan", ""]], HEADER, "no row has a number"),
     ):
         path = write_table(tmp_path, *rows, header=header)
         with pytest.raises(ValueError, match=message):

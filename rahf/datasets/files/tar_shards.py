@@ -127,7 +127,9 @@ def _expand(pattern: str) -> list[str]:
             for url in _expand(f"{head}{number:0{len(first)}d}{tail}")
         ]
         if not urls:
-            raise ValueError(f"{pattern!r}: the range {first} to {last} is empty")
+            raise ValueError(
+                f"{pattern!r} matches no shard: the range {first} to {last} is empty"
+            )
         return urls
     remote = "://" in pattern
     with _clear_errors(pattern):

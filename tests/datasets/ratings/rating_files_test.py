@@ -185,7 +185,7 @@ def test_a_table_of_scores(tmp_path):
             table.write_text("worker,image,plausibility\n1,a,1\n1,b,9\n")
         with pytest.raises(ValueError, match=message):
             rating_files.read(table, **options)
-    with pytest.raises(ValueError, match="for CSV files only"):
+    with pytest.raises(ValueError, match="can only be named for CSV files"):
         rating_files.read(write(tmp_path, LINE), columns={"a": "rater"})
     with pytest.raises(ValueError, match="prompts of .* cannot be read"):
         rating_files.read(
