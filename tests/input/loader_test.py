@@ -216,7 +216,7 @@ def test_task_errors():
         data_input.make_train_input(config)
     config = make_config("scenes_multihead")
     config.model.variant = "augmented"
-    with pytest.raises(ValueError, match="'scenes_multihead' .* has 7; take scenes_se"):
+    with pytest.raises(ValueError, match="'scenes_multihead' .* has 7; use scenes_se"):
         data_input.make_train_input(config)
     config = make_config()
     config.task.targets = ("overall",)
