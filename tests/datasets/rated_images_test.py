@@ -145,7 +145,7 @@ def test_bad_tables_are_named(tmp_path):
     with pytest.raises(ValueError, match="expected UTF-8"):
         make_records("train", options_of(tmp_path / "latin.csv"))
     (tmp_path / "quote.csv").write_text('image,prompt,mos,dmos\na,"b"c,1,1\n')
-    with pytest.raises(ValueError, match="line 2: not a row"):
+    with pytest.raises(ValueError, match="line 2: cannot parse the row"):
         make_records("train", options_of(tmp_path / "quote.csv"))
 
 
