@@ -249,7 +249,7 @@ def _add_prompts(images: list[ImageRatings], path: pathlib.Path) -> None:
         reader = StrictReader(path)
     except OSError as error:
         raise ValueError(
-            f"{path}: prompts cannot be read ({error.strerror})"
+            f"--prompts={path} cannot be read: {error.strerror}"
         ) from error
     if not {"image", "prompt"} <= set(reader.columns):
         raise ValueError(
