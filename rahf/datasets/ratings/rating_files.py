@@ -248,9 +248,7 @@ def _add_prompts(images: list[ImageRatings], path: pathlib.Path) -> None:
     try:
         reader = StrictReader(path)
     except OSError as error:
-        raise ValueError(
-            f"--prompts={path} cannot be read: {error.strerror}"
-        ) from error
+        raise ValueError(f"--prompts={path} is unreadable: {error.strerror}") from error
     if not {"image", "prompt"} <= set(reader.columns):
         raise ValueError(
             f"{path}, line 1: expected the columns image and prompt, got "

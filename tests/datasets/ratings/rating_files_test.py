@@ -187,7 +187,7 @@ def test_a_table_of_scores(tmp_path):
             rating_files.read(table, **options)
     with pytest.raises(ValueError, match="can only be named for CSV files"):
         rating_files.read(write(tmp_path, LINE), columns={"a": "rater"})
-    with pytest.raises(ValueError, match="--prompts=.* cannot be read"):
+    with pytest.raises(ValueError, match="--prompts=.* is unreadable"):
         rating_files.read(
             table, columns={"worker": "rater"}, scale=(0, 9), prompts="none"
         )
