@@ -3,7 +3,7 @@
     python -m rahf.bin.train --config=configs/pretrain_captioning.py --workdir=W
 
 learns the prompts of scenes, on a laptop. To learn captions of your own instead
-(docs/data.md):
+(docs/own_data.md):
 
     python -m rahf.bin.train --config=configs/pretrain_captioning.py:captions \
         --config.input.captions.train='gs://bucket/{00000..00999}.tar' \

@@ -5,7 +5,7 @@
         --config.input.rated_images.path=ratings/ratings.csv
 
 The part after the config's first colon maps columns to scores, with the scale of each;
-separate several with commas (docs/data.md). The model is that of configs/scenes_demo.py
+separate several with commas (docs/own_data.md). The model is that of configs/scenes_demo.py
 without word presence, and can start from a run of it; a few hundred images take minutes
 on two cores. For tens of thousands use a larger model.
 """

@@ -1,8 +1,8 @@
-"""Files and folders that others depend on: written whole or not at all, by one writer.
+"""Writes files completely or not at all, and locks folders.
 
-`writing`, `write_text` and `write_bytes` give a file its new content in one step: a
-reader, or a run that goes on after `kill -9`, finds the old content or the new one.
-`locked` keeps a folder to one process at a time.
+`writing`, `write_text` and `write_bytes` replace the content of a file in one step: a
+reader, or a run resumed after `kill -9`, finds either the old or the new content.
+`locked` restricts a folder to one process at a time.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ LOCK_FILE = ".rahf-lock"
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields a temporary path beside `path`, which then takes its place.
+    """Yields a temporary path beside `path`, whose file then replaces it.
 
-    The file is synced to disk before the rename, and the folder after it. Where the
-    body raises, the temporary file is removed and `path` stays as it was. The new file
-    has the mode that `open` would give it, or that of the file it replaces.
+    The file is synced to disk before the rename, and the folder after it. If the body
+    raises, the temporary file is removed and `path` stays as it was. The new file has
+    the mode that `open` would give it, or that of the file it replaces.
 
     Raises:
       OSError: the folder does not exist, is not writable, or the disk is full.
@@ -45,32 +45,32 @@ def writing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Gives a file its content in one step; see `writing`."""
+    """Writes bytes to a file in one step; see `writing`."""
     with writing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Gives a file its content, as UTF-8, in one step; see `writing`."""
+    """Writes text to a file, as UTF-8, in one step; see `writing`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def check_folder(
     folder: str | os.PathLike, files: Sequence[str] = (), *, flag: str = "--output"
 ) -> pathlib.Path:
-    """Makes a folder and tries to write to it, for who computes long before writing.
+    """Makes a folder and tries to write to it, so that errors come before long work.
 
     Args:
-      folder: where results will go.
-      files: the names they will have there.
-      flag: that named the folder, for the error.
+      folder: the folder of future results.
+      files: the names of the files that will be written.
+      flag: the flag that named the folder, for the error.
 
     Returns:
       The folder.
 
     Raises:
-      ValueError: the folder cannot be made or written to, or a folder has the name of
-        one of the files.
+      ValueError: the folder cannot be made or written to, or one of the files is a
+        folder.
     """
     folder = pathlib.Path(folder)
     try:
@@ -99,7 +99,7 @@ def check_file(path: str | os.PathLike, *, flag: str = "--output") -> pathlib.Pa
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
-    """Makes the names in a folder last: a rename is safe only after this."""
+    """Syncs a folder to disk, without which a rename may be lost."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -117,24 +117,24 @@ def _mode(path: pathlib.Path) -> int:
 
 
 class FolderInUseError(ValueError):
-    """Another process works in the folder."""
+    """Another process is using the folder."""
 
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike, purpose: str) -> Iterator[None]:
-    """Keeps a folder to this process while the body runs.
+    """Locks a folder for this process while the body runs.
 
-    The lock is the operating system's, on a file `.rahf-lock` in the folder: it goes
-    with its process, however that ends, so a lock is never left behind. On network
-    file systems it holds between machines where the file system supports `flock`.
+    The lock is the operating system's, on a file `.rahf-lock` in the folder. It is
+    released when its process ends in any way, so it is never left behind. On network
+    file systems it works across machines if the file system supports `flock`.
 
     Args:
-      folder: made if it does not exist.
-      purpose: what this process does there, as "training", for the other's message.
+      folder: the folder, made if it does not exist.
+      purpose: what this process does there, such as "training", for messages of others.
 
     Raises:
-      FolderInUseError: another process holds the folder, with its command, process id
-        and machine.
+      FolderInUseError: another process is using the folder; names its command, process
+        id and machine.
       OSError: the folder cannot be made or written to.
     """
     folder = pathlib.Path(folder)
@@ -172,4 +172,4 @@ def _holder(text: str) -> str:
             f"{held['command']}"
         )
     except (ValueError, KeyError, TypeError):
-        return "which did not say who it is"
+        return "unknown"

@@ -1,8 +1,8 @@
-"""The table of targets: everything RAHF is asked to predict about an image.
+"""The table of targets: everything RAHF predicts about an image.
 
-Heads, losses, metrics, the feature converter and the report each own one
-``{Kind: function}`` mapping and iterate this table, so a new score target is one
-`register` call and needs no edit anywhere else (docs/tasks.md).
+Heads, losses, metrics, the feature converter and the report each have one
+``{Kind: function}`` mapping and iterate over this table, so a new score target needs
+only one call of `register` (docs/tasks.md).
 """
 
 import dataclasses
@@ -14,15 +14,13 @@ T = TypeVar("T")
 
 
 class Kind(enum.Enum):
-    """What a target looks like, and therefore which head, loss and metric it has."""
+    """The kind of a target, which determines its head, loss and metrics."""
 
     HEATMAP = "heatmap"  # float32[H, W] in [0, 1], higher is worse
     SCORE = "score"  # float32 in [0, 1], higher is better
     WORDS = "words"  # the prompt, each misaligned word followed by a suffix
     CAPTION = "caption"  # free text; pre-training only
-    WORD_PRESENCE = (
-        "word_presence"  # which pieces of text an image shows; training only
-    )
+    WORD_PRESENCE = "word_presence"  # the pieces of text in an image; training only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +28,14 @@ class Target:
     """One thing to predict.
 
     Attributes:
-      name: the string used in the batch, the loss, the metric, TensorBoard and
-        the output JSON.
+      name: the name in batches, losses, metrics, TensorBoard and the output JSON.
       kind: see `Kind`.
-      field: the record field it is read from, as RichHF-18K names it.
-      prompt: the text put before the prompt in the augmented-prompt variant. The
-        score and heatmap forms are those of the first author's release.
-      description: one line for people, shown in `--help` and reports.
-      threshold: a value that separates acceptable from not; None where there is no
-        such thing. Of words, see `cut`.
+      field: the record field with the label, as RichHF-18K names it.
+      prompt: the text before the prompt in the augmented-prompt variant. The score and
+        heatmap forms are those of the first author's release.
+      description: one line for readers, shown in `--help` and reports.
+      threshold: the value that separates acceptable from unacceptable, or None. For
+        words, see `cut`.
     """
 
     name: str
@@ -52,8 +49,8 @@ class Target:
     def cut(self) -> float:
         """The probability above which a word counts as misaligned.
 
-        The row's threshold, and the middle where it has none. Above, not from: an
-        exact tie reads as aligned, as in the raters' majority vote.
+        The threshold, or else 0.5. A probability equal to it counts as aligned, like a
+        tie in the raters' majority vote.
         """
         return 0.5 if self.threshold is None else self.threshold
 
@@ -65,7 +62,7 @@ def register(target: Target) -> Target:
     """Adds a row to the table.
 
     Args:
-      target: the row. Registering an equal row twice is harmless.
+      target: the row. Registering an equal row twice has no effect.
 
     Returns:
       The row.
@@ -83,34 +80,34 @@ def register(target: Target) -> Target:
 
 
 def get(name: str) -> Target:
-    """Returns the row called `name`; raises ValueError naming the known rows."""
+    """Returns the row called `name`; raises ValueError if there is none."""
     if name not in _TABLE:
         raise ValueError(f"unknown target {name!r}; known: {', '.join(_TABLE)}")
     return _TABLE[name]
 
 
 def rows() -> list[Target]:
-    """Returns all rows of the table, a user's own among them."""
+    """Returns all rows of the table, including users' own."""
     return list(_TABLE.values())
 
 
 def select(names: Iterable[str], kind: Kind | None = None) -> list[Target]:
-    """Returns the rows called `names`, in that order, of one kind if given."""
+    """Returns the rows called `names` in that order, only those of `kind` if given."""
     rows = [get(name) for name in names]
     return [row for row in rows if kind is None or row.kind == kind]
 
 
 def ordered(by_name: Mapping[str, T]) -> dict[str, T]:
-    """Returns a mapping of what is reported by target in the order of the table.
+    """Returns a mapping by target name, sorted in the order of the table.
 
-    Names that the table does not have follow, in the order they came.
+    Names that are not in the table come last, in their original order.
     """
     known = [name for name in _TABLE if name in by_name]
     return {name: by_name[name] for name in dict.fromkeys([*known, *by_name])}
 
 
-# Scores are (mean of the raters' Likert answers - 1) / 4, so 0.5 is the middle of
-# the five-point scale: "neither good nor bad".
+# Scores are (mean of the raters' Likert answers - 1) / 4, so 0.5 is the middle of the
+# five-point scale.
 for _row in (
     Target(
         name="implausibility",
@@ -166,14 +163,14 @@ for _row in (
         field="prompt_misalignment_label",
         prompt="<output> WORDS: misalignment </output> ",
         description="which words of the prompt are not shown",
-        # F1 is highest at half of the F1 that can be reached (Lipton et al.,
+        # F1 is highest at half of the highest possible F1 (Lipton et al.,
         # "Optimal Thresholding of Classifiers to Maximize F1 Measure", 2014).
         threshold=0.35,
     ),
 ):
     register(_row)
 
-#: The seven kinds of feedback in RichHF-18K, in the order they are reported.
+#: The seven kinds of feedback in RichHF-18K, in the order of reports.
 FEEDBACK = tuple(_TABLE)
 
 register(

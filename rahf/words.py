@@ -1,10 +1,10 @@
-"""Words of a prompt, and the codec between their labels and a marked prompt.
+"""Splits prompts into words, and converts between word labels and marked prompts.
 
 Labels follow RichHF-18K: 0 = misaligned (the image does not show the word), 1 =
-aligned. A marked prompt is the prompt itself with the suffix `_0` after each
-misaligned word: "a yellow_0 cat". Every other character stays as it is, so the
-codec is exact both ways: the suffix starts with a character that no delimiter
-starts with, and a word ends only before a delimiter or at the end.
+aligned. A marked prompt is the prompt with the suffix `_0` after each misaligned word:
+"a yellow_0 cat". All other characters are unchanged. The conversion is exact in both
+directions because a word ends only before a delimiter or at the end of the prompt, and
+no delimiter is the first character of the suffix.
 """
 
 import difflib
@@ -13,16 +13,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: The characters that separate words. Only these: no tab, apostrophe or hyphen.
+#: The characters that separate words; not tab, apostrophe or hyphen.
 DELIMITERS = ',.?!":; '
-#: What follows a misaligned word in a marked prompt.
+#: The suffix of a misaligned word in a marked prompt.
 SUFFIX = "_0"
 
 _WORD = re.compile(f"[^{re.escape(DELIMITERS)}]+")
 
 
 def split(prompt: str) -> list[str]:
-    """Splits a prompt on any of `, . ? ! " : ;` and space, dropping empties.
+    """Splits a prompt on any of `, . ? ! " : ;` and space, without empty words.
 
     "a dog, and" -> ["a", "dog", "and"].
     """
@@ -52,14 +52,14 @@ def mark(prompt: str, labels: Sequence[int] | np.ndarray) -> str:
     Raises:
       ValueError: there are more or fewer labels than words.
     """
-    places = spans(prompt)
-    if len(labels) != len(places):
+    ranges = spans(prompt)
+    if len(labels) != len(ranges):
         raise ValueError(
-            f"expected one label for each of the {len(places)} words of "
+            f"expected one label for each of the {len(ranges)} words of "
             f"{_shorten(prompt)}, got {len(labels)}"
         )
     pieces, done = [], 0
-    for (_, end), label in zip(places, labels, strict=True):
+    for (_, end), label in zip(ranges, labels, strict=True):
         if not label:
             pieces += [prompt[done:end], SUFFIX]
             done = end
@@ -70,18 +70,18 @@ def unmark(marked: str, prompt: str) -> np.ndarray:
     """Reads the labels back: the inverse of `mark`.
 
     Args:
-      marked: what `mark(prompt, labels)` returned.
+      marked: the result of `mark(prompt, labels)`.
       prompt: the prompt.
 
     Returns:
       int8[num_words], 0 = misaligned, 1 = aligned.
 
     Raises:
-      ValueError: `marked` is not this prompt with marks. `align` takes any text.
+      ValueError: `marked` is not this prompt with marks. `align` accepts any text.
     """
-    labels = np.ones(len(places := spans(prompt)), np.int8)
-    at = done = 0  # how far `marked` and `prompt` have been read
-    for index, (_, end) in enumerate(places):
+    labels = np.ones(len(ranges := spans(prompt)), np.int8)
+    at = done = 0  # positions in `marked` and `prompt`
+    for index, (_, end) in enumerate(ranges):
         at += end - done
         if marked[at - (end - done) : at] != prompt[done:end]:
             break
@@ -98,19 +98,19 @@ def unmark(marked: str, prompt: str) -> np.ndarray:
 
 
 def align(said: str, prompt: str) -> np.ndarray:
-    """Reads labels from text that ought to be the marked prompt, but may not be.
+    """Reads labels from text that resembles the marked prompt.
 
-    A free decoder drops, repeats and misspells words. Its words are matched to
-    the prompt's, in order and regardless of case; a prompt word that nothing
-    matches counts as aligned.
+    An unconstrained decoder drops, repeats and misspells words. Its words are matched
+    to the prompt's, in order and regardless of case; a word of the prompt without a
+    match counts as aligned.
 
     Args:
-      said: the decoder's words.
+      said: the decoder's text.
       prompt: the prompt.
 
     Returns:
-      int8[num_words], 0 = misaligned, 1 = aligned. Equal to `unmark` where that
-      is defined.
+      int8[num_words], 0 = misaligned, 1 = aligned. Equal to the result of `unmark` if
+      `said` is the prompt with marks.
     """
     try:
         return unmark(said, prompt)
@@ -120,7 +120,7 @@ def align(said: str, prompt: str) -> np.ndarray:
     plain = set(wanted)
     spoken, marked = [], []
     for word in split(said.lower()):
-        # A word of the prompt may itself end in the suffix: then it is no mark.
+        # In a word of the prompt that itself ends in the suffix, it is not a mark.
         is_mark = word not in plain and word.endswith(SUFFIX)
         spoken.append(word.removesuffix(SUFFIX) if is_mark else word)
         marked.append(is_mark)

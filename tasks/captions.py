@@ -1,6 +1,6 @@
 """Registers captioning with seqio.
 
-`captions` reads what `config.input.captions` names: tar shards, a table or TFDS.
+`captions` reads the source in `config.input.captions`: tar shards, a table or TFDS.
 """
 
 from rahf.input.seqio import captions

@@ -1,6 +1,6 @@
 """Registers the tasks of consolidated ratings with seqio; see `rahf.input.catalog`.
 
-`config.input.consolidated.data_dir` says where the dataset is.
+`config.input.consolidated.data_dir` is the data directory.
 """
 
 from rahf.input.seqio.catalog import register_dataset

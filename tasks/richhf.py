@@ -1,7 +1,6 @@
-"""Registers the tasks of RichHF-18K with seqio; `rahf.input.catalog` lists them.
+"""Registers the tasks of RichHF-18K with seqio; see `rahf.input.catalog`.
 
-`config.input.richhf.data_dir` says where the dataset is; by default in TFDS's data
-directory.
+`config.input.richhf.data_dir` is the data directory, by default that of TFDS.
 """
 
 from rahf.input.seqio.catalog import register_dataset

@@ -1,6 +1,6 @@
-"""Registers the tasks of scenes with seqio; `rahf.input.catalog` lists them.
+"""Registers the tasks of scenes with seqio; see `rahf.input.catalog`.
 
-scenes_captioning is of scenes that show their prompts.
+scenes_captioning uses scenes that show their prompts.
 """
 
 from rahf.input.seqio.catalog import register_dataset

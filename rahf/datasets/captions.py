@@ -1,6 +1,6 @@
-"""Captioned images, as people have them: tar shards, a folder with a CSV, or TFDS.
+"""Captioned images in common formats: tar shards, a folder with a CSV file, or TFDS.
 
-`config.input.captions` says where each split lies; `find_source` tells what it is.
+`config.input.captions` names the source of each split; `find_source` opens it.
 """
 
 import dataclasses
@@ -13,15 +13,14 @@ from rahf.datasets.files.csv_table import SEPARATORS, StrictReader
 from rahf.datasets.files.tar_shards import Sample, Shards, list_shards
 from rahf.datasets.row_digest import digest_rows
 
-#: The tables looked for in a folder; the second is the `datasets` library's name.
+#: Tables to look for in a folder; the second name is that of the `datasets` library.
 TABLES = ("captions.csv", "metadata.csv")
 _IMAGE_COLUMNS = ("image", "file_name")
 _CAPTION_COLUMNS = ("caption", "text")
 
 _EXPECTED = (
     "expected tar shards as img2dataset writes them ('shards/{00000..00099}.tar', a "
-    "folder of them, a glob; local, gs:// or s3://), a folder with captions.csv, or "
-    "tfds:NAME"
+    "folder or a glob; local, gs:// or s3://), a folder with captions.csv, or tfds:NAME"
 )
 
 
@@ -30,8 +29,8 @@ class TfdsName:
     """A dataset of TensorFlow Datasets: `tfds:coco_captions/2014@val[:5000]`.
 
     Attributes:
-      name: with config and version, as `tfds.load` takes it.
-      split: in its own terms.
+      name: the dataset with its config and version, as `tfds.load` takes it.
+      split: the split in TFDS's own notation.
     """
 
     name: str
@@ -41,16 +40,16 @@ class TfdsName:
 def find_source(
     split: str, options: Mapping[str, Any], dataset: str = "captions"
 ) -> "Shards | CaptionTable | TfdsName":
-    """Returns what the config names as a split's captions.
+    """Returns the source of a split's captions that the config names.
 
     Args:
       split: "train", "dev" or "test".
-      options: `config.input`; under `dataset` it has the splits, and optionally
+      options: `config.input`; its entry `dataset` holds the splits, and optionally
         `window` and `open_shards` (see `Shards`).
-      dataset: key of the options.
+      dataset: the key in the options.
 
     Raises:
-      ValueError: nothing is named, or it is not there.
+      ValueError: no source is named, or it does not exist.
     """
     own = options.get(dataset) or {}
     given = own.get(split)
@@ -61,8 +60,8 @@ def find_source(
     single = [p for p in patterns if p.startswith("tfds:") or _find_table(p)]
     if single and len(patterns) > 1:
         raise ValueError(
-            f"{key}: {single[0]!r} stands alone, but {len(patterns)} sources are given; "
-            "only tar files may be several"
+            f"{key}: {single[0]!r} must be the only source, got {len(patterns)}; only "
+            "tar files can be listed together"
         )
     if patterns[0].startswith("tfds:"):
         name, _, part = patterns[0].removeprefix("tfds:").partition("@")
@@ -84,7 +83,7 @@ def find_source(
 def captions_records(
     split: str, options: Mapping[str, Any], dataset: str = "captions"
 ) -> "Shards | CaptionTable":
-    """Returns what the loader without TensorFlow reads; see `find_source`."""
+    """Returns the source for the loader without TensorFlow; see `find_source`."""
     source = find_source(split, options, dataset)
     if not isinstance(source, TfdsName):
         return source
@@ -97,11 +96,11 @@ def captions_records(
 class CaptionTable(Sequence[Mapping[str, Any]]):
     """A CSV or TSV of images and captions, as a sequence of records.
 
-    It has a column `image` (or `file_name`) of paths, relative to the file's own
-    folder, and a column `caption` (or `text`). Images are read when asked for.
+    The column `image` (or `file_name`) holds paths relative to the file's own folder,
+    the column `caption` (or `text`) the captions. Images are read on demand.
 
     Raises:
-      ValueError: the file is malformed, naming its line.
+      ValueError: the file is malformed; names the line.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -120,11 +119,11 @@ class CaptionTable(Sequence[Mapping[str, Any]]):
         return {"uid": image, "image": pixels, "prompt": caption}
 
     def digest(self) -> str:
-        """Returns the SHA-256 of the rows: paths and captions, in order."""
+        """Returns the SHA-256 of all paths and captions, in order."""
         return digest_rows(self._rows)
 
     def sample(self, index: int) -> Sample:
-        """Returns row `index`, its image still encoded."""
+        """Returns row `index` with its image still encoded."""
         image, caption = self._rows[index]
         sample = Sample(uid=image, number=index, end=0, caption=caption)
         try:

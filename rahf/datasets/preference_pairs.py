@@ -1,10 +1,9 @@
-"""Pairs of images with what people chose, in Pick-a-Pic's Parquet form.
+"""Pairs of images and which one people preferred, in Pick-a-Pic's Parquet format.
 
 A row is one comparison (https://huggingface.co/datasets/yuvalkirstain/pickapic_v1):
 `image_0_uid`, `image_1_uid` (text), `jpg_0`, `jpg_1` (encoded, as bytes or as the
-`datasets` library's {bytes, path}), `caption`,
-`label_0`, `label_1` (1 chosen, 0 not, 0.5 each where the person saw no difference)
-and `has_label`, false where nobody chose.
+`datasets` library's {bytes, path}), `caption`, `label_0`, `label_1` (1 = chosen,
+0 = not chosen, 0.5 each for a tie) and `has_label`, false if nobody chose.
 """
 
 import dataclasses
@@ -25,10 +24,10 @@ class Pair:
     """One comparison.
 
     Attributes:
-      uids: of the two images.
-      prompt: that both were made from.
-      label: 1 where people chose the first, 0 the second, 0.5 a tie.
-      images: the encoded bytes of the two, or None where they were not read.
+      uids: the uids of the two images.
+      prompt: the prompt of both.
+      label: 1 if the first was chosen, 0 if the second, 0.5 for a tie.
+      images: the two encoded images, or None if they were not read.
       where: file and row, for error messages.
     """
 
@@ -40,28 +39,28 @@ class Pair:
 
 
 class Preferences:
-    """The comparisons of some Parquet files, read in order and never all at once.
+    """The comparisons in Parquet files, streamed in order.
 
-    Only the columns above are read. Memory is bounded by a row group, whatever the
-    number of files: pyarrow took 830 MB for one with 400 MB of images. Rows without a
-    label are left out, and counted.
+    Only the columns above are read. Memory is bounded by one row group, however many
+    files there are: pyarrow took 830 MB for one with 400 MB of images. Rows without a
+    label are skipped and counted.
 
     Attributes:
-      unlabelled: rows left out in the last pass.
+      unlabelled: number of rows skipped in the last pass.
     """
 
     def __init__(self, path: str | pathlib.Path, split: str = "", *, images=True):
         """Finds the files.
 
         Args:
-          path: a Parquet file, or a folder with them in it or below, such as a copy
-            of Pick-a-Pic's repository.
-          split: in a folder, the files that begin with `<split>-`, as Pick-a-Pic
-            has "train", "validation_unique" and "test_unique"; "" = all.
-          images: whether to read them too.
+          path: a Parquet file, or a folder that is searched recursively, such as a
+            copy of Pick-a-Pic's repository.
+          split: prefix of the file names, `<split>-`, in a folder; Pick-a-Pic has
+            "train", "validation_unique" and "test_unique". "" = all files.
+          images: whether to read the images too.
 
         Raises:
-          ValueError: there is no such file, or one lacks a column.
+          ValueError: no file is found, or one lacks a column.
         """
         self._shards = parquet.find_shards(path, split, below=True)
         self._columns = [*_COLUMNS, *(_IMAGES if images else ())]
@@ -72,14 +71,14 @@ class Preferences:
         )
 
     def __len__(self) -> int:
-        """The rows of the files, those without a label included."""
+        """The number of rows, including those without a label."""
         return self._rows
 
     def __iter__(self) -> Iterator[Pair]:
         """Yields the labelled pairs.
 
         Raises:
-          ValueError: a row is malformed, naming file, row and field.
+          ValueError: a row is malformed; names file, row and field.
         """
         self.unlabelled = 0
         for shard in self._shards:
@@ -100,7 +99,7 @@ class Preferences:
                 yield from batch.to_pylist()
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(
-                f"{shard}: damaged ({error}); download it again"
+                f"{shard} is damaged ({error}); download it again"
             ) from error
 
 

@@ -1,8 +1,8 @@
-"""The cut of runs from before groups were hashed: `rated_images.cut` is "rank".
+"""The older way to split groups: `rated_images.cut` is "rank".
 
-Groups stand in an order by hash, and shares and folds are counted off in it, so a row
-more or less moves others. A workdir of such a run is evaluated on the splits that it
-was trained with; new runs take `rahf.datasets.splits`.
+Groups are sorted by hash, and shares and folds are counted off in that order, so one
+added or removed row moves others. Runs that were trained this way are evaluated on
+the same splits; new runs use `rahf.datasets.splits`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from rahf.datasets.splits import check_shares, digest
 
 
 def name_group(prompt: str, image: str) -> str:
-    """Returns the group of an image, as `rahf.datasets.splits.name_group` once did."""
+    """Returns the group of an image, as `splits.name_group` formerly did."""
     return " ".join(words.split(prompt.casefold())) or image
 
 
@@ -28,9 +28,9 @@ def cut(
     fold: int = 0,
     option: str = "",
 ) -> np.ndarray:
-    """Cuts groups into train, dev and test, as `rahf.datasets.splits.cut` once did.
+    """Splits groups into train, dev and test, as `splits.cut` formerly did.
 
-    Args, Returns and Raises are those of that function; shares are exact.
+    Args, Returns and Raises are those of `splits.cut`; shares are exact.
     """
     check_shares(dev_share, test_share, folds, fold, option)
     names = sorted(set(groups), key=lambda name: digest(seed, name))
@@ -47,13 +47,13 @@ def cut(
     dev = rest[: _count(dev_share, len(names))]
     if len(dev) >= len(rest):
         raise ValueError(
-            f"{len(names)} groups, of which {len(test)} are for test and {len(dev)} "
-            f"for dev, leave none to train on; lower {option}dev_share={dev_share:g} "
-            f"or {option}test_share={test_share:g}, or group by something finer"
+            f"none of the {len(names)} groups is left to train on: {len(test)} are for "
+            f"test and {len(dev)} for dev; lower {option}dev_share={dev_share:g} "
+            f"or {option}test_share={test_share:g}, or use smaller groups"
         )
-    places = dict.fromkeys(names, "train")
-    places |= dict.fromkeys(dev, "dev") | dict.fromkeys(test, "test")
-    return np.array([places[name] for name in groups])
+    split_of = dict.fromkeys(names, "train")
+    split_of |= dict.fromkeys(dev, "dev") | dict.fromkeys(test, "test")
+    return np.array([split_of[name] for name in groups])
 
 
 def _count(share: float, groups: int) -> int:

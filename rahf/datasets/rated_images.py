@@ -1,6 +1,6 @@
-"""Any rated images as records: a table of images, prompts and opinion scores.
+"""Records from a table of images, prompts and opinion scores.
 
-`config.input.rated_images` holds the options, `rahf.datasets.rated_options`. The tasks
+`config.input.rated_images` holds the options (`rahf.datasets.rated_options`). The tasks
 `rated_images_<target>` and `rated_images_multihead` are registered in
 `rahf.input.grain_loader`.
 """
@@ -23,26 +23,26 @@ from rahf.datasets.files.image_table import Table, read_table
 from rahf.datasets.rated_options import RatedImagesOptions, Rating
 from rahf.datasets.row_digest import digest_rows
 
-#: The targets that tasks are registered for.
+#: The targets for which tasks are registered.
 TARGETS = ("plausibility", "alignment", "aesthetics", "overall")
 
 
 class RatedImages(Sequence[dict[str, Any]]):
     """The records of one split: `uid`, `image`, `prompt` and the scores it has.
 
-    A score whose cell is empty is a field that is not there. Images are read when a
-    record is asked for, and resized to `image_size` at once: nothing in such a
-    record depends on where in the image something is.
+    A score whose cell is empty is absent from the record. Images are read on demand
+    and resized to `image_size` at once, as nothing in such a record depends on
+    positions in the image.
     """
 
     def __init__(self, rated: "_Rated", split: str, image_size: int):
-        """Takes a split of a table; see `make_records` for the usual way here."""
-        rows = np.flatnonzero(rated.places == split)
+        """Selects one split of a table; usually called by `make_records`."""
+        rows = np.flatnonzero(rated.splits == split)
         self._split, self._size = split, (image_size, image_size)
-        #: The targets that the table has a column for.
+        #: The targets for which the table has a column.
         self.targets = tuple(rating.target for rating in rated.options.ratings())
         self._rows, self._column = rows, rated.options.image
-        # What a worker process is sent is this split's part alone.
+        # Only this split's part is sent to worker processes.
         self._table = dataclasses.replace(rated.table, columns={})
         self._folder = rated.folder
         self._uids = [rated.uids[row] for row in rows]
@@ -67,8 +67,8 @@ class RatedImages(Sequence[dict[str, Any]]):
     def digest(self) -> str:
         """Returns the SHA-256 of the split's rows: names, prompts and scores in order.
 
-        It changes with every row that is added, removed, moved to another split or
-        rated anew; not with the pixels of an image.
+        It changes when a row is added, removed, moved to another split or rated
+        again, but not with the pixels of an image.
         """
 
         def rows() -> Iterator[Sequence[Any]]:
@@ -88,27 +88,27 @@ class RatedImages(Sequence[dict[str, Any]]):
                 return images.read_image(self._folder / cell)
         except images.ImageError as error:
             raise images.ImageError(
-                where, "an image", f"this: {error}", "or take the row out"
+                where, "an image", f"this: {error}", "or remove the row"
             ) from error
         raise images.ImageError(
-            where, "a path or encoded bytes", repr(cell)[:60], "fill or drop the row"
+            where, "a path or encoded bytes", repr(cell)[:60], "fill or remove the row"
         )
 
 
 def make_records(
     split: str, options: Mapping[str, Any], *, wanted: Sequence[str] | None = None
 ) -> RatedImages:
-    """Returns the records of a split, as `config.input` wants them.
+    """Returns the records of a split, as configured in `config.input`.
 
     Args:
       split: "train", "dev" or "test".
-      options: `image_size`, and `RatedImagesOptions` in `rated_images`; with `bad_records` of
-        "skip", images may be missing.
-      wanted: targets of which at least one must have a column; None: any targets.
+      options: `image_size`, and `RatedImagesOptions` under `rated_images`; if
+        `bad_records` is "skip", images may be missing.
+      wanted: targets, at least one of which must have a column; None accepts any.
 
     Raises:
-      ValueError: the table or an option is wrong, naming file, line and column, or
-        the split has rows whose image is not there.
+      ValueError: the table or an option is wrong (names file, line and column), or
+        the image of a row is missing.
     """
     chosen = RatedImagesOptions.from_options(options)
     if split not in splits.SPLITS:
@@ -118,7 +118,7 @@ def make_records(
     check_targets([rating.target for rating in chosen.ratings()], wanted)
     path = pathlib.Path(chosen.path)
     shards = parquet.find_shards(path)
-    # Tasks of a mixture, and every evaluation, ask for the same table again.
+    # The tasks of a mixture, and every evaluation, request the same table.
     changed = tuple(shard.stat().st_mtime_ns for shard in shards)
     rated = _read(chosen, changed)
     if options.get("bad_records", "fail") == "fail" and split not in rated.complete:
@@ -128,7 +128,7 @@ def make_records(
 
 
 def check_targets(mapped: Sequence[str], wanted: Sequence[str] | None) -> None:
-    """Raises ValueError where a table has a column for none of a task's targets."""
+    """Raises ValueError if a table has no column for any of a task's targets."""
     if wanted is not None and not set(mapped) & set(wanted):
         raise ValueError(
             f"the task asks for {', '.join(wanted)}, but config.input.rated_images."
@@ -146,7 +146,7 @@ class _Rated:
     uids: list[str]
     prompts: list[str]
     scores: dict[str, np.ndarray]  # record field -> float64[rows], NaN = missing
-    places: np.ndarray  # the split of each row
+    splits: np.ndarray  # the split of each row
     complete: set[str]  # the splits whose images were all found
 
 
@@ -172,7 +172,7 @@ def _read(options: RatedImagesOptions, changed: tuple[int, ...]) -> _Rated:
         uids=_uids(found),
         prompts=prompts,
         scores=scores,
-        places=rated_splits.assign(options, found, prompts, folder),
+        splits=rated_splits.assign(options, found, prompts, folder),
         complete=set(),
     )
 
@@ -194,17 +194,17 @@ def _scores(found: Table, rating: Rating) -> np.ndarray:
 def _count_missing(
     found: Table, options: RatedImagesOptions, scores: Mapping[str, np.ndarray]
 ) -> None:
-    """Says once how many cells are empty; raises ValueError where no row is rated."""
+    """Logs how many cells are empty; raises ValueError if no row has a rating."""
     empty = np.isnan(list(scores.values()))
     unrated, columns = int(empty.all(axis=0).sum()), options.targets
     if unrated == len(found):
-        raise ValueError(f"{found.path}: {columns}: no row holds a number")
+        raise ValueError(f"{found.path}: {columns}: no row has a number")
     missing = {
         f"have no number in {rating.column!r}": int(cells.sum())
         for rating, cells in zip(options.ratings(), empty, strict=True)
     }
     if len(empty) > 1:
-        missing["hold no rating at all and teach nothing"] = unrated
+        missing["have no rating at all and are of no use in training"] = unrated
     if options.prompt:
         prompts = found.columns[options.prompt]
         without = sum(not cell or not str(cell).strip() for cell in prompts)
@@ -217,8 +217,8 @@ def _count_missing(
 
 
 def _check_images(rated: _Rated, split: str) -> None:
-    """Raises ValueError where rows of a split have no image, naming the first."""
-    own = set(np.flatnonzero(rated.places == split).tolist())
+    """Raises ValueError if rows of a split have no image, naming the first."""
+    own = set(np.flatnonzero(rated.splits == split).tolist())
     missing = {row: "is empty" for row in rated.table.empty if row in own}
     listed = functools.cache(_names_in)
     for row, path in enumerate(rated.table.paths):
@@ -231,13 +231,13 @@ def _check_images(rated: _Rated, split: str) -> None:
         raise ValueError(
             f"{rated.table.where(row, rated.options.image)}: {missing[row]}; "
             f"{len(missing)} of the {len(own)} rows of split {split!r} have no image: "
-            "add the files, remove the rows, or pass over them with "
+            "add the files, remove the rows, or skip them with "
             "config.input.bad_records='skip'"
         )
 
 
 def _names_in(folder: str) -> frozenset[str]:
-    """Lists a folder once: asking for each file by itself is slow on shared disks."""
+    """Lists a folder: one call per file is slow on shared disks."""
     try:
         return frozenset(os.listdir(folder))
     except OSError:
@@ -256,7 +256,7 @@ def _texts(found: Table, column: str) -> list[str]:
 
 
 def _uids(found: Table) -> list[str]:
-    """Returns names that tell rows apart: the image's path, or file and row."""
+    """Returns unique names of rows: the image's path, or file and row."""
     seen: collections.Counter[str] = collections.Counter()
     uids = []
     for row, name in enumerate(found.image_names()):

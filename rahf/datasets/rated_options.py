@@ -1,4 +1,4 @@
-"""What `config.input.rated_images` says of a table: its columns, scales and splits."""
+"""The options `config.input.rated_images`: a table's columns, scales and splits."""
 
 import collections
 import dataclasses
@@ -12,18 +12,18 @@ from rahf.targets import Kind, get
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _MAPPING = re.compile(rf"(.+):({_NUMBER})-({_NUMBER})->(\w+)")
-# What people leave in a cell that has no number, in lower case.
+# What people write in a cell without a number, in lower case.
 _MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "?"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Rating:
-    """A column of opinions and the target that it teaches.
+    """A column of opinion scores and the target that it provides.
 
     Attributes:
-      column: of the table.
+      column: the column's name in the table.
       worst, best: the ends of its scale; worst may be the larger number.
-      target: name of a score in `rahf.targets`.
+      target: the name of a score in `rahf.targets`.
     """
 
     column: str
@@ -36,7 +36,7 @@ class Rating:
         """Reads `mos_quality:1-5->overall`.
 
         Raises:
-          ValueError: it has another form, or the target is no score.
+          ValueError: the text has another form, or the target is not a score.
         """
         match = _MAPPING.fullmatch(text.strip())
         if not match:
@@ -48,20 +48,20 @@ class Rating:
         if get(target).kind is not Kind.SCORE:
             raise ValueError(
                 f"config.input.rated_images.targets: {target!r} is a "
-                f"{get(target).kind.value}; a column of numbers can teach scores"
+                f"{get(target).kind.value}; a column of numbers can only be a score"
             )
         if float(worst) == float(best):
             raise ValueError(
-                f"config.input.rated_images.targets: the scale of {text.strip()!r} "
-                "has no width"
+                "config.input.rated_images.targets: worst and best of "
+                f"{text.strip()!r} must differ"
             )
         return cls(column.strip(), float(worst), float(best), target)
 
     def score(self, cell: Any, where: str) -> float:
-        """Returns a cell as a score in [0, 1], NaN where it is empty.
+        """Returns a cell as a score in [0, 1], or NaN if it is empty.
 
         Raises:
-          ValueError: it is no number, or one off the scale.
+          ValueError: the cell is not a number, or is off the scale.
         """
         if cell is None or (isinstance(cell, str) and cell.strip().lower() in _MISSING):
             return float("nan")
@@ -73,12 +73,12 @@ class Rating:
         except (TypeError, ValueError):
             raise ValueError(f"{where}: expected a number, got {cell!r}") from None
         low, high = sorted((self.worst, self.best))
-        # NaN is how Parquet and pandas write an empty cell. Means of answers may
-        # miss an end by a rounding error.
+        # Parquet and pandas write an empty cell as NaN. A mean of answers may exceed
+        # the scale by a rounding error.
         if not np.isnan(value) and not low - 1e-6 <= value <= high + 1e-6:
             raise ValueError(
                 f"{where}: expected a number from {low:g} to {high:g}, got {cell!r}; "
-                "the scale stands in config.input.rated_images.targets"
+                "config.input.rated_images.targets sets the scale"
             )
         return float(np.clip((value - self.worst) / (self.best - self.worst), 0, 1))
 
@@ -91,16 +91,16 @@ class RatedImagesOptions:
       path: a .csv, .tsv or .parquet file, or a folder of Parquet files.
       targets: `column:worst-best->target`, several separated by commas.
       image: the column of images: paths or encoded bytes.
-      folder: what paths of images are relative to; "" = the table's folder.
+      folder: the folder that paths of images are relative to; "" = the table's.
       prompt: the column of prompts; "" = there are none.
-      group: the column whose equal cells stay on one side; "" = the prompt, or the
-        image where there is none.
+      group: the column whose equal cells stay in one split; "" = the prompt, or the
+        image if there is none.
       split: the column of official splits; `<file>` = each file's name up to its
-        first "-"; "" = cut by `seed`.
-      cut: "hash", see `splits.cut`, or "rank", that of configs which do not say.
-      dev_share, test_share: of the groups.
-      seed: of the cut.
-      folds, fold: k parts of the groups, and which is the test split; 0 = none.
+        first "-"; "" = split at random by `seed`.
+      cut: "hash", see `splits.cut`, or "rank", which configs without this key used.
+      dev_share, test_share: shares of the groups.
+      seed: the seed of the split.
+      folds, fold: the number of folds, 0 for none, and which one is the test split.
     """
 
     path: str = ""
@@ -119,17 +119,17 @@ class RatedImagesOptions:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "RatedImagesOptions":
-        """Reads them from `config.input`.
+        """Reads the options from `config.input`.
 
         Raises:
-          ValueError: there is no path or no target, or an option is unknown.
+          ValueError: the path or the targets are empty, or an option is unknown.
         """
         given = dict(options.get("rated_images") or {})
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(given) - known:
             raise ValueError(
-                f"config.input.rated_images has no {', '.join(sorted(unknown))}; "
-                f"it has {', '.join(sorted(known))}"
+                "config.input.rated_images has no option "
+                f"{', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
             )
         found = cls(**given)
         for name, example in (
@@ -144,10 +144,10 @@ class RatedImagesOptions:
         return found
 
     def ratings(self) -> tuple[Rating, ...]:
-        """Returns what is mapped to what.
+        """Returns the ratings that `targets` describes.
 
         Raises:
-          ValueError: a mapping is malformed, or two teach the same target.
+          ValueError: a mapping is malformed, or two have the same target.
         """
         ratings = tuple(Rating.parse(part) for part in self.targets.split(","))
         names = collections.Counter(rating.target for rating in ratings)

@@ -1,9 +1,9 @@
-"""Which split each row of a rated table lies in: one side for what belongs together.
+"""Assigns each row of a rated table to a split, keeping groups together.
 
-Rows belong together by `config.input.rated_images.group`, or else by their prompt, or
-else by their picture. Two paths are the same picture where they are the same path once
-normalised; encoded pictures where their bytes are equal. Copies of a picture under
-different paths are not looked for.
+Rows are grouped by `config.input.rated_images.group`, or else by their prompt, or else
+by their picture. Two paths are the same picture if they are equal once normalised;
+encoded pictures are the same if their bytes are equal. Copies of a picture under
+different paths are not detected.
 """
 
 import functools
@@ -33,20 +33,20 @@ def assign(
     """Returns the split of each row, an array of strings.
 
     Args:
-      options: how to cut.
-      table: the rows; the bytes of pictures are read where nothing else groups them.
-      prompts: one a row, "" where there is none.
-      folder: what paths of pictures are relative to.
+      options: how to split.
+      table: the rows; the bytes of pictures are read if nothing else groups them.
+      prompts: one per row, "" if there is none.
+      folder: the folder that paths of pictures are relative to.
 
     Raises:
-      ValueError: an official split is unknown or cuts the named groups apart, the
-        options contradict each other, or as `splits.cut` does.
+      ValueError: an official split is unknown or separates a named group, the
+        options contradict each other, or `splits.cut` raises.
     """
     if options.cut not in ("hash", "rank"):
         raise ValueError(f"{_OPTION}cut={options.cut!r}; expected 'hash' or 'rank'")
     if options.split and options.folds:
         raise ValueError(
-            "config.input.rated_images: choose either split, the official one, or folds"
+            "config.input.rated_images: set either split (official splits) or folds"
         )
     if options.cut == "rank":
         groups, cut = _groups_of_ranks(options, table, prompts), rank_cut.cut
@@ -54,7 +54,7 @@ def assign(
         groups, cut = _groups(options, table, prompts, folder), splits.cut
     if options.split:
         official = _official(options, table, groups)
-        places = splits.keep_official(
+        assigned = splits.keep_official(
             official,
             groups,
             seed=options.seed,
@@ -63,7 +63,7 @@ def assign(
             cut=cut,
         )
     else:
-        places = cut(
+        assigned = cut(
             groups,
             seed=options.seed,
             dev_share=options.dev_share,
@@ -72,12 +72,12 @@ def assign(
             fold=options.fold,
             option=_OPTION,
         )
-    _warn_of_pictures(table, places, folder)
-    return places
+    _warn_of_pictures(table, assigned, folder)
+    return assigned
 
 
 def picture_name(path: str, folder: str | os.PathLike) -> str:
-    """Returns one name for all spellings of a picture's path.
+    """Returns the same name for every spelling of a picture's path.
 
     `x.png`, `./x.png`, `a/../x.png` and, for a table in /data, `/data/x.png` are the
     same. Symbolic links are not followed.
@@ -85,7 +85,7 @@ def picture_name(path: str, folder: str | os.PathLike) -> str:
     absolute = os.path.abspath(folder)
     found = os.path.normpath(os.path.join(absolute, path))
     if not os.path.isabs(path) or found.startswith(os.path.join(absolute, "")):
-        found = os.path.relpath(found, absolute)  # holds wherever the folder moves
+        found = os.path.relpath(found, absolute)  # so that the folder may move
     return unicodedata.normalize("NFC", found)
 
 
@@ -122,7 +122,7 @@ def _groups(
 
 
 def _text(cell: object) -> str:
-    # NaN is how pandas writes an empty cell to Parquet.
+    # pandas writes an empty cell to Parquet as NaN.
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     return unicodedata.normalize("NFC", " ".join(str(cell).split()))
@@ -131,7 +131,7 @@ def _text(cell: object) -> str:
 def _groups_of_ranks(
     options: RatedImagesOptions, table: Table, prompts: Sequence[str]
 ) -> list[str]:
-    """Returns the groups' names as they were when groups were cut by rank."""
+    """Returns the groups' names as `rank_cut` expects them."""
     names = table.image_names()
     if not options.group:
         return list(map(rank_cut.name_group, prompts, names))
@@ -144,17 +144,17 @@ def _official(
 ) -> list[str]:
     official = []
     for row, cell in enumerate(table.columns[options.split]):
-        place = splits.NAMES.get(str(cell).strip().lower())
-        if place is None:
+        split = splits.NAMES.get(str(cell).strip().lower())
+        if split is None:
             raise ValueError(
                 f"{table.where(row, options.split)}: expected one of "
                 f"{', '.join(splits.NAMES)}, got {cell!r}"
             )
-        official.append(place)
-    if cut_apart := splits.straddling(groups, official):
+        official.append(split)
+    if divided := splits.straddling(groups, official):
         message = (
-            f"{table.path}: the official splits cut {len(cut_apart)} groups apart, "
-            f"such as {cut_apart[0][:80]!r}"
+            f"{table.path}: the official splits divide {len(divided)} groups, such as "
+            f"{divided[0][:80]!r}"
         )
         if options.group:
             raise ValueError(
@@ -164,15 +164,15 @@ def _official(
     return official
 
 
-def _warn_of_pictures(table: Table, places: np.ndarray, folder: pathlib.Path) -> None:
-    """Says where a picture has several prompts, and those lie in several splits."""
+def _warn_of_pictures(table: Table, assigned: np.ndarray, folder: pathlib.Path) -> None:
+    """Logs a warning if a picture with several prompts is in several splits."""
     rows = [row for row, path in enumerate(table.paths) if path]
     name_of = functools.cache(lambda path: picture_name(path, folder))
     names = [name_of(table.paths[row]) for row in rows]
-    if apart := splits.straddling(names, places[rows].tolist()):
+    if apart := splits.straddling(names, assigned[rows].tolist()):
         logging.warning(
-            "%s: %d pictures lie in several splits, such as %r; name a column whose "
-            "cells are equal for rows that belong together in %sgroup",
+            "%s: %d pictures are in several splits, such as %r; to keep rows together, "
+            "name a column with equal cells for them in %sgroup",
             table.path,
             len(apart),
             apart[0],

@@ -1,4 +1,4 @@
-"""One short text that changes whenever the rows of a dataset do."""
+"""A digest that changes whenever the rows of a dataset do."""
 
 import hashlib
 import json
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def digest_rows(rows: Iterable[Any]) -> str:
-    """Returns the SHA-256 of rows in their order, in hexadecimal.
+    """Returns the SHA-256 of rows, in order, in hexadecimal.
 
     Args:
-      rows: what JSON can hold: text, numbers, None, lists of them.
+      rows: values that JSON can hold: text, numbers, None, lists of them.
     """
     found = hashlib.sha256()
     for row in rows:

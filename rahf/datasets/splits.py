@@ -1,7 +1,7 @@
-"""Which record belongs to which split: official names, hashed shares, or folds.
+"""Assigns records to splits: by official names, hashed shares, or folds.
 
-Records come in groups (all images of a prompt, say), and a group is never cut: what
-a model has seen of a prompt would help it on the prompt's other images.
+Records come in groups (all images of a prompt, say), and a group is never divided:
+what a model has seen of a prompt would help it on the prompt's other images.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import numpy as np
 from rahf import words
 
 SPLITS = ("train", "dev", "test")
-#: What official splits are called, in lower case.
+#: Names of official splits in lower case -> split.
 NAMES = {
     "train": "train",
     "training": "train",
@@ -27,10 +27,10 @@ NAMES = {
 
 
 def name_group(prompt: str, image: str) -> str:
-    """Returns the group of an image: its prompt's words, or itself where it has none.
+    """Returns the group of an image: the words of its prompt, or else the image.
 
-    Prompts that differ in case, white space, punctuation between words or Unicode
-    normal form are one group.
+    Prompts that differ only in case, white space, punctuation between words or
+    Unicode normal form are one group.
     """
     text = unicodedata.normalize("NFKC", prompt).casefold()
     return " ".join(words.split(" ".join(text.split()))) or image
@@ -46,28 +46,28 @@ def cut(
     fold: int = 0,
     option: str = "",
 ) -> np.ndarray:
-    """Cuts groups into train, dev and test, each by a hash of its own name.
+    """Splits groups into train, dev and test, each by a hash of its own name.
 
     No group's split depends on the other groups, so records may be added, removed and
-    reordered without moving any, and shares hold on average only. The exception: where
-    no group at all falls to dev or test, the one that came nearest is taken, until
-    added groups fall there. It then goes back to train; no group leaves train.
+    reordered without moving any, and shares hold only on average. The exception: if no
+    group falls into dev or test, the nearest one is taken, until an added group falls
+    there. It then goes back to train; no group leaves train.
 
     Args:
       groups: the name of each record's group.
-      seed: names another cut.
-      dev_share: of the groups, about; at least one group if it is above 0.
-      test_share: the same; not used with folds.
-      folds: k above 1 cuts the groups into k parts of about equal number. 0: none.
-      fold: with folds, the part that is the test split; dev is cut from the rest.
-      option: what stands before the names of these options where users set them, for
-        error messages: "--" or "config.input.rated_images.".
+      seed: the seed of the hash; another seed gives other splits.
+      dev_share: approximate share of the groups; at least one group if above 0.
+      test_share: the same for test; not used with folds.
+      folds: the number of folds, above 1 and about equal in size; 0 for none.
+      fold: with folds, the one that is the test split; dev is taken from the rest.
+      option: prefix of these options' names in error messages, as users set them:
+        "--" or "config.input.rated_images.".
 
     Returns:
       The split of each record, an array of strings.
 
     Raises:
-      ValueError: the numbers make no sense, leave nothing to train on, or a fold has
+      ValueError: the numbers are invalid or leave nothing to train on, or a fold has
         no group.
     """
     check_shares(dev_share, test_share, folds, fold, option)
@@ -82,10 +82,10 @@ def cut(
     dev = _below(rest, dev_share / (1 - test_share))
     if len(dev) >= len(rest):
         raise ValueError(
-            f"{len(numbers)} groups, of which {len(test)} fall to test and {len(dev)} "
-            f"to dev, leave none to train on; lower {option}dev_share={dev_share:g} or "
-            f"{option}test_share={test_share:g}, group by something finer, or try "
-            f"another {option}seed"
+            f"none of the {len(numbers)} groups is left to train on: {len(test)} are "
+            f"in test and {len(dev)} in dev; lower {option}dev_share={dev_share:g} or "
+            f"{option}test_share={test_share:g}, use smaller groups, or try another "
+            f"{option}seed"
         )
     return np.array(
         ["test" if n in test else "dev" if n in dev else "train" for n in groups]
@@ -95,11 +95,11 @@ def cut(
 def check_shares(
     dev_share: float, test_share: float, folds: int, fold: int, option: str
 ) -> None:
-    """Raises ValueError unless these arguments of `cut` make sense."""
+    """Raises ValueError unless these arguments of `cut` are valid."""
     if not (0 <= dev_share < 1 and 0 <= test_share < 1):
         raise ValueError(
             f"{option}dev_share={dev_share} and {option}test_share={test_share} must "
-            "lie in [0, 1)"
+            "be in [0, 1)"
         )
     if folds and (folds < 2 or not 0 <= fold < folds):
         raise ValueError(
@@ -109,7 +109,7 @@ def check_shares(
 
 
 def _check_folds(numbers: Iterable[str], seed: int, folds: int, option: str) -> None:
-    """Raises ValueError where a fold has no group; names a seed that gives each some."""
+    """Raises ValueError if a fold has no group; suggests a seed without empty folds."""
     names = list(numbers)
     if len(names) < folds:
         raise ValueError(
@@ -124,9 +124,8 @@ def _check_folds(numbers: Iterable[str], seed: int, folds: int, option: str) -> 
         better = next((s for s in range(1000) if not empty(s)), None)
         raise ValueError(
             f"fold {min(lacking)} of {option}folds={folds} gets none of the "
-            f"{len(names)} groups, which fall to folds by a hash of their names; "
-            f"choose fewer folds"
-            + ("" if better is None else f", or {option}seed={better}")
+            f"{len(names)} groups, which are assigned by a hash of their names; choose "
+            "fewer folds" + ("" if better is None else f", or {option}seed={better}")
         )
 
 
@@ -139,42 +138,42 @@ def keep_official(
     option: str = "",
     cut: Callable[..., np.ndarray] = cut,
 ) -> np.ndarray:
-    """Takes splits as they are published; where there is no dev, cuts it from train.
+    """Keeps official splits; if there is no dev, takes it from train.
 
     Args:
-      given: the split of each record, one of `SPLITS`.
-      groups: the name of each record's group; dev is cut by them.
+      given: the official split of each record, one of `SPLITS`.
+      groups: the name of each record's group.
       seed: as for `cut`.
-      dev_share: the share of train's groups to cut for dev.
+      dev_share: the share of train's groups to take for dev.
       option: as for `cut`.
-      cut: what to cut by.
+      cut: the function that splits.
 
     Returns:
       The split of each record, an array of strings.
     """
-    places = np.array(given)
-    train = np.flatnonzero(places == "train").tolist()
+    assigned = np.array(given)
+    train = np.flatnonzero(assigned == "train").tolist()
     if "dev" not in given and len(train):
-        places[train] = cut(
+        assigned[train] = cut(
             [groups[i] for i in train],
             seed=seed,
             dev_share=dev_share,
             test_share=0,
             option=option,
         )
-    return places
+    return assigned
 
 
-def straddling(groups: Sequence[str], places: Sequence[str]) -> list[str]:
-    """Returns the groups that lie on more than one side, in order."""
-    sides: dict[str, set[str]] = {}
-    for group, place in zip(groups, places, strict=True):
-        sides.setdefault(group, set()).add(str(place))
-    return [group for group, found in sides.items() if len(found) > 1]
+def straddling(groups: Sequence[str], assigned: Sequence[str]) -> list[str]:
+    """Returns the groups that are in more than one split, in order."""
+    splits_of: dict[str, set[str]] = {}
+    for group, split in zip(groups, assigned, strict=True):
+        splits_of.setdefault(group, set()).add(str(split))
+    return [group for group, found in splits_of.items() if len(found) > 1]
 
 
 def _below(numbers: Mapping[str, float], share: float) -> set[str]:
-    """Returns the names whose number is below the share, the lowest where none is."""
+    """Returns the names whose number is below the share, or else the lowest."""
     if not share or not numbers:
         return set()
     found = {name for name, number in numbers.items() if number < share}
@@ -186,13 +185,13 @@ def _part(number: float, folds: int) -> int:
 
 
 def _numbers(seed: int, name: str) -> tuple[float, float]:
-    """Returns two independent numbers in [0, 1] that belong to a name."""
+    """Returns two independent numbers in [0, 1], derived from a name."""
     found = digest(seed, name)
     first, second = (int.from_bytes(part) / 2**64 for part in (found[:8], found[8:]))
     return first, second
 
 
 def digest(seed: int, name: str) -> bytes:
-    """Returns the 16 bytes by which a group of this name is placed."""
+    """Returns the 16 bytes that decide the split of a group."""
     text = f"{seed}/{name}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Images: any file people have -> uint8[H, W, 3], and heatmaps back into pictures.
+"""Reads image files as uint8[H, W, 3], and writes and displays heatmaps.
 
 Legend: H height, W width, in pixels; row 0 is the top.
 """
@@ -42,32 +42,34 @@ _Convert = Callable[[Image.Image, str], np.ndarray]
 
 _ORIENTATION = 0x0112  # the Exif tag
 _WHITE = (255, 255, 255, 255)
-# Pixels that are converted at a time.
+# The number of pixels to convert at a time.
 _STRIP = 1_000_000
 
 
 def read_image(
     source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Reads an image file of any common kind as plain RGB.
+    """Reads an image file in any common format as plain RGB.
 
-    The Exif orientation is applied, transparency is laid over white, palette, grey,
-    16-bit and CMYK pixels become 8-bit RGB, and an animation gives its first frame.
-    The content decides the format, not the file name. Colour profiles are ignored.
+    The Exif orientation is applied, transparency is composited over white, palette,
+    grey, 16-bit and CMYK pixels become 8-bit RGB, and of an animation the first frame
+    is read. The format is detected from the content, not the file name. Colour profiles
+    are ignored.
 
-    A JPEG or JPEG 2000 that would take more than `rahf.images.limits` allows is decoded
-    at a half, a quarter or an eighth of its sides.
+    A JPEG or JPEG 2000 that needs more memory than `rahf.images.limits` allows is
+    decoded at a half, a quarter or an eighth of its sides.
 
     Args:
       source: a path, or the encoded bytes.
-      max_pixels: limit on height * width, checked on the header before any pixel
-        is decoded; so are `MAX_SIDE`, and `MAX_BYTES` before the file is read.
+      max_pixels: limit on height * width. Like `MAX_SIDE`, it is checked on the header
+        before any pixel is decoded; `MAX_BYTES` is checked before the file is read.
 
     Returns:
       uint8[H, W, 3].
 
     Raises:
-      ImageError: no such file, not an image, damaged, or over a limit.
+      ImageError: the file does not exist, is not an image, is damaged, or exceeds a
+        limit.
     """
     return _read(source, from_pillow, max_pixels, 3)
 
@@ -75,17 +77,17 @@ def read_image(
 def read_map(
     source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Reads a heatmap as datasets store them: one channel of 8 or 16 bits.
+    """Reads a heatmap of a dataset, an image of one channel of 8 or 16 bits.
 
     Args:
       source: a path, or the encoded bytes.
       max_pixels: as in `read_image`.
 
     Returns:
-      float32[H, W] in [0, 1]: the largest value of the pixel's type is 1.
+      float32[H, W] in [0, 1], where 1 is the largest value of the pixel's type.
 
     Raises:
-      ImageError: as `read_image`, or more than one channel.
+      ImageError: as `read_image`, or there is more than one channel.
     """
     return _read(source, _map_from_pillow, max_pixels, 4)
 
@@ -105,7 +107,7 @@ def _map_from_pillow(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """Yields an image in strips of full width: what is made of one is soon let go."""
+    """Yields an image in strips of full width, to save memory."""
     height = max(1, _STRIP // image.width)
     for top in range(0, image.height, height):
         rows = slice(top, min(top + height, image.height))
@@ -113,7 +115,7 @@ def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
 
 
 def _read(source, convert: _Convert, max_pixels: int, result: int) -> np.ndarray:
-    """Reads a path or bytes; the result takes `result` bytes a pixel."""
+    """Reads a path or bytes; the result takes `result` bytes per pixel."""
     if isinstance(source, bytes | bytearray | memoryview):
         name = f"<{memoryview(source).nbytes} bytes>"
         limits.check_size(name, memoryview(source).nbytes)
@@ -147,19 +149,19 @@ def _open(source: object) -> Iterator[tuple[IO[bytes], str]]:
 
 
 def read_encoded(path: str | os.PathLike) -> bytes:
-    """Reads an image file as it is, to be decoded later.
+    """Returns the bytes of an image file, to be decoded later.
 
     Raises:
-      ImageError: it cannot be read, or has more than `MAX_BYTES`.
+      ImageError: the file cannot be read, or has more than `MAX_BYTES`.
     """
     with _open(path) as (file, _):
         return file.read()
 
 
 def measure(path: str | os.PathLike) -> int:
-    """Returns how many bytes an image file will have decoded, told by its header.
+    """Returns the decoded size of an image file in bytes, from its header.
 
-    0 where it cannot be read: `read_image` then says why.
+    It is 0 if the file cannot be read; `read_image` then raises the reason.
     """
     try:
         with _open(path) as (file, name), _identify(file, name, MAX_PIXELS) as image:
@@ -172,18 +174,18 @@ def _identify(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
     """Opens an image without decoding it."""
     limits.check_canvas(name, file.read(30), max_pixels)
     file.seek(0)
-    # Pillow reports damage as OSError, SyntaxError, struct.error, EOFError and
-    # more, according to the format, so the one class is made here.
+    # Depending on the format, Pillow reports damage as OSError, SyntaxError,
+    # struct.error, EOFError and more; here all become one class.
     try:
         with warnings.catch_warnings():
-            # About damaged metadata, and sizes over Pillow's own, lower limit.
+            # They are about damaged metadata, and sizes over Pillow's lower limit.
             warnings.simplefilter("ignore")
             return Image.open(file, formats=FORMATS)
     except Image.UnidentifiedImageError as error:
         raise ImageError(
             name,
             f"one of {', '.join(FORMATS)}",
-            "a file that none of them opens",
+            "a file in none of these formats",
             "check the file, or convert it to PNG",
         ) from error
     except Image.DecompressionBombError as error:
@@ -213,50 +215,49 @@ def _decode(
 def _damaged(name: str, why: object) -> ImageError:
     return ImageError(
         name,
-        "a whole image",
+        "an intact image",
         f"a damaged one ({str(why) or type(why).__name__})",
-        "make or download it again",
+        "create or download it again",
     )
 
 
 def from_pillow(image: Image.Image, name: str = "a Pillow image") -> np.ndarray:
-    """What `read_image` does after decoding, for an image of Pillow's.
+    """Converts a Pillow image as `read_image` does after decoding.
 
     Args:
-      image: of any mode.
-      name: to call it by in an error.
+      image: an image of any mode.
+      name: its name in error messages.
 
     Returns:
-      uint8[H, W, 3], upright, transparency over white.
+      uint8[H, W, 3], upright, with transparency over white.
 
     Raises:
-      ImageError: grey values outside their range.
+      ImageError: grey values are outside their range.
     """
-    image.load()  # TIFF turns itself upright here, and forgets its orientation
+    image.load()  # makes a TIFF upright, and drops its orientation
     if not image.width or not image.height:
         came = f"{image.width} x {image.height}"
         raise ImageError(name, "an image of at least one pixel", came, "check it")
-    stored_as = _orientation(image)
+    orientation = _orientation(image)
     wide = image.mode in ("I", "F") or image.mode.startswith("I;16")
     if wide:
         _check_grey(image, name)
     sides = (image.height, image.width)
-    pixels = np.empty((*(sides[::-1] if stored_as in _TURNED else sides), 3), np.uint8)
-    stored = _AS_STORED[stored_as](pixels)
+    upright = sides[::-1] if orientation in _TURNED else sides
+    pixels = np.empty((*upright, 3), np.uint8)
+    view = _VIEWS[orientation](pixels)  # in the order of the stored pixels
     for rows, strip in _strips(image):
         if wide:
             strip = _to_8bit(strip)
         if strip.has_transparency_data:
             rgba = strip.convert("RGBA")
             strip = Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba)
-        stored[rows] = np.asarray(
-            strip if strip.mode == "RGB" else strip.convert("RGB")
-        )
+        view[rows] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
     return pixels
 
 
-# How an upright picture looks to who stores it, by the value of the Exif tag.
-_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+# Exif orientation -> view of upright pixels in the order of the stored ones.
+_VIEWS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -270,18 +271,18 @@ _TURNED = (5, 6, 7, 8)
 
 
 def _orientation(image: Image.Image) -> int:
-    """Returns a key of `_AS_STORED`."""
+    """Returns the Exif orientation, a key of `_VIEWS`."""
     try:
         value = image.getexif().get(_ORIENTATION)
-        return value if value in _AS_STORED else 1
+        return value if value in _VIEWS else 1
     except Exception:  # noqa: BLE001  damaged metadata does not spoil the pixels
         return 1
 
 
 def _check_grey(image: Image.Image, name: str) -> None:
-    """Raises ImageError where grey of more than 8 bits is out of its range."""
+    """Raises ImageError if grey values of more than 8 bits are out of range."""
     full = _full(image)
-    # numpy keeps NaN, and its comparisons refuse it.
+    # numpy propagates NaN, for which the comparisons below are False.
     ends = [(x.min(), x.max()) for x in (np.asarray(s) for _, s in _strips(image))]
     low, high = np.min(ends), np.max(ends)
     if not (low >= 0 and high <= full):
@@ -294,13 +295,13 @@ def _check_grey(image: Image.Image, name: str) -> None:
 
 
 def _full(image: Image.Image) -> float:
-    # Integer greys are 16-bit (PNG, TIFF, PGM); float ones have no fixed range, and
-    # [0, 1] is the one that can be told apart.
+    # Integer grey is 16-bit (PNG, TIFF, PGM). Float grey has no fixed range; [0, 1] is
+    # the only one that can be recognised.
     return 1.0 if image.mode == "F" else 65535
 
 
 def _to_8bit(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits -> L, or LA where one value means transparent."""
+    """Converts grey of more than 8 bits to L, or LA if a value means transparent."""
     values = np.asarray(image)
     grey = Image.fromarray(
         np.rint(values * np.float32(255 / _full(image))).astype(np.uint8)
@@ -313,18 +314,18 @@ def _to_8bit(image: Image.Image) -> Image.Image:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes bilinearly (antialiased when shrinking), the aspect not kept.
+    """Resizes bilinearly (antialiased when shrinking), to any aspect ratio.
 
     Args:
-      image: uint8[H, W, 3] picture, or float[H, W] map.
-      size: (height, width) wanted.
+      image: picture uint8[H, W, 3], or map float[H, W].
+      size: the new height and width.
 
     Returns:
-      uint8[height, width, 3] or float32[height, width]; a map's values stay within
-      its own minimum and maximum.
+      uint8[height, width, 3] or float32[height, width]; a map's values stay between
+      its minimum and maximum.
 
     Raises:
-      ImageError: there are no pixels to resize.
+      ImageError: the image has no pixels.
     """
     height, width = size
     if not image.size:
@@ -340,7 +341,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def write_heatmap(path: str | os.PathLike | IO[bytes], heatmap: np.ndarray) -> None:
-    """Writes float[H, W] in [0, 1] as a 16-bit grey PNG, 65535 = 1."""
+    """Writes float[H, W] in [0, 1] as a 16-bit grey PNG, where 65535 is 1."""
     ends = (heatmap.min(), heatmap.max()) if heatmap.size else (np.nan, np.nan)
     if heatmap.ndim != 2 or not (ends[0] >= 0 and ends[1] <= 1):
         raise ValueError(
@@ -353,7 +354,7 @@ def write_heatmap(path: str | os.PathLike | IO[bytes], heatmap: np.ndarray) -> N
 
 
 def read_heatmap(path: str | os.PathLike) -> np.ndarray:
-    """Reads what `write_heatmap` wrote: float32[H, W] in [0, 1]."""
+    """Reads a PNG of `write_heatmap` as float32[H, W] in [0, 1]."""
     return _read(path, _heatmap_from_pillow, MAX_PIXELS, 4)
 
 
@@ -368,19 +369,19 @@ def _heatmap_from_pillow(image: Image.Image, name: str) -> np.ndarray:
 def overlay(
     image: np.ndarray, heatmap: np.ndarray, *, opacity: float = 0.8
 ) -> np.ndarray:
-    """Lays a heatmap over its image: the stronger, the less of the image is seen.
+    """Overlays a heatmap on its image; higher values are more opaque.
 
     Args:
-      image: uint8[H, W, 3].
-      heatmap: float[h, w] in [0, 1], of any size.
-      opacity: of the colour where the heatmap is at its strongest.
+      image: the image, uint8[H, W, 3].
+      heatmap: the heatmap, float[h, w] in [0, 1], of any size.
+      opacity: the highest opacity of the colours.
 
     Returns:
       uint8[H, W, 3], equal to the image where the heatmap is 0.
     """
     values = _to_byte(resize(heatmap, image.shape[:2]))
-    # Full from 1/3 on: that is a region which one rater of three marked, and it
-    # must be seen.
+    # Opacity is highest from 1/3 on: one of three raters marked such a region, so it
+    # must be visible.
     strength = np.minimum(1, np.arange(256) / 85) * opacity
     alpha = np.rint(255 * strength).astype(np.uint8)[values]
     blended = Image.composite(

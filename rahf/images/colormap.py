@@ -1,4 +1,4 @@
-"""The colours that heatmaps are shown in."""
+"""The colours of displayed heatmaps."""
 
 import functools
 
@@ -7,20 +7,20 @@ import numpy as np
 
 @functools.cache
 def colormap() -> np.ndarray:
-    """A perceptual colour scale, violet over red to pale yellow.
+    """Returns a perceptual colour scale from violet through red to pale yellow.
 
-    A path through OKLCH (Ottosson, "A perceptual color space for image processing",
-    2020; the matrices are from there) on which lightness rises evenly, so that equal
-    differences of a heatmap look equal, in grey print too.
+    It is a path through OKLCH (Ottosson, "A perceptual color space for image
+    processing", 2020, the source of the matrices) on which lightness rises evenly, so
+    that equal differences of a heatmap look equal, even when printed in grey.
 
     Returns:
-      uint8[256, 3]: sRGB for heatmap values 0 to 1.
+      uint8[256, 3], sRGB for heatmap values from 0 to 1.
     """
     t = np.linspace(0, 1, 256)
     lightness = 0.30 + 0.64 * t
     hue = np.deg2rad(300 + 165 * t)
-    # As strong as sRGB can show without clipping, which would bend the path; around
-    # red it holds more.
+    # The most that sRGB can show without clipping, which would distort the path; it is
+    # higher around red.
     chroma = 0.15 + 0.05 * np.exp(-(((t - 0.42) / 0.18) ** 2))
     lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], -1)
     lms = lab @ np.array(

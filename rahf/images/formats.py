@@ -1,13 +1,13 @@
-"""Which files are images: by their first bytes, not by their names."""
+"""Recognises image files by their first bytes, not by their names."""
 
 import os
 import re
 
-# Decoders that are safe on files from strangers. Left out on purpose: EPS starts
-# Ghostscript, and TGA has no signature, so noise would "decode".
+# Decoders that are safe for untrusted files. EPS is excluded because it starts
+# Ghostscript, and TGA because it has no signature, so that noise would "decode".
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 
-# How they begin; "P6 is a text" does not.
+# Signatures of the formats; they do not match, say, "P6 is a text".
 _SIGNATURE = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP"
     rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|II[*+]\0|MM\0[*+]"
@@ -18,13 +18,14 @@ _SIGNATURE = re.compile(
 
 
 def is_image(source: str | os.PathLike | bytes) -> bool:
-    """Whether something begins as an image of one of `FORMATS`.
+    """Whether a file or bytes begin like an image of one of `FORMATS`.
 
     Args:
       source: a path, or the first 32 bytes.
 
     Returns:
-      False too where there is no file to read. It may still be damaged.
+      True if the signature matches, though the image may be damaged; False also if the
+      file cannot be read.
     """
     if not isinstance(source, bytes):
         try:

@@ -1,8 +1,9 @@
-"""What decoding an image may cost: refused, reduced or waited for before it is paid.
+"""Limits the memory and time that decoding an image may take.
 
-A file of a few bytes can ask for gigabytes. The budget: an encoded image has at most
-`MAX_BYTES`; decoding takes at most `BYTES_PER_PIXEL` for each of the `MAX_PIXELS` an
-image may have, 1 GB, and so do all images that a process decodes at the same time.
+A file of a few bytes can demand gigabytes, so images are refused, reduced or delayed
+before they are decoded. An encoded image has at most `MAX_BYTES`. Decoding takes at
+most `BYTES_PER_PIXEL` for each of the `MAX_PIXELS` an image may have, 1 GB in total;
+all images that a process decodes at the same time share this amount.
 """
 
 import contextlib
@@ -15,36 +16,36 @@ from typing import IO
 from PIL import Image
 
 # 100 megapixels are 300 MB of RGB: larger than any generator's output, and small
-# enough that a hostile file cannot take the machine down.
+# enough that a malicious file cannot exhaust the machine's memory.
 MAX_PIXELS = 100_000_000
-# The longest side that JPEG can have. Shrinking a longer strip would take tables of
-# gigabytes: a coefficient for each of its pixels and each pixel of the result.
+# The longest side of a JPEG. Shrinking a longer strip would need tables of gigabytes,
+# with a coefficient for each of its pixels and each pixel of the result.
 MAX_SIDE = 65_535
-#: The largest encoded image, in bytes. Checked before a file is opened.
+#: The largest encoded image, in bytes. Checked before a file is read.
 MAX_BYTES = 256 * 2**20
-#: Memory that decoding may take for each pixel of the limit: with `MAX_PIXELS`, 1 GB.
+#: Memory that decoding may take per pixel of the limit: with `MAX_PIXELS`, 1 GB.
 BYTES_PER_PIXEL = 10
 
-# What a decoder holds beside the image: measured on images of 16 megapixels. WebP has
-# two canvases and a frame of 4 bytes, JPEG 2000 an integer for each channel.
+# Bytes per pixel that a decoder needs besides the image, measured on 16 megapixels.
+# WebP has two canvases and a frame of 4 bytes, JPEG 2000 an integer per channel.
 _DECODER = {"WEBP": 12, "AVIF": 10, "JPEG2000": 20, "TIFF": 3}
-# A JPEG of several scans keeps the coefficients: bytes for each pixel and channel.
+# Bytes per pixel and channel of the coefficients, which a JPEG of several scans keeps.
 _COEFFICIENT = 2
-# Bytes of Pillow's pixels; other modes take 4.
+# Bytes per pixel in Pillow; other modes take 4.
 _PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 # Formats that can be decoded at a half, a quarter or an eighth of their sides.
 _REDUCIBLE = ("JPEG", "MPO", "JPEG2000")
 
-# Each scan of a progressive JPEG passes over all of its pixels: a small file can ask
-# for thousands. Encoders write about ten.
+# Each scan of a progressive JPEG processes all of its pixels, and a small file can have
+# thousands. Encoders write about ten.
 _MAX_SCANS = 100
-# In a scan's data FF stands before 00 or a restart, D0 to D7; FF itself may fill up.
+# In a scan's data FF precedes 00 or a restart marker, D0 to D7; FF may also be padding.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]", re.DOTALL)
 _CHUNK = 2**20
 
 
 class ImageError(ValueError):
-    """An image that cannot be used: which, what was expected, what came, what to do."""
+    """An unusable image: its name, what was expected, what came, and what to do."""
 
     def __init__(self, name: str, expected: str, came: str, remedy: str):
         self.name = name
@@ -65,7 +66,7 @@ def check_size(name: str, size: int) -> None:
     """Raises ImageError unless an encoded image has 1 to `MAX_BYTES` bytes."""
     if size == 0:
         raise ImageError(
-            name, "an image file", "zero bytes", "the copy or download was cut: redo it"
+            name, "an image file", "zero bytes", "copy or download it again"
         )
     if size > MAX_BYTES:
         raise ImageError(
@@ -77,14 +78,14 @@ def check_size(name: str, size: int) -> None:
 
 
 def check_canvas(name: str, head: bytes, max_pixels: int) -> None:
-    """Raises ImageError where the head of a WebP asks for too many pixels.
+    """Raises ImageError if the header of a WebP demands too many pixels.
 
-    Its decoder allocates the canvas as soon as the file is opened.
+    The decoder of WebP allocates the canvas as soon as the file is opened.
 
     Args:
-      name: of the image, for the error.
-      head: its first 30 bytes, of any format.
-      max_pixels: the limit.
+      name: the image's name, for the error.
+      head: the first 30 bytes of the file, in any format.
+      max_pixels: the limit on height * width.
     """
     if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
         return
@@ -107,27 +108,27 @@ def check_canvas(name: str, head: bytes, max_pixels: int) -> None:
 def prepare(
     image: Image.Image, file: IO[bytes], name: str, max_pixels: int, result: int
 ) -> int:
-    """Checks an opened image by its header, and reduces it where that is needed.
+    """Checks an opened image by its header, and reduces it if necessary.
 
     Args:
-      image: opened and not yet decoded.
-      file: that it is decoded from.
-      name: for errors.
+      image: the image, opened but not yet decoded.
+      file: the file from which it will be decoded.
+      name: the image's name, for errors.
       max_pixels: the limit on height * width.
-      result: bytes per pixel of the array that it will become.
+      result: bytes per pixel of the resulting array.
 
     Returns:
-      How many bytes decoding will take at most.
+      The most bytes that decoding will take.
 
     Raises:
-      ImageError: it is over a limit.
+      ImageError: the image exceeds a limit.
     """
     width, height = image.size
     if width * height > max_pixels:
         raise too_large(name, max_pixels, f"{width} x {height}")
     if max(width, height) > MAX_SIDE:
         expected = f"sides of at most {MAX_SIDE} pixels"
-        raise ImageError(name, expected, f"{width} x {height}", "cut it into parts")
+        raise ImageError(name, expected, f"{width} x {height}", "divide it into parts")
     each = _PIXEL.get(image.mode, 4) + result
     each += _DECODER.get(image.format or "", 0)
     fixed = 0
@@ -139,7 +140,7 @@ def prepare(
                 f"{scans}, which would take hours",
                 "save it again",
             )
-        if scans > 1:  # it keeps the coefficients of all pixels
+        if scans > 1:  # the decoder keeps the coefficients of all pixels
             fixed = width * height * _COEFFICIENT * len(image.getbands())
     pixels = max(width * height, _tile(image))
     budget = max_pixels * BYTES_PER_PIXEL
@@ -157,17 +158,17 @@ def prepare(
 
 
 def _tile(image: Image.Image) -> int:
-    """The pixels of a tile, which a small TIFF may say is a large one."""
+    """Returns the pixels of a TIFF's tile, which may be larger than the image."""
     tags = getattr(image, "tag_v2", {})
     width, height = tags.get(322, 0), tags.get(323, 0)
     return width * height if isinstance(width, int) and isinstance(height, int) else 0
 
 
 def _reduce(image: Image.Image, pixels: int) -> int:
-    """Has an image decoded at 1/2, 1/4 or 1/8 of its sides, to `pixels` if it can.
+    """Sets an image to be decoded at 1/2, 1/4 or 1/8 of its sides, to fit `pixels`.
 
     Returns:
-      The pixels that it will have.
+      The number of pixels that it will have, perhaps still too many.
     """
     width, height = image.size
     power = next((n for n in (1, 2) if width * height <= pixels << (2 * n)), 3)
@@ -179,7 +180,7 @@ def _reduce(image: Image.Image, pixels: int) -> int:
 
 
 def too_large(name: str, max_pixels: int, came: str) -> ImageError:
-    """Returns the error about an image of too many pixels."""
+    """Returns the error for an image with too many pixels."""
     return ImageError(
         name,
         f"at most {max_pixels / 1e6:g} megapixels",
@@ -189,9 +190,9 @@ def too_large(name: str, max_pixels: int, came: str) -> ImageError:
 
 
 def count_scans(file: IO[bytes]) -> int:
-    """Counts the scans of a JPEG; segments may hold pictures, and films follow its end.
+    """Counts the scans of a JPEG, without thumbnails inside it or data after its end.
 
-    The file is read in parts, and not beyond the image's end.
+    The file is read in chunks, and not beyond the end of the image.
     """
     file.seek(0)
     data, scans, skip = b"", 0, 0
@@ -203,7 +204,7 @@ def count_scans(file: IO[bytes]) -> int:
             if found[0] == b"\xff\xd9":
                 return scans
             at = found.end()
-            if found[0] == b"\xff\xd8":  # the start, which has no length
+            if found[0] == b"\xff\xd8":  # the start marker, which has no length
                 continue
             if at + 2 > len(data):
                 at = found.start()
@@ -212,14 +213,14 @@ def count_scans(file: IO[bytes]) -> int:
             at += int.from_bytes(data[at : at + 2])
         else:
             if at < len(data):
-                at = len(data) - data.endswith(b"\xff")  # perhaps half of a marker
+                at = len(data) - data.endswith(b"\xff")  # perhaps half a marker
         skip += max(0, at - len(data))
         data = data[at:]
     return scans
 
 
 class _Budget:
-    """Memory that the threads of a process share; who asks for more than is left waits."""
+    """Memory shared by the threads of a process; they wait for what they need."""
 
     def __init__(self, size: int):
         self._size, self._held = size, 0
@@ -227,7 +228,7 @@ class _Budget:
 
     @contextlib.contextmanager
     def taking(self, size: int) -> Iterator[None]:
-        size = min(size, self._size)  # a larger one has it alone
+        size = min(size, self._size)  # a larger one has the budget to itself
         with self._changed:
             self._changed.wait_for(lambda: self._held + size <= self._size)
             self._held += size
@@ -247,10 +248,10 @@ def _renew() -> None:
     _budget = _Budget(MAX_PIXELS * BYTES_PER_PIXEL)
 
 
-# What other threads held when a process was forked is never given back in the copy.
+# In a forked process, memory that other threads held would never be released.
 os.register_at_fork(after_in_child=_renew)
 
 
 def decoding(size: int) -> contextlib.AbstractContextManager[None]:
-    """Waits until `size` bytes more fit into what a process may take to decode."""
+    """Waits until `size` more bytes fit into the process's budget for decoding."""
     return _budget.taking(size)

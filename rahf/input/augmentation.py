@@ -1,7 +1,7 @@
-"""Augmentation: image and maps move together, colours change in the image alone.
+"""Augments training records: crops and flips of image and maps, colours of the image.
 
-What happens to a record is decided by the seed, the record and the epoch, so a run
-that resumes, or has other workers, sees the same.
+The seed, the record and the epoch determine what happens to a record, so a resumed run
+and any number of workers see the same.
 """
 
 import dataclasses
@@ -16,24 +16,24 @@ from rahf import images, targets
 from rahf.datasets.scenes.dice import Dice
 from rahf.targets import Kind
 
-# A mirrored image contradicts a prompt that has one of these. Words that only begin
-# so ("leftover") cost a flip now and then, no more.
+# A mirrored image contradicts a prompt with one of these. Other words that begin with
+# them ("leftover") merely prevent a flip.
 _SIDED = re.compile(r"(?<![a-z])(left|right)|clockwise", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What may happen to a training record; by default nothing.
+    """Random changes of training records; none by default.
 
     Attributes:
-      crop: the least share of height and of width that a crop keeps, in (0, 1]; the
-        part has the image's aspect and lies anywhere. 1: no crop.
-      flip: whether to mirror every other image; never where the prompt names left
+      crop: the least share of height and of width that a crop keeps, in (0, 1]; crops
+        have the image's aspect ratio and any position. 1 = no crop.
+      flip: whether to mirror half of the images, except where the prompt mentions left
         or right.
-      colour: the most by which brightness, contrast and saturation change, each by
-        a factor in [1 - colour, 1 + colour]; in [0, 1).
-      size: side of the examples, 0 if not known. A larger image is resized before
-        its colours change: the model sees no more, and it is a fraction of the work.
+      colour: brightness, contrast and saturation are each changed by a factor in
+        [1 - colour, 1 + colour]; in [0, 1).
+      size: side of the examples, 0 if unknown. A larger image is resized before its
+        colours change, which gives the model the same at a fraction of the work.
     """
 
     crop: float = 1.0
@@ -52,20 +52,20 @@ class Augmentation:
         known = ["crop", "flip", "colour"]
         if unknown := sorted(set(given) - set(known)):
             raise ValueError(
-                f"config.input.augment has {', '.join(unknown)}; it knows "
+                f"config.input.augment has no option {', '.join(unknown)}; it has "
                 f"{', '.join(known)}"
             )
-        made = cls(**given, size=options.get("image_size", 0))
-        if not 0 < made.crop <= 1:
+        found = cls(**given, size=options.get("image_size", 0))
+        if not 0 < found.crop <= 1:
             raise ValueError(
-                f"config.input.augment.crop={made.crop} must be in (0, 1]: the share "
+                f"config.input.augment.crop={found.crop} must be in (0, 1]: the share "
                 "of each side that a crop keeps"
             )
-        if not 0 <= made.colour < 1:
+        if not 0 <= found.colour < 1:
             raise ValueError(
-                f"config.input.augment.colour={made.colour} must be in [0, 1)"
+                f"config.input.augment.colour={found.colour} must be in [0, 1)"
             )
-        return made
+        return found
 
     def __call__(
         self, record: Mapping[str, Any], seed: int, index: int, epoch: int
@@ -73,20 +73,20 @@ class Augmentation:
         """Augments a record.
 
         Args:
-          record: with `image` uint8[H, W, 3], `prompt`, and maps [h, w] of any size.
-          seed: of the task.
-          index: of the record.
-          epoch: how often it has been seen before.
+          record: `image` uint8[H, W, 3], `prompt`, and maps [h, w] of any size.
+          seed: the seed of the task.
+          index: the index of the record.
+          epoch: how often the record has been seen before.
 
         Returns:
-          A record of the same fields and types; crops are smaller, and so is an image
-          over `size` whose colours change. A map's part is the image's, to half a
-          pixel of the map.
+          A record with the same fields and types; crops are smaller, and so is an image
+          over `size` whose colours change. Maps are cropped like the image, to within
+          half a pixel of the map.
         """
         if dataclasses.replace(self, size=0) == Augmentation():
             return record
         dice = Dice("augment", seed, index, epoch)
-        # Drawn in any case, so that one option does not change what another does.
+        # Always drawn, so that one option does not change the effect of another.
         share = dice.uniform(self.crop, 1.0)
         left, top = dice.uniform(0, 1 - share), dice.uniform(0, 1 - share)
         mirror = dice.chance(0.5) and self.flip
@@ -113,14 +113,14 @@ class Augmentation:
 
 
 def _map_fields() -> list[str]:
-    """Record fields of all heatmap targets, a user's own among them."""
+    """Returns the record fields of all heatmap targets, including users' own."""
     return [row.field for row in targets.rows() if row.kind is Kind.HEATMAP]
 
 
 def _crop(array: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     """Cuts a box, (top, left, bottom, right) as shares of height and width."""
     height, width = array.shape[:2]
-    if not array.size:  # a map that is not known
+    if not array.size:  # an unknown map
         return array
     top, left, bottom, right = box
     rows = _span(top, bottom, height)
@@ -134,7 +134,7 @@ def _span(start: float, end: float, size: int) -> slice:
 
 
 def _recolour(image: np.ndarray, factors: list[float]) -> np.ndarray:
-    """Changes brightness, contrast and saturation by their factors, in this order."""
+    """Changes brightness, contrast and saturation by factors, in this order."""
     changed = Image.fromarray(image)
     steps = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     for enhance, factor in zip(steps, factors, strict=True):

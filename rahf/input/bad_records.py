@@ -1,9 +1,9 @@
-"""What a run does with records that cannot be used, and how many it met.
+"""Handles and counts records that cannot be used.
 
-`config.input.bad_records` is "fail" (the default: the run stops at the first one) or
-"skip": another record takes its place, and the run stops once there are more than
-`config.input.bad_share` of them. Numbers are part of the input's state, so a run that
-goes on counts on.
+`config.input.bad_records` is "fail" (the default), which stops the run at the first
+one, or "skip", which replaces it by another record and stops the run once more than
+`config.input.bad_share` are bad. The counts are part of the input's state, so a resumed
+run continues them.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ from absl import logging
 
 POLICIES = ("fail", "skip")
 
-# Of so many first records the share is taken all at once: one bad record among the
-# first ten says nothing.
+# The share is of at least this many records: one bad record among the first ten means
+# nothing.
 _FEWEST = 1000
-# Records to try in place of a bad one.
+# The number of records to try in place of a bad one.
 _ATTEMPTS = 100
-# So many are described; the others are only counted.
+# The number of bad records to describe; the others are only counted.
 _DESCRIBED = 10
 
 
@@ -29,8 +29,8 @@ class Policy:
     """What to do with a record that cannot be used.
 
     Attributes:
-      skip: whether to go on without it.
-      share: of the records, how many may be skipped before the run stops.
+      skip: whether to continue without it.
+      share: the share of records that may be skipped before the run stops.
     """
 
     skip: bool = False
@@ -38,7 +38,7 @@ class Policy:
 
     @classmethod
     def from_config(cls, config) -> "Policy":
-        """Reads `config.input`; raises ValueError where it says neither."""
+        """Reads `config.input`; raises ValueError if a value is invalid."""
         name = config.input.get("bad_records", "fail")
         share = config.input.get("bad_share", cls.share)
         if name not in POLICIES:
@@ -47,22 +47,22 @@ class Policy:
                 f"{', '.join(POLICIES)}"
             )
         if not 0 <= share < 1:
-            raise ValueError(f"config.input.bad_share={share} must lie in [0, 1)")
+            raise ValueError(f"config.input.bad_share={share} must be in [0, 1)")
         return cls(name == "skip", float(share))
 
     def guard(self, make: Callable[..., Any], records: int = 0) -> "Guarded":
-        """Wraps what makes an example, for grain.
+        """Wraps a function that makes examples, for grain.
 
         Args:
-          make: takes the index of a record as its last argument.
-          records: how many there are, if another one is to take a bad one's place.
+          make: the function, whose last argument is the index of a record.
+          records: the number of records, if another is to replace a bad one, else 0.
         """
         return Guarded(make, records, self.skip)
 
 
 @dataclasses.dataclass(frozen=True)
 class ExampleResult:
-    """An example, or None, and why records could not be used."""
+    """An example or None, and the reasons why records could not be used."""
 
     example: Any
     reasons: list[str]
@@ -72,20 +72,20 @@ class ExampleResult:
 class Guarded:
     """Makes examples; see `Policy.guard`.
 
-    Which record takes a bad one's place depends on its index alone, so shards,
-    workers and a run that goes on agree without a word.
+    The replacement of a bad record depends only on its index, so that shards, workers
+    and resumed runs agree.
     """
 
     make: Callable[..., Any]
     records: int
     skip: bool
 
-    def __call__(self, *place: int) -> ExampleResult:
-        *before, index = place
+    def __call__(self, *position: int) -> ExampleResult:
+        *before, index = position
         reasons = []
         for attempt in range(_ATTEMPTS if self.records else 1):
             if attempt:
-                other = zlib.crc32(f"{place[-1]}/{attempt}".encode())
+                other = zlib.crc32(f"{position[-1]}/{attempt}".encode())
                 index = other % self.records
             try:
                 return ExampleResult(self.make(*before, index), reasons)
@@ -100,8 +100,8 @@ class Counter:
     """Counts the records of an input and stops it when too many are bad.
 
     Attributes:
-      policy: how many are too many.
-      good, bad: how many there were.
+      policy: the share of bad records that is allowed.
+      good, bad: the numbers of records so far.
     """
 
     def __init__(self, policy: Policy):
@@ -112,11 +112,11 @@ class Counter:
         """Counts records.
 
         Args:
-          good: how many could be used.
-          reasons: of those that could not, why.
+          good: the number of usable records.
+          reasons: why each of the others could not be used.
 
         Raises:
-          ValueError: more than the share are bad.
+          ValueError: more than the allowed share are bad.
         """
         self.good += good
         for reason in reasons:
@@ -135,7 +135,7 @@ class Counter:
                 )
 
     def metrics(self) -> dict[str, float]:
-        """Returns what to log: nothing where the run does not skip."""
+        """Returns what to log; nothing unless bad records are skipped."""
         return {"bad_records": float(self.bad)} if self.policy.skip else {}
 
     def get_state(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""From examples that were made to batches."""
+"""Collects examples into batches."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ from rahf.input.converter import Batch, Converter
 
 @dataclasses.dataclass(frozen=True)
 class Batched:
-    """Examples -> batch, how many are in it, and why records were skipped."""
+    """Examples -> batch, number of examples, and why records were skipped."""
 
     converter: Converter
     batch_size: int
 
-    def __call__(self, made: Sequence[ExampleResult]) -> Any:
-        batch, examples, reasons = self._make(made)
+    def __call__(self, results: Sequence[ExampleResult]) -> Any:
+        batch, examples, reasons = self._make(results)
         return batch, len(examples), reasons
 
     def _make(
-        self, made: Sequence[ExampleResult]
+        self, results: Sequence[ExampleResult]
     ) -> tuple[Batch, list[Any], list[str]]:
-        examples = [each.example for each in made if each.example is not None]
-        reasons = [reason for each in made for reason in each.reasons]
+        examples = [each.example for each in results if each.example is not None]
+        reasons = [reason for each in results for reason in each.reasons]
         return self.converter(examples, self.batch_size), examples, reasons
 
 
 class BatchedWithInfos(Batched):
-    """Examples -> batch, who is in it, and why records were skipped."""
+    """Examples -> batch, infos of its examples, and why records were skipped."""
 
-    def __call__(self, made: Sequence[ExampleResult]) -> Any:
-        batch, examples, reasons = self._make(made)
+    def __call__(self, results: Sequence[ExampleResult]) -> Any:
+        batch, examples, reasons = self._make(results)
         return batch, self.converter.infos(examples), reasons

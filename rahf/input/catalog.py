@@ -1,15 +1,15 @@
 """Every built-in task and mixture, by dataset.
 
-Importing this module registers them for the loader on grain; the files of `tasks/`
-register the same ones with seqio, one call each. Tasks of your own: docs/tasks.md.
+Importing this module registers them for the grain loader; the modules in `tasks/`
+register the same ones with seqio. See docs/tasks.md for tasks of your own.
 
 For a dataset that has all seven kinds of feedback the names are
 
-    <dataset>_<target>                  one target an example (augmented prompt)
-    <dataset>_captioning                image -> prompt
-    <dataset>_multihead                 all seven targets in every example
-    <dataset>_word_presence               which pieces of the prompt the image shows
-    <dataset>_multihead_word_presence     all of these
+    <dataset>_<target>                   one target per example (augmented prompt)
+    <dataset>_captioning                 image -> prompt
+    <dataset>_multihead                  all seven targets in every example
+    <dataset>_word_presence              which pieces of the prompt the image shows
+    <dataset>_multihead_word_presence    the seven targets and word presence
 
 and the mixtures, in equal parts, <dataset>_seven, <dataset>_seven_captioning and
 <dataset>_multihead_captioning.
@@ -36,8 +36,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-#: Dataset -> split -> how many records it has, unless a config changes that; 0 where
-#: only the data itself knows.
+#: Dataset -> split -> number of records, unless a config changes it; 0 if only the
+#: data itself determines it.
 SIZES: dict[str, Mapping[str, int]] = {
     "scenes": SCENES,
     "richhf": PUBLISHED,
@@ -47,7 +47,7 @@ SIZES: dict[str, Mapping[str, int]] = {
 
 
 def _register_rated_images() -> tuple[str, ...]:
-    """A task for each score, and one for all that the config's table maps."""
+    """Registers a task for each score, and one for all scores in the config's table."""
     tasks = [
         Task(
             f"rated_images_{name}",

@@ -1,8 +1,7 @@
-"""From task features to model features: batches of static shape.
+"""Converts task features to model features: batches of static shape.
 
-Every target of the config has its array and its weights in every batch, so a batch
-may hold any mix of tasks; an example that does not answer a target has weight 0
-there.
+Every batch has an array and weights for every target of the config, so that it can mix
+tasks; an example without a target has weight 0 for it.
 """
 
 import dataclasses
@@ -27,10 +26,10 @@ class Converter:
     """Converts lists of examples to batches.
 
     Attributes:
-      targets: the names that a batch has arrays for (config.task.targets).
-      image_size: S.
-      text_length: L, encoder tokens.
-      target_length: T, decoder tokens.
+      targets: names of the targets in a batch (config.task.targets).
+      image_size: S, the side of images and maps.
+      text_length: L, the number of encoder tokens.
+      target_length: T, the number of decoder tokens.
       task: name of the task or mixture, for error messages.
     """
 
@@ -59,14 +58,14 @@ class Converter:
 
         Args:
           examples: task features (`rahf.input.features.FEATURES`); strings may be
-            bytes, as TensorFlow has them.
-          batch_size: B, at least as many as there are examples (0: as many). The
-            rows beyond them are zero and weigh nothing.
+            bytes, as in TensorFlow.
+          batch_size: B, at least the number of examples; 0 means equal to it.
+            Remaining rows are zero and have weight 0.
 
         Returns:
-          The arrays of `rahf.models.batch.batch_spec`. Of a target of kind WORD_PRESENCE they
-          are the prompt's pieces, negative in misaligned words; a weight is 1 where the
-          example answers that target.
+          The arrays of `rahf.models.batch.batch_spec`. Those of a WORD_PRESENCE target
+          are the prompt's pieces, negative in misaligned words; a weight is 1 if the
+          example has that target.
 
         Raises:
           ValueError: an example has a wrong dtype, rank, length or target.
@@ -86,11 +85,11 @@ class Converter:
         return batch
 
     def infos(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
-        """Returns who the examples are.
+        """Describes the examples.
 
         Returns:
           One dict per example: `uid`, `prompt`, `truncated` (whether the prompt
-          did not fit) and `targets`, the names it answers.
+          did not fit) and `targets`, the names of the targets it has.
         """
         return [
             {
@@ -103,7 +102,7 @@ class Converter:
         ]
 
     def _empty(self, size: int) -> Batch:
-        assert PAD_ID == 0  # what empty arrays hold
+        assert PAD_ID == 0  # the value in empty arrays
         spec = batch_spec(
             self.targets,
             batch_size=size,
@@ -114,7 +113,7 @@ class Converter:
         return make_arrays(spec)
 
     def _answer(self, batch: Batch, row: int, example: Example) -> None:
-        """Writes what one example answers into its row of the batch."""
+        """Writes the targets of one example into its row of the batch."""
         taken = {Kind.HEATMAP: 0, Kind.SCORE: 0}
         for name in map(_string, example["target_names"]):
             if name not in batch["targets"]:
@@ -149,7 +148,7 @@ class Converter:
         for name, (dtype, rank) in FEATURES.items():
             if name not in example:
                 raise self._error(
-                    example, name, f"it is missing; the example has {sorted(example)}"
+                    example, name, f"missing; the example has {sorted(example)}"
                 )
             value = example[name]
             right = (
@@ -172,7 +171,7 @@ class Converter:
                     example,
                     name,
                     f"expected shape {expected}, got {example[name].shape}; "
-                    "config.input.image_size says what it must be",
+                    "config.input.image_size sets the size",
                 )
         for name in _TOKENS:
             option = "text_length" if name == "inputs" else "target_length"
@@ -189,7 +188,8 @@ class Converter:
             raise self._error(
                 example,
                 "word_ends",
-                f"prompt, word_ends, word_labels must be of one length, got {lengths}",
+                "prompt, word_ends and word_labels must have the same length, got "
+                f"{lengths}",
             )
 
     def _error(self, example: Example, feature: str, message: str) -> ValueError:
@@ -200,8 +200,9 @@ class Converter:
 
 
 def _word_presence(example: Example) -> np.ndarray:
-    """int32[T] the prompt's pieces, negative where they belong to a misaligned word."""
-    word = np.cumsum(example["word_ends"]) - example["word_ends"]  # of each piece
+    """Returns int32[T], the prompt's pieces, negative in misaligned words."""
+    # The index of each piece's word.
+    word = np.cumsum(example["word_ends"]) - example["word_ends"]
     misaligned = np.bincount(word, example["word_labels"])[word] > 0
     return np.where(misaligned, -example["prompt"], example["prompt"])
 

@@ -1,4 +1,4 @@
-"""A digest of what a run trains on, by which it notices that its data has changed."""
+"""Computes a digest of a run's data, by which the run detects changes."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ def digest_of(sources: Iterable[Any]) -> str | None:
     """Combines the digests of several sources of records.
 
     Args:
-      sources: with `digest() -> str`, or without, as scenes that are drawn, which are
-        named by the config alone. Of shards the names count, wherever the folder lies.
+      sources: sources of records. Those without a method `digest() -> str`, such as
+        scenes, are skipped; shards are identified by their names without the folder.
 
     Returns:
-      A digest that does not depend on the order of the sources; None where no source
+      A digest that does not depend on the order of the sources, or None if no source
       has one.
     """
     found = sorted(filter(None, map(_digest, sources)))

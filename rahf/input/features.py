@@ -1,8 +1,8 @@
-"""From a record to task features: what is asked about an image, and the answer.
+"""Makes task features from records: a question about an image, and its answer.
 
 A record is a plain dict with the field names of RichHF-18K (docs/data.md). Task
-features have the same keys for every task, so tasks mix freely; which targets an
-example answers stands in `target_names`.
+features have the same keys for every task, so that tasks can be mixed; `target_names`
+lists the targets of an example.
 """
 
 import dataclasses
@@ -15,39 +15,39 @@ from rahf import images, targets, words
 from rahf.input.vocabulary import EOS_ID, PAD_ID, Vocabulary
 from rahf.targets import Kind, Target
 
-#: Feature -> (dtype, rank). S image size, L text length, T target length:
-#: what one example asks and answers, then who it is.
+#: Feature -> (dtype, rank); S image size, L text length, T target length. The last
+#: three identify the example.
 FEATURES: dict[str, tuple[str, int]] = {
     "image": ("uint8", 3),  # [S, S, 3]
     "inputs": ("int32", 1),  # [<= L] the encoder's text and end of sequence
-    "target_names": ("str", 1),  # [n] the targets that this example answers
+    "target_names": ("str", 1),  # [n] the targets of this example
     "heatmaps": ("float32", 3),  # [n_heatmaps, S, S] in the order of target_names
     "scores": ("float32", 1),  # [n_scores] in the order of target_names
-    "targets": ("int32", 1),  # [<= T] what the decoder is taught to say; [0]: nothing
+    "targets": ("int32", 1),  # [<= T] the decoder's target text; [0] = none
     "prompt": ("int32", 1),  # [<= T] the plain prompt and end of sequence
-    "word_ends": ("int32", 1),  # as prompt: 1 where that piece ends a word
-    "word_labels": ("int32", 1),  # as prompt: 1 where it ends a misaligned word
+    "word_ends": ("int32", 1),  # like prompt: 1 where a piece ends a word
+    "word_labels": ("int32", 1),  # like prompt: 1 where it ends a misaligned word
     "uid": ("str", 1),  # [1]
-    "text": ("str", 1),  # [1] the prompt as it was written
-    "truncated": ("int32", 1),  # [1] 1 where the prompt did not fit
+    "text": ("str", 1),  # [1] the original prompt
+    "truncated": ("int32", 1),  # [1] 1 if the prompt did not fit
 }
 
-#: How a prompt is read, see `FeatureMaker`.
+#: Ways to read a prompt, see `FeatureMaker`.
 PROMPTS = ("whole", "words")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureMaker:
-    """Makes task features of records: what is asked about an image, and the answer.
+    """Makes task features from records.
 
     Attributes:
-      vocabulary: of the texts.
-      image_size: S. Images and maps are resized to S x S, bilinear, whatever their
-        aspect.
-      text_length: L, the most encoder tokens, end of sequence included.
-      target_length: T, the most decoder tokens, likewise.
-      prompts: "whole", as they are written, or "words": their words joined by one
-        space, punctuation dropped, as the first author's release does.
+      vocabulary: the vocabulary of all texts.
+      image_size: S. Images and maps are resized to S x S, bilinearly, whatever their
+        aspect ratio.
+      text_length: L, the maximum number of encoder tokens, with end of sequence.
+      target_length: T, the maximum number of decoder tokens, with end of sequence.
+      prompts: "whole" for prompts as they are, or "words" for their words joined by
+        spaces without punctuation, as in the first author's release.
     """
 
     vocabulary: Vocabulary
@@ -59,7 +59,7 @@ class FeatureMaker:
     def __post_init__(self):
         if self.prompts not in PROMPTS:
             raise ValueError(
-                f"config.input.prompts={self.prompts!r}; known: "
+                f"config.input.prompts={self.prompts!r} is unknown; options: "
                 f"{', '.join(map(repr, PROMPTS))}"
             )
 
@@ -85,24 +85,25 @@ class FeatureMaker:
     ) -> dict[str, np.ndarray]:
         """Makes the task features of one record.
 
-        A target whose label the record lacks is left out of `target_names`, so its
-        weight will be 0. A label is also missing if its score is NaN, its map has no
-        pixels or its word labels are negative: tensors cannot be absent.
+        A target whose label is missing is omitted from `target_names`, so that its
+        weight is 0. A score of NaN, a map without pixels and negative word labels also
+        count as missing, because tensors cannot be absent.
 
         Args:
           record: `uid`, `image` uint8[H, W, 3], `prompt`, and labels by field name:
             maps float32[H, W] in [0, 1], scores in [0, 1], word labels
             int8[num_words].
           names: the targets to ask for.
-          augment: whether the target is written into the encoder's text; takes one
-            target. A caption is always asked for that way, without the prompt.
-          task: for error messages.
+          augment: whether the encoder's text names the target, of which there must
+            then be only one. A caption is always asked for like this, without the
+            prompt.
+          task: the name of the task, for error messages.
 
         Returns:
-          `FEATURES`, by name.
+          The features of `FEATURES`, by name.
 
         Raises:
-          ValueError: a field is missing or malformed, naming task, uid and field.
+          ValueError: a field is missing or malformed; names task, uid and field.
         """
         where = _Where(task, record.get("uid", "?"))
         asked = targets.select(names)
@@ -121,10 +122,10 @@ class FeatureMaker:
             raise where.error(str(error)) from None
 
         inputs = self._inputs(ids, asked, augment, where)
-        said, longest = self._decoder_text(record, answered, ids, marks)
+        text, longest = self._decoder_text(record, answered, ids, marks)
         kept = self.target_length - 1
         truncated = len(inputs) >= self.text_length or len(ids) > kept or longest > kept
-        if len(ids) > kept:  # the image shows pieces that cannot be said to be shown
+        if len(ids) > kept:  # pieces that are cut off would count as not shown
             answered = [row for row in answered if row.kind is not Kind.WORD_PRESENCE]
         return {
             "image": _image(where.field(record, "image"), self.image_size, where),
@@ -132,7 +133,7 @@ class FeatureMaker:
             "target_names": np.array([row.name for row in answered], np.str_),
             "heatmaps": _heatmaps(record, answered, self.image_size, where),
             "scores": _scores(record, answered, where),
-            "targets": _ints(said),
+            "targets": _ints(text),
             "prompt": _ints([*ids[:kept], EOS_ID]),
             "word_ends": _ints([*ends[:kept], 0]),
             "word_labels": _ints([*marks[:kept], 0]),
@@ -144,18 +145,18 @@ class FeatureMaker:
     def _inputs(
         self, ids: Sequence[int], asked: Sequence[Target], augment: bool, where
     ) -> Sequence[int]:
-        """The encoder's text, not yet cut: the prompt, or what asks for the target."""
+        """Returns the encoder's text before truncation."""
         captions = [row for row in asked if row.kind is Kind.CAPTION]
         if captions:
             return self.vocabulary.encode(captions[0].prompt)
         if not augment:
             return ids
-        # The prefix ends in a space, so the two may be tokenised apart.
+        # The prefix ends in a space, so the two can be tokenised separately.
         prefix = self.vocabulary.encode(asked[0].prompt)
         if len(prefix) + 1 >= self.text_length:
             raise where.error(
                 f"config.input.text_length={self.text_length} has no room for a prompt "
-                f"behind the {len(prefix)} tokens of {asked[0].prompt!r}"
+                f"after the {len(prefix)} tokens of {asked[0].prompt!r}"
             )
         return [*prefix, *ids]
 
@@ -166,25 +167,25 @@ class FeatureMaker:
         ids: Sequence[int],
         marks: Sequence[int],
     ) -> tuple[list[int], int]:
-        """What the decoder is taught to say, cut to T, and its length before the cut."""
-        said, longest = [PAD_ID], 0
+        """Returns the decoder's text, truncated to T, and its length before that."""
+        text, longest = [PAD_ID], 0
         for row in answered:
             if row.kind is Kind.WORDS:
                 suffix = len(self.vocabulary.mark_ids)
                 sizes = np.cumsum([1 + suffix * mark for mark in marks])
                 longest = int(sizes[-1]) if len(marks) else 0
-                kept = int((sizes < self.target_length).sum())  # no half marks
+                kept = int((sizes < self.target_length).sum())  # no partial marks
                 marked = self.vocabulary.interleave(ids[:kept], marks[:kept])
-                said = [*marked, EOS_ID]
+                text = [*marked, EOS_ID]
             elif row.kind is Kind.CAPTION:
                 caption = self.vocabulary.encode(str(record[row.field]))
                 longest = len(caption)
-                said = [*caption[: self.target_length - 1], EOS_ID]
-        return said, longest
+                text = [*caption[: self.target_length - 1], EOS_ID]
+        return text, longest
 
 
 def _check_asked(asked: Sequence[Target], augment: bool, where: "_Where") -> None:
-    """Refuses targets that one example cannot answer together."""
+    """Raises ValueError for targets that one example cannot have together."""
     if augment and len(asked) != 1:
         raise where.error(
             f"an augmented prompt asks for one target, got {len(asked)}: "
@@ -193,13 +194,13 @@ def _check_asked(asked: Sequence[Target], augment: bool, where: "_Where") -> Non
     texts = [row for row in asked if row.kind in (Kind.WORDS, Kind.CAPTION)]
     if len(texts) > 1:
         raise where.error(
-            "the decoder says one text per example, but two targets want one: "
+            "the decoder produces one text per example, but two targets need one: "
             + " and ".join(row.name for row in texts)
         )
 
 
 class _Where:
-    """The task and record at hand, for error messages."""
+    """The current task and record, for error messages."""
 
     def __init__(self, task: str, uid: Any):
         self.task, self.uid = task, uid
@@ -210,7 +211,9 @@ class _Where:
 
     def field(self, record: Mapping[str, Any], name: str) -> Any:
         if name not in record:
-            raise self.error(f"field {name!r} is missing; it has {', '.join(record)}")
+            raise self.error(
+                f"field {name!r} is missing; the record has {', '.join(record)}"
+            )
         return record[name]
 
 
@@ -232,7 +235,7 @@ def _image(image: Any, size: int, where: _Where) -> np.ndarray:
     rgb = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     if not rgb or not image.size:
         raise where.error(
-            "field 'image' must be uint8[H, W, 3] of at least one pixel, got "
+            "field 'image' must be uint8[H, W, 3] with at least one pixel, got "
             f"{image.dtype}{list(image.shape)}"
         )
     return images.resize(image, (size, size))
@@ -253,7 +256,7 @@ def _heatmaps(
             )
         if not (given.min() >= 0 and given.max() <= 1):
             raise where.error(
-                f"field {row.field!r} must lie in [0, 1], got "
+                f"field {row.field!r} must be in [0, 1], got "
                 f"[{given.min()}, {given.max()}]"
             )
         maps[index] = images.resize(given, (size, size))
@@ -268,7 +271,7 @@ def _scores(
     if not all(0 <= score <= 1 for score in scores):
         fields = [row.field for row in rows if row.kind is Kind.SCORE]
         raise where.error(
-            f"scores must lie in [0, 1], got {dict(zip(fields, scores, strict=True))}"
+            f"scores must be in [0, 1], got {dict(zip(fields, scores, strict=True))}"
         )
     return np.array(scores, np.float32)
 

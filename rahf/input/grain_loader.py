@@ -1,7 +1,7 @@
-"""The loader on grain: no TensorFlow, every example made when it is asked for.
+"""The grain loader, which makes every example on demand, without TensorFlow.
 
-A task says which targets are asked of which records (`rahf.input.registry`); a
-mixture takes turns between tasks.
+A task defines which targets are asked of which records (`rahf.input.registry`); a
+mixture alternates between tasks.
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ from rahf.targets import Target, register, select
 
 Infos = list[dict[str, Any]]
 
-# Batches made ahead of the step that takes them.
+# The number of batches to make in advance.
 _AHEAD = 4
-# Records that may be tried in place of a bad one.
+# The number of records to try in place of a bad one.
 _ATTEMPTS = 100
 
 
@@ -58,15 +58,15 @@ class GrainTrainInput:
         return batch
 
     def metrics(self) -> dict[str, float]:
-        """Returns how many records were bad until now."""
+        """Returns the number of bad records so far."""
         return self._counter.metrics()
 
     def digest(self) -> str | None:
-        """Returns a digest of the records it reads, None where none of them has one."""
+        """Returns a digest of the records, or None if no source has one."""
         return digest_of(self._records)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns where the next batch stands, as JSON can hold it."""
+        """Returns the position of the next batch, as JSON-able values."""
         return {
             "workers": self._workers,
             "iterator": self._batches.get_state(),
@@ -77,20 +77,21 @@ class GrainTrainInput:
         """Continues where `get_state` was called.
 
         Raises:
-          ValueError: another loader, or one of other workers, made the state.
+          ValueError: the state is from another loader or another number of workers.
         """
         if not isinstance(state, dict) or "workers" not in state:
             raise ValueError(
-                "config.input.loader='grain' cannot continue a run of another "
-                "loader; set config.input.loader as it was"
+                "config.input.loader='grain' cannot continue a run of another loader; "
+                "restore config.input.loader"
             )
         if state["workers"] != self._workers:
             raise ValueError(
                 f"config.input.workers={self._workers}, but the run to continue had "
-                f"{state['workers']}; batches stand in another order among them"
+                f"{state['workers']}; the number of workers changes the order of "
+                "batches"
             )
         self._batches.set_state(state["iterator"])
-        if "records" in state:  # else a run from before they were counted
+        if "records" in state:  # older runs did not count records
             self._counter.set_state(state["records"])
 
     def close(self) -> None:
@@ -102,7 +103,7 @@ class GrainEvalBatches:
     """A sized, repeatable iterable of `(batch, infos)`.
 
     Attributes:
-      bad_records: how many the last iteration has met.
+      bad_records: the number of bad records in the last iteration.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class GrainEvalBatches:
 
     def __len__(self) -> int:
         if isinstance(self._batches, grain.IterDataset):
-            raise TypeError("shards do not say how many examples they have")
+            raise TypeError("the number of examples in shards is unknown")
         return len(self._batches)
 
     def __iter__(self) -> Iterator[tuple[Batch, Infos]]:
@@ -146,7 +147,7 @@ def make_train_input(
     workers = config.input.workers
     streams = []
     for task in tasks:
-        # Folding in the name gives every stream of a mixture its own order.
+        # The name gives every stream of a mixture its own order.
         seed = zlib.crc32(f"{config.seed}/{task.order_name}".encode())
         asked = _Asked.from_task(
             task, "train", records[task.records], config, vocabulary, seed=seed
@@ -166,7 +167,7 @@ def make_train_input(
             streams.append(indices.map_with_index(make))
     batched = {"drop_remainder": True, "batch_fn": Batched(converter, batch_size)}
     if any(isinstance(stream, grain.IterDataset) for stream in streams):
-        # Each process has its own part of every task.
+        # Each process reads its own part of every task.
         shares = [
             stream[shard_index::shard_count].to_iter_dataset(_read_options())
             if isinstance(stream, grain.MapDataset)
@@ -180,12 +181,12 @@ def make_train_input(
             )
     else:
         examples = grain.MapDataset.mix(streams, weights)
-        # Processes take turns by batches, so that together they make the batches
-        # that one alone would make.
+        # Processes alternate by batch, so that together they make the same batches as
+        # a single one.
         batches = examples.batch(batch_size, **batched)[shard_index::shard_count]
         dataset = batches.to_iter_dataset(_read_options())
     if workers:
-        if not flags.FLAGS.is_parsed():  # grain reads its flags, also in a library
+        if not flags.FLAGS.is_parsed():  # grain reads absl flags, even in a library
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return GrainTrainInput(dataset, workers, policy, records.values())
@@ -225,7 +226,7 @@ def make_eval_batches(
 
 
 def _read_options() -> grain.ReadOptions:
-    # Making an example is mostly Python: more threads would wait for each other.
+    # Making an example is mostly Python, so more threads would not help.
     return grain.ReadOptions(num_threads=2, prefetch_buffer_size=_AHEAD)
 
 
@@ -259,13 +260,13 @@ class _Asked:
         if isinstance(source, rated_images.RatedImages):
             rated_images.check_targets(source.targets, task.targets)
         if isinstance(source, captions.CaptionTable):
-            augmentation = Augmentation()  # captions of colours and places stay true
+            augmentation = Augmentation()  # captions may mention colours and positions
         maker = FeatureMaker.from_config(config, vocabulary)
         return cls(task, rows, records, maker, augmentation, seed)
 
     def make(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Returns the task features of a record."""
-        # A worker process has not run the module that registered a user's target.
+        # A worker process has not imported the module that registers a user's target.
         names = [register(row).name for row in self.rows]
         task = self.task
         return self.maker.make(record, names, augment=task.augment, task=task.name)
@@ -275,7 +276,7 @@ class _Asked:
         return self.make(self.records[int(index)])
 
     def at(self, position: int, index: int) -> dict[str, np.ndarray]:
-        """Asks the record at a position of the endless stream of this task."""
+        """Returns the augmented task features at a position of the endless stream."""
         assert not isinstance(self.records, Shards)
         epoch, record = position // len(self.records), self.records[int(index)]
         return self.make(self.augmentation(record, self.seed, int(index), epoch))

@@ -1,7 +1,7 @@
-"""Batches for training and evaluation, by config.
+"""Makes batches for training and evaluation from a config.
 
-Two loaders give the same batches: "grain" (no TensorFlow) serves the tasks of
-`rahf.input.registry`, "seqio" serves whatever is registered with seqio.
+Two loaders give the same batches: "grain" (without TensorFlow) serves the tasks of
+`rahf.input.registry`, "seqio" those registered with seqio.
 """
 
 import importlib
@@ -36,7 +36,7 @@ class EvalBatches(Protocol):
     """A repeatable iterable of `(batch, infos)`.
 
     Attributes:
-      bad_records: how many the last iteration has skipped.
+      bad_records: the number of bad records skipped in the last iteration.
     """
 
     bad_records: int
@@ -50,26 +50,28 @@ def make_train_input(
     """Makes the training input of one shard.
 
     Args:
-      config: `seed`, `task` and `input` are read (docs/data.md).
-      shard_index: which shard, commonly the process.
-      shard_count: among how many a batch is divided.
+      config: the config; `seed`, `task` and `input` are read (docs/input.md).
+      shard_index: the index of the shard, usually of the process.
+      shard_count: the number of shards into which batches are divided.
 
     Returns:
       An endless iterator of batches (`rahf.input.converter.Converter`) of
-      `config.input.batch_size / shard_count` rows. `get_state()` returns what
-      JSON can hold; after `set_state(...)` the same batches follow. `metrics()` is
-      what to log of the data (`rahf.input.bad_records`).
+      `config.input.batch_size / shard_count` rows. `get_state()` returns JSON-able
+      values; after `set_state(...)` the same batches follow. `metrics()` returns what
+      to log about the data (`rahf.input.bad_records`).
 
     Raises:
-      ValueError: the config asks for what is not there.
+      ValueError: the config is invalid, or the data it names does not exist.
     """
     size = config.input.batch_size
     if size < 1 or size % shard_count:
         raise ValueError(
-            f"config.input.batch_size={size} must divide by {shard_count} shards"
+            f"config.input.batch_size={size} must be divisible by {shard_count} shards"
         )
     if not 0 <= shard_index < shard_count:
-        raise ValueError(f"shard_index={shard_index} is not below {shard_count}")
+        raise ValueError(
+            f"shard_index={shard_index} must be in [0, shard_count={shard_count})"
+        )
     loader = _loader(config)
     return loader.make_train_input(
         config,
@@ -89,24 +91,24 @@ def make_eval_batches(
     batch_size: int | None = None,
     examples: int | None = None,
 ) -> EvalBatches:
-    """Makes the batches of a split, in its order, once through.
+    """Makes the batches of a split, in order and only once.
 
     Args:
-      config: as for training; `config.task.name` says which tasks to ask.
+      config: as for training; `config.task.name` selects the tasks.
       split: "train", "dev" or "test".
-      targets: the targets that are wanted; tasks for none of them are left out.
-      batch_size: rows of a batch (config.input.batch_size).
-      examples: how many records of the split (0 or None: all). Where every task
-        asks one target, there is an example for each record and target.
+      targets: the targets to evaluate; tasks with none of them are omitted.
+      batch_size: the number of rows in a batch (config.input.batch_size).
+      examples: the number of records to use (0 or None: all). If every task asks for
+        one target, there is an example for each record and target.
 
     Returns:
-      An iterable of `(batch, infos)`, sized where the source is, that can be
-      iterated again. `infos` names the examples (`Converter.infos`); the last
-      batch is padded with rows that weigh nothing and have no info. Where bad
-      records are skipped, its `bad_records` says how many there were.
+      An iterable of `(batch, infos)` that can be iterated over again, and has a length
+      if its source has one. `infos` describes the examples (`Converter.infos`); the
+      last batch is padded with rows of weight 0, which have no info. If bad records are
+      skipped, `bad_records` is their number.
 
     Raises:
-      ValueError: the config asks for what is not there.
+      ValueError: the config is invalid, or the data it names does not exist.
     """
     missing = [name for name in targets if name not in config.task.targets]
     if missing or not targets:
@@ -127,16 +129,16 @@ def make_eval_batches(
 
 
 def asked_targets(config) -> tuple[str, ...]:
-    """Returns which of `config.task.targets` the tasks of the config ask for."""
+    """Returns those of `config.task.targets` that the config's tasks ask for."""
     tasks = _loader(config).find(config.task.name)
     known = {name for task in tasks for name in task.targets}
-    # A seqio task that does not say may ask for any.
+    # A seqio task without declared targets may ask for any.
     everything = any(not task.targets for task in tasks)
     return tuple(n for n in config.task.targets if everything or n in known)
 
 
 def _loader(config):
-    """Returns the module of `config.input.loader`, once its tasks are known."""
+    """Returns the module of `config.input.loader`, with its tasks registered."""
     name = config.input.loader
     if name not in LOADERS:
         raise ValueError(
@@ -158,13 +160,13 @@ def _loader(config):
 
 
 def _check_variant(config, loader) -> None:
-    """Refuses several targets in one augmented prompt."""
+    """Raises ValueError for several targets in one augmented prompt."""
     if not passes.is_augmented(config):
         return
     for task in loader.find(config.task.name):
         if len(task.targets) > 1:
             raise ValueError(
-                'config.model.variant="augmented" asks one target per example, but '
+                'config.model.variant="augmented" needs one target per example, but '
                 f"task {task.name!r} of config.task.name={config.task.name!r} has "
-                f"{len(task.targets)}; take scenes_seven, or the variant 'multihead'"
+                f"{len(task.targets)}; use scenes_seven, or the variant 'multihead'"
             )

@@ -1,4 +1,4 @@
-"""Records kept in memory, for sources that take longer to make than to unpack."""
+"""Caches records in memory, for sources that are slower to make than to unpack."""
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,18 +8,17 @@ import numpy as np
 
 from rahf import targets
 
-# A kept record's dict, keys, small objects and the allocator's share, as measured.
+# Measured bytes of a cached record's dict, keys and small objects.
 _OVERHEAD = 2400
 
 
 class RecordCache(Sequence[Mapping[str, Any]]):
-    """A sequence of records that makes each of them once.
+    """A sequence of records that makes each of them only once.
 
-    Arrays are kept compressed, without loss: a drawing and its maps shrink to a
-    tenth. When the memory is full, what is kept stays and the rest is made whenever
-    it is asked for, so that memory is bounded and no order of access is worst. What
-    is kept never changes what is returned, so a run resumes exactly with or without
-    a cache, or with another size of it.
+    Arrays are compressed without loss: a drawing and its maps shrink to a tenth. Once
+    the memory is full, cached records stay and all others are made on demand, so that
+    memory is bounded and no order of access is a bad one. The cache never changes what
+    is returned, so a run resumes exactly with or without it, and with any size.
 
     A copy in another process starts empty.
     """
@@ -33,9 +32,9 @@ class RecordCache(Sequence[Mapping[str, Any]]):
         """Wraps a sequence.
 
         Args:
-          records: whose record i is always the same.
-          fields: what of a record is kept and returned, where it is there.
-          max_bytes: the most memory to hold.
+          records: the sequence; record i must always be the same.
+          fields: the fields of a record to keep and return, if present.
+          max_bytes: the maximum memory of the cache.
         """
         self.records, self._fields = records, tuple(fields)
         self._max_bytes, self._bytes = max_bytes, 0
@@ -43,7 +42,7 @@ class RecordCache(Sequence[Mapping[str, Any]]):
 
     @property
     def nbytes(self) -> int:
-        """The memory held now."""
+        """The memory in use, in bytes."""
         return self._bytes
 
     def __len__(self) -> int:
@@ -59,7 +58,7 @@ class RecordCache(Sequence[Mapping[str, Any]]):
         if self._bytes < self._max_bytes:
             kept = {name: _pack(value) for name, value in record.items()}
             size = _OVERHEAD + sum(map(_size, kept.values()))
-            # Two threads may make the same record; one of the two is then kept.
+            # Two threads may make the same record; only one is then kept.
             if self._bytes + size <= self._max_bytes and index not in self._kept:
                 self._kept[index] = kept
                 self._bytes += size
@@ -72,14 +71,14 @@ class RecordCache(Sequence[Mapping[str, Any]]):
 def cached_records(
     tasks: Sequence[Any], options: Mapping[str, Any]
 ) -> dict[Callable[..., Any], Any]:
-    """Returns the training records of each source, which its tasks share.
+    """Returns the training records of each source, which tasks share.
 
     Args:
-      tasks: with `targets` and `records`.
-      options: `config.input`; with `cache`, the megabytes that all sources may keep.
+      tasks: objects with `targets` and `records`.
+      options: `config.input`; `cache` is the total megabytes that sources may cache.
 
     Returns:
-      `task.records` -> what it returns, in a cache if it is a sequence and asked for.
+      `task.records` -> its records, cached if `cache` is set and they are a sequence.
     """
     megabytes = options.get("cache", 0)
     if megabytes < 0:
@@ -103,7 +102,7 @@ def cached_records(
 def _pack(value: Any) -> Any:
     if not isinstance(value, np.ndarray) or value.dtype.hasobject:
         return value
-    # Level 1: 0.2 ms for a record of 64 pixels, and the others save little more.
+    # Level 1 takes 0.2 ms for a record of 64 pixels; higher levels save little more.
     data = zlib.compress(np.ascontiguousarray(value).data, level=1)
     return _Packed((data, value.dtype, value.shape))
 

@@ -1,4 +1,4 @@
-"""The tasks and mixtures that the loader without TensorFlow knows."""
+"""The registry of tasks and mixtures for the grain loader."""
 
 import dataclasses
 import importlib
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rahf.targets import FEEDBACK, select
 
-if TYPE_CHECKING:  # prediction imports this file, and no dataset
+if TYPE_CHECKING:  # prediction imports this file but no datasets
     from rahf.datasets.files.tar_shards import Shards
 
 Records = Sequence[Mapping[str, Any]]
@@ -16,15 +16,16 @@ MakeRecords = Callable[[str, Mapping[str, Any]], "Records | Shards"]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is asked of which records.
+    """Targets that are asked of records.
 
     Attributes:
-      name: `<dataset>_<target>`.
-      targets: names of the targets that each example answers.
-      records: `(split, config.input) -> sequence of records`, or shards.
+      name: the name, `<dataset>_<target>`.
+      targets: names of the targets of each example.
+      records: a function `(split, config.input) -> sequence of records` or shards.
       augment: whether the target is written into the prompt (one target only).
-      order: what the order of its examples is drawn from, beside the seed; its name by
-        default. A task that is renamed keeps the order it had, so that runs go on.
+      order: a text that determines the order of examples together with the seed; by
+        default the name. A renamed task keeps its former name here, so that runs can
+        be continued.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Task:
 
     @property
     def order_name(self) -> str:
-        """What the order of the examples is drawn from."""
+        """The text that determines the order of examples."""
         return self.order or self.name
 
 
@@ -44,7 +45,7 @@ MIXTURES: dict[str, tuple[str, ...]] = {}
 
 
 def register(task: Task) -> Task:
-    """Adds a task; raises ValueError if another one has this name."""
+    """Adds a task; raises ValueError if another one has the same name."""
     select(task.targets)
     if task.name in MIXTURES or TASKS.setdefault(task.name, task) != task:
         raise ValueError(f"task {task.name!r} is already registered")
@@ -71,10 +72,10 @@ def register_dataset(
     """Adds the tasks and mixtures of a dataset that has all seven kinds of feedback.
 
     Args:
-      dataset: what their names begin with.
-      records: as a `Task` has them.
-      captions: the same, of images that show their prompts, for captioning; default
-        `records`, whose images need not.
+      dataset: the prefix of their names.
+      records: the records, see `Task`.
+      captions: the records for captioning, if there are images that show their
+        prompts; by default `records`.
 
     Returns:
       The names of the tasks, then of the mixtures.
@@ -105,10 +106,10 @@ def register_dataset(
 
 
 def import_modules(config) -> None:
-    """Imports `config.task.modules`: they register targets and tasks.
+    """Imports `config.task.modules`, which register targets and tasks.
 
     Raises:
-      ValueError: one of them cannot be imported.
+      ValueError: a module cannot be imported.
     """
     for name in config.task.get("modules", ()):
         try:
@@ -121,9 +122,9 @@ def import_modules(config) -> None:
 
 
 def find(name: str) -> list[Task]:
-    """Returns the task called `name`, or those of the mixture called so.
+    """Returns the task called `name`, or the tasks of that mixture.
 
-    `a+b` is a mixture of what `a` and `b` name.
+    `a+b` is a mixture of `a` and `b`.
     """
     names: list[str] = []
     for part in parts_of(name, (*TASKS, *MIXTURES), "grain"):
@@ -132,16 +133,16 @@ def find(name: str) -> list[Task]:
 
 
 def parts_of(name: str, known: Collection[str], loader: str) -> list[str]:
-    """Returns what `config.task.name` names: `a+b` is a and b.
+    """Returns the parts of `config.task.name`, such as a and b for `a+b`.
 
     Raises:
-      ValueError: one of them is not known to the loader.
+      ValueError: a part is unknown to the loader.
     """
     parts = name.split("+")
     for part in parts:
         if part not in known:
             raise ValueError(
-                f"config.task.name={name!r}: {part!r} is not known to config.input."
+                f"config.task.name={name!r}: {part!r} is unknown to config.input."
                 f"loader={loader!r}; known: {', '.join(known) or 'none'} "
                 "(config.task.modules may register more)"
             )
@@ -149,17 +150,17 @@ def parts_of(name: str, known: Collection[str], loader: str) -> list[str]:
 
 
 def weights_of(tasks: Sequence[Any], config) -> list[float]:
-    """Returns how often each task comes up, by `config.task.weights`; 1 by default.
+    """Returns the tasks' weights in a mixture, from `config.task.weights`; default 1.
 
-    A weight of a known task that is not among these says nothing: a config whose
-    `task.name` is overridden keeps its weights.
+    Weights of other known tasks are ignored, so that a config whose `task.name` is
+    overridden can keep its weights.
 
     Args:
-      tasks: anything with `name`.
-      config: with `task.weights`, task name -> weight, or without.
+      tasks: objects with `name`.
+      config: the config; `task.weights` maps names of tasks to weights.
 
     Raises:
-      ValueError: a weight is not above 0, or of no task.
+      ValueError: a weight is not above 0, or its task is unknown.
     """
     weights = dict(config.task.get("weights") or {})
     names = [task.name for task in tasks]
@@ -167,7 +168,7 @@ def weights_of(tasks: Sequence[Any], config) -> list[float]:
         known = name in names or name in TASKS
         if not known or not 0 < weight < float("inf"):
             raise ValueError(
-                f"config.task.weights.{name}={weight} must be above 0, and of a task "
+                f"config.task.weights.{name}={weight} must be above 0, and for a task "
                 f"of config.task.name={config.task.name!r}: {', '.join(names)}"
             )
     return [float(weights.get(name, 1)) for name in names]
@@ -177,22 +178,22 @@ def for_targets(tasks: Sequence[Any], wanted: Sequence[str]) -> list[Any]:
     """Returns the tasks that ask for a wanted target, in the order of `wanted`.
 
     Args:
-      tasks: anything with `name` and `targets`; no targets means unknown ones.
+      tasks: objects with `name` and `targets`; empty targets mean unknown ones.
       wanted: names of targets.
 
     Raises:
-      ValueError: no task asks for one of `wanted`.
+      ValueError: a wanted target has no task.
     """
-    places = {name: place for place, name in enumerate(wanted)}
+    ranks = {name: rank for rank, name in enumerate(wanted)}
     asking = []
     for task in tasks:
-        found = [places[name] for name in task.targets if name in places]
+        found = [ranks[name] for name in task.targets if name in ranks]
         if found or not task.targets:
-            asking.append((min(found, default=len(places)), task.name, task))
+            asking.append((min(found, default=len(ranks)), task.name, task))
     missing = set(wanted).difference(*(task.targets for *_, task in asking))
     if missing and all(task.targets for task in tasks):
         raise ValueError(
-            f"nothing in config.task.name asks for {', '.join(sorted(missing))}; its "
+            f"no task of config.task.name asks for {', '.join(sorted(missing))}; its "
             "tasks: " + ", ".join(f"{task.name} {task.targets}" for task in tasks)
         )
     return [task for *_, task in sorted(asking, key=lambda entry: entry[:2])]

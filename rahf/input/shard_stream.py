@@ -1,4 +1,4 @@
-"""Shards as an endless shuffled stream, divided among readers, that resumes exactly."""
+"""Streams shards, shuffled and divided among readers, and resumes exactly."""
 
 import collections
 import dataclasses
@@ -14,11 +14,11 @@ from rahf import images
 from rahf.datasets.files.tar_shards import Sample, Shards, read_shard
 from rahf.input.bad_records import ExampleResult
 
-# Shards, or parts of them, that a reader has at least where some have one more than
-# others: their samples then come up at most an eighth more often.
+# The least number of shards, or parts of them, per reader if some readers have one more
+# than others: samples of the others then come up at most an eighth more often.
 _EVEN = 8
-#: Encoded images that the window of one reader holds; others are read again when it
-#: is their turn.
+#: Bytes of encoded images in the window of one reader; images beyond that are released
+#: and read again when needed.
 WINDOW_BYTES = 2**30
 
 
@@ -32,17 +32,17 @@ def shuffled(
 ) -> grain.IterDataset[Sample]:
     """Returns the endless samples of one process.
 
-    Each reader (a process, or a worker of it) has shards of its own, which no
-    other ever reads, and takes them in another order every epoch. Where there
-    are too few to share out evenly, shards are cut into parts by their samples'
-    numbers: all of its readers then pass over the whole of a shard.
+    Each reader (a process, or one of its workers) has its own shards, which no other
+    reads, in another order every epoch. If there are too few to distribute evenly,
+    shards are divided into parts by their samples' numbers; every reader of a part then
+    scans the whole shard.
 
     Args:
-      shards: of a split.
-      seed: of the orders.
-      shard_index: of this process.
-      shard_count: how many processes there are.
-      workers: among how many grain will cut what is returned.
+      shards: the shards of a split.
+      seed: the seed of the orders.
+      shard_index: the index of this process.
+      shard_count: the number of processes.
+      workers: the number of workers among which grain will divide the result.
     """
     order, cycle = order_of(
         shards, seed, shard_index=shard_index, shard_count=shard_count, workers=workers
@@ -65,7 +65,7 @@ def order_of(
     shard_count: int = 1,
     workers: int = 0,
 ) -> "tuple[Order, int]":
-    """Returns the pieces of one process and how many to read in turns."""
+    """Returns the pieces of one process, and how many of them to interleave."""
     readers = shard_count * max(1, workers)
     parts = 1
     while (len(shards.urls) * parts) % readers and (
@@ -73,13 +73,13 @@ def order_of(
     ):
         parts += 1
     pieces = range(len(shards.urls) * parts)[shard_index::shard_count]
-    # A reader that opened more would begin an epoch before it ended another.
+    # A reader that opened more would begin an epoch before finishing the last one.
     cycle = max(1, min(shards.open_shards, len(pieces) // max(1, workers)))
     return Order(shards.urls, parts, pieces, seed), cycle
 
 
 def in_order(shards: Shards) -> grain.IterDataset[Sample]:
-    """Returns the samples of all shards, once, as they stand there."""
+    """Returns the samples of all shards once, in order."""
     pieces = [_Piece(url, 0, 1) for url in shards.urls]
     return grain.experimental.InterleaveIterDataset(pieces, cycle_length=1)
 
@@ -100,7 +100,7 @@ def read_sample(sample: Sample) -> Mapping[str, Any]:
 
 
 class _Bounded(grain.IterDataset[Sample]):
-    """Lets go of images where the last `window` of them are over `WINDOW_BYTES`."""
+    """Releases images while the last `window` of them exceed `WINDOW_BYTES`."""
 
     def __init__(self, samples: grain.IterDataset[Sample], window: int):
         super().__init__(samples)
@@ -133,7 +133,7 @@ class _BoundedIterator(grain.DatasetIterator[Sample]):
 
 
 class Streamed(grain.IterDataset[ExampleResult]):
-    """Samples -> examples; bad ones are skipped, with their reasons, or raise."""
+    """Samples -> examples; bad samples are skipped with their reasons, or raise."""
 
     def __init__(
         self,
@@ -145,10 +145,10 @@ class Streamed(grain.IterDataset[ExampleResult]):
         """Wraps samples.
 
         Args:
-          samples: to read.
-          make: from a record to task features; raises ValueError of a bad one.
-          skip: whether to go on then.
-          attempts: samples in a row that may be bad; then none is made.
+          samples: the samples to read.
+          make: makes task features from a record; raises ValueError for a bad one.
+          skip: whether to continue after a bad record.
+          attempts: after this many consecutive bad samples, no example is made.
         """
         super().__init__(samples)
         self._make, self._skip, self._attempts = make, skip, attempts
@@ -185,10 +185,10 @@ class _StreamedIterator(grain.DatasetIterator[ExampleResult]):
 
 @dataclasses.dataclass(frozen=True)
 class Order(Sequence[tuple[str, int, int]]):
-    """The pieces of one process again and again, each epoch in another order.
+    """The pieces of one process, repeated endlessly in another order each epoch.
 
     A piece is (URL, part, parts): every `parts`-th sample of a shard. Grain gives
-    worker i of n the slice `[i::n]`: that cuts the pieces, so that a worker has the
+    worker i of n the slice `[i::n]`, which slices the pieces, so that a worker has the
     same ones in each epoch.
     """
 
@@ -203,15 +203,15 @@ class Order(Sequence[tuple[str, int, int]]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return dataclasses.replace(self, pieces=self.pieces[index])
-        epoch, place = divmod(index, len(self.pieces))
-        piece = _permuted(self.pieces, f"{self.seed}/{epoch}")[place]
+        epoch, position = divmod(index, len(self.pieces))
+        piece = _permuted(self.pieces, f"{self.seed}/{epoch}")[position]
         shard, part = divmod(piece, self.parts)
         return self.urls[shard], part, self.parts
 
 
 @dataclasses.dataclass(frozen=True)
 class _Datasets(Sequence[grain.IterDataset[Sample]]):
-    """The same pieces, as grain reads them."""
+    """The same pieces, as datasets for grain."""
 
     order: Order
 
@@ -226,7 +226,7 @@ class _Datasets(Sequence[grain.IterDataset[Sample]]):
 
 @functools.lru_cache(maxsize=4)
 def _permuted(pieces: range, seed: str) -> list[int]:
-    # Not grain's index_shuffle, which takes up to a second for a handful.
+    # grain's index_shuffle would take up to a second for a handful.
     def key(piece: int) -> bytes:
         return hashlib.blake2b(f"{seed}/{piece}".encode(), digest_size=8).digest()
 
@@ -263,13 +263,13 @@ class _PieceIterator(grain.DatasetIterator[Sample]):
         if sample is None:
             if self._offset or self._number:
                 raise StopIteration
-            # A reader of nothing else would look for samples forever.
+            # A reader with no other piece would search for samples forever.
             sample = Sample(
                 uid=f"{self._url}, part {self._part} of {self._parts}",
                 number=0,
                 end=-1,
-                fault="holds no samples: the shards are too small for so many "
-                "processes and workers",
+                fault="no samples: the shards are too small for so many processes and "
+                "workers",
             )
         self._offset, self._number = sample.end, sample.number + 1
         return sample

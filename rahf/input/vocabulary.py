@@ -1,13 +1,13 @@
-"""Text to ids: a SentencePiece model, tokenised so that words can be marked.
+"""Tokenises text with a SentencePiece model such that words can be marked.
 
 The conventions are T5's: pad 0, end of sequence 1, unknown 2, and 100 extra ids
-after the model's own, so T5's `spiece.model` drops in.
+after the model's own, so T5's `spiece.model` can be used as it is.
 
-**Canonical tokenisation.** A prompt is cut at every word end (`rahf.words`) and
-the segments are tokenised one by one. For ordinary text that gives exactly the ids
-of SentencePiece; where it would have made a piece that reaches over the end of a
-word, it gives shorter pieces, so that the suffix `_0` can be put behind any word
-without changing another id. Training and constrained decoding share this rule.
+**Canonical tokenisation.** A prompt is divided at every word end (`rahf.words`) and
+the segments are tokenised one by one. For ordinary text that gives exactly
+SentencePiece's ids. Where SentencePiece would make a piece that extends beyond the end
+of a word, it gives shorter pieces, so that the suffix `_0` can be inserted after any
+word without changing another id. Training and constrained decoding share this rule.
 """
 
 import functools
@@ -20,33 +20,33 @@ import sentencepiece
 from rahf import words
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
-#: Sentinels of T5's span corruption; kept so that embedding tables match.
+#: Sentinels of T5's span corruption, kept so that embedding tables match.
 EXTRA_IDS = 100
 
 #: The vocabulary that ships with the package (rahf/bin/make_vocabulary.py).
 SCENES = pathlib.Path(__file__).with_name("scenes_vocabulary.model")
 
-# Appended to a serialized SentencePiece model, protobuf merges this into it:
+# Protobuf merges this into a serialized SentencePiece model to which it is appended:
 # field 3 (normalizer_spec), 2 bytes: field 3 (add_dummy_prefix) = false.
 _NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
-_SPACE = "\u2581"  # how SentencePiece writes a space
-_CACHED_LENGTH = 64  # longer segments are not worth remembering
+_SPACE = "\u2581"  # SentencePiece's character for a space
+_CACHED_LENGTH = 64  # longer segments are not worth caching
 
 
 class Vocabulary:
     """A SentencePiece vocabulary.
 
     Attributes:
-      size: number of ids, the extra ones included.
+      size: the number of ids, including the extra ones.
       mark_ids: the ids of the suffix that follows a misaligned word.
-      path: where it was loaded from.
+      path: the model file.
     """
 
     def __init__(self, path: str | pathlib.Path = "scenes"):
         """Loads a model file.
 
         Args:
-          path: a SentencePiece `.model`, or "scenes" for the one that ships.
+          path: a SentencePiece `.model` file, or "scenes" for the built-in one.
 
         Raises:
           ValueError: the file is missing, is not a SentencePiece model or does
@@ -80,7 +80,7 @@ class Vocabulary:
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Returns the text up to the end of sequence.
 
-        Padding and ids that stand for no text are left out.
+        Padding and the extra ids are omitted.
         """
         pieces = []
         for i in np.asarray(ids, np.int64).tolist():
@@ -93,17 +93,17 @@ class Vocabulary:
     def encode_words(
         self, prompt: str, labels: Sequence[int] | np.ndarray | None = None
     ) -> tuple[list[int], list[int], list[int]]:
-        """Tokenises a prompt and says where its words end.
+        """Tokenises a prompt and locates the ends of its words.
 
         Args:
           prompt: any text.
           labels: one per word of `words.split(prompt)`, 0 = misaligned, 1 =
-            aligned; None where they are not known.
+            aligned; None if unknown.
 
         Returns:
-          Three lists of one length: the ids of the prompt, without end of
-          sequence; 1 where that piece ends a word, else 0, so that there are as
-          many ones as words; 1 where that piece ends a misaligned word, else 0.
+          Three lists of equal length: the ids of the prompt, without end of sequence;
+          1 where a piece ends a word, else 0, with as many ones as words; 1 where a
+          piece ends a misaligned word, else 0.
 
         Raises:
           ValueError: there are more or fewer labels than words.
@@ -120,14 +120,14 @@ class Vocabulary:
         return ids, ends, [int(not next(left)) if end else 0 for end in ends]
 
     def interleave(self, ids: Sequence[int], word_labels: Sequence[int]) -> list[int]:
-        """Inserts the suffix behind every misaligned word.
+        """Inserts the suffix after every misaligned word.
 
         Args:
-          ids: of a prompt.
-          word_labels: one per id, 1 where that piece ends a misaligned word.
+          ids: the ids of a prompt.
+          word_labels: one per id, 1 where a piece ends a misaligned word.
 
         Returns:
-          What the decoder is taught to say, without end of sequence.
+          The ids of the marked prompt, without end of sequence.
         """
         tokens: list[int] = []
         for i, label in zip(ids, word_labels, strict=True):
@@ -142,12 +142,12 @@ class Vocabulary:
         """Reads the labels back: the inverse of `interleave`.
 
         Args:
-          tokens: of a marked prompt.
-          ids: of the prompt.
-          word_ends: one per id, 1 where that piece ends a word.
+          tokens: the ids of a marked prompt.
+          ids: the ids of the prompt.
+          word_ends: one per id, 1 where a piece ends a word.
 
         Returns:
-          One per id, 1 where that piece ends a misaligned word.
+          One label per id, 1 where a piece ends a misaligned word.
 
         Raises:
           ValueError: `tokens` are not this prompt with marks.
@@ -159,32 +159,32 @@ class Vocabulary:
             if tokens[at : at + 1] != [int(i)]:
                 break
             at += 1
-            # What follows a word begins with a delimiter, never as the suffix does.
+            # The text after a word begins with a delimiter, unlike the suffix.
             marked = bool(end) and tokens[at : at + len(marks)] == marks
             at += len(marks) * marked
             labels.append(int(marked))
         if len(labels) < len(ids) or at < len(tokens):
             raise ValueError(
                 f"tokens {tokens[:32]} are not the prompt {list(ids)[:32]} with "
-                f"{marks} behind some of its words; they differ at token {at}"
+                f"{marks} after some of its words; they differ at token {at}"
             )
         return labels
 
     def serialized(self) -> bytes:
-        """The model file, as a checkpoint keeps it."""
+        """Returns the content of the model file, as stored in checkpoints."""
         return self._model
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes the model file, the one a checkpoint keeps beside it."""
+        """Writes the model file."""
         pathlib.Path(path).write_bytes(self._model)
 
     def _tokenize(self, text: str) -> tuple[list[int], list[int]]:
-        """Returns the canonical ids and, for each, whether it ends a word."""
+        """Returns the canonical ids, and for each whether it ends a word."""
         ids: list[int] = []
         ends: list[int] = []
         for chunk in text.split(" "):
-            # No piece of such a vocabulary holds a space but as its first character,
-            # so what stands between spaces is tokenised alone, and remembered.
+            # A piece can contain a space only as its first character, so the text
+            # between spaces is tokenised separately, and cached.
             segment = (
                 self._remembered if len(chunk) <= _CACHED_LENGTH else self._segment
             )
@@ -194,12 +194,12 @@ class Vocabulary:
         return ids, ends
 
     def _segment(self, chunk: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """`_tokenize` of a text without spaces."""
+        """Tokenises a text without spaces, as `_tokenize` does."""
         ids: list[int] = []
         ends: list[int] = []
         done = 0
         for _, end in words.spans(chunk):
-            # A word of nothing but, say, tabs has no piece: it gets the unknown one.
+            # A word of, say, tabs only has no pieces: it becomes the unknown piece.
             pieces = self._encode(chunk, done, end) or [UNK_ID]
             ids += pieces
             ends += [0] * (len(pieces) - 1) + [1]
@@ -211,7 +211,7 @@ class Vocabulary:
         return tuple(ids), tuple(ends)
 
     def _encode(self, chunk: str, start: int, end: int) -> list[int]:
-        # SentencePiece wants UTF-8, which a lone surrogate is not.
+        # SentencePiece needs UTF-8, which cannot encode a lone surrogate.
         text = chunk[start:end].encode("utf-8", "replace").decode("utf-8")
         return (self._inner if start else self._whole).encode(text)
 
@@ -229,7 +229,7 @@ def _read(path: pathlib.Path) -> bytes:
         raise ValueError(
             f"config.input.vocabulary={str(path)!r} cannot be read "
             f"({error.strerror or error}); expected a SentencePiece .model file, such "
-            "as T5's spiece.model, or 'scenes' for the one that ships"
+            "as T5's spiece.model, or 'scenes' for the built-in one"
         ) from error
 
 
@@ -244,7 +244,8 @@ def _processor(
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"config.input.vocabulary={str(path)!r} is not a SentencePiece model "
-            f"({len(model)} bytes; a git-lfs pointer or a cut download?): {error}"
+            f"({len(model)} bytes; is it a git-lfs pointer or an incomplete "
+            f"download?): {error}"
         ) from error
     return processor
 
@@ -262,6 +263,6 @@ def _check_conventions(
     spaced = processor.encode("a a")
     if spaced != 2 * processor.encode("a"):
         raise ValueError(
-            f"vocabulary {path} does not begin a text with {_SPACE!r} as it begins "
-            "every other word; expected T5's add_dummy_prefix=true"
+            f"vocabulary {path} does not begin the first word with {_SPACE!r} like all "
+            "others; expected T5's add_dummy_prefix=true"
         )

@@ -13,14 +13,14 @@ from rahf import targets, words
 from rahf.datasets.scenes import grammar
 from rahf.input import vocabulary
 
-_PROMPTS = 8000  # of the scenes grammar; every word of it occurs many times
+_PROMPTS = 8000  # every word of the scenes grammar occurs many times in them
 
-# Appended to a serialized model, protobuf merges this into it: field 3
+# Protobuf merges this into a serialized model to which it is appended: field 3
 # (normalizer_spec), 2 bytes: field 6 (normalization_rule_tsv) = "".
 _NO_RULES_PATH = b"\x1a\x02\x32\x00"
 
-# What the default normaliser of SentencePiece does to Latin text, without its
-# 240 kB table: white space becomes a space, typographic signs their plain forms.
+# Normalises Latin text like SentencePiece's default, but without its 240 kB table:
+# white space becomes a space, typographic signs their plain forms.
 _SIGNS = {
     **dict.fromkeys("\t\n\r\v\f\u00a0\u2002\u2003\u2009\u202f\u3000", " "),
     **dict.fromkeys("\u2018\u2019\u201a\u02bc", "'"),
@@ -33,13 +33,13 @@ _SIGNS = {
 def train(lines: Iterable[str], size: int) -> bytes:
     """Trains a unigram vocabulary.
 
-    The result is the same for the same lines: one thread, no sampling. A line is
-    also shown behind the prompt of a target, each in turn, so that "HEATMAP",
-    "implausibility" and the like become pieces.
+    The result is deterministic: one thread, no sampling. Each line is also used after
+    the prompt of a target, of all targets in turn, so that "HEATMAP", "implausibility"
+    and the like become pieces.
 
     Args:
-      lines: prompts.
-      size: the most pieces to have; fewer if the lines do not hold as many.
+      lines: the prompts.
+      size: the maximum number of pieces; the lines may yield fewer.
 
     Returns:
       The content of a `.model` file.
@@ -49,7 +49,7 @@ def train(lines: Iterable[str], size: int) -> bytes:
     """
     lines = [line.strip() for line in lines]
     if not any(lines):
-        raise ValueError("there is no text to train a vocabulary on")
+        raise ValueError("the input has no text to train a vocabulary on")
     model = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         rules = pathlib.Path(folder) / "rules.tsv"
@@ -77,7 +77,7 @@ def train(lines: Iterable[str], size: int) -> bytes:
                 f"SentencePiece cannot make {size} pieces of these {len(lines)} "
                 f"lines: {error}"
             ) from error
-    # The path of the rules would make every run's file another one.
+    # The path of the rules would make the file differ between runs.
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(model.getvalue() + _NO_RULES_PATH)
     return processor.serialized_model_proto()
@@ -96,8 +96,8 @@ def _sentences(lines: list[str]) -> Iterator[str]:
         yield line
         yield augmented
         seen.update(words.split(augmented))
-    # The trainer takes a string for a piece only if two different tokens hold it:
-    # a word that no delimiter ever follows would be cut into letters.
+    # The trainer makes a string a piece only if two different tokens contain it: a
+    # word that no delimiter ever follows would be divided into letters.
     for word in sorted(seen):
         yield f"{word} {word}, {word}; {word}."
 

@@ -179,7 +179,7 @@ def get_dataset(
     del continue_from_last_checkpoint  # a saved iterator continues by itself
     if cfg.batch_size % num_shards:
         raise ValueError(
-            f"DatasetConfig.batch_size={cfg.batch_size} must divide by {num_shards} "
+            f"DatasetConfig.batch_size={cfg.batch_size} must be a multiple of {num_shards} "
             f"shards"
         )
     dataset = seqio.get_mixture_or_task(cfg.mixture_or_task_name).get_dataset(

@@ -184,7 +184,7 @@ def test_prompts_stay_on_one_side():
 
     def places(rated, seed=0, share=0.2):
         cut = {"seed": seed, "dev_share": share, "test_share": share}
-        return consolidated._splits_of(rated, **cut)
+        return consolidated._assign_splits(rated, **cut)
 
     found, sides = places(some), {}
     for each in some:
@@ -225,11 +225,11 @@ def test_what_cannot_be_consolidated(made, tmp_path, monkeypatch):
     report = tmp_path / "out/consolidated" / consolidated.REPORT
     skipped = json.loads(report.read_text())["skipped"]
     assert list(skipped) == ["b"] and "nothing of that name" in skipped["b"]
-    with pytest.raises(SystemExit, match="is there already, and whole; remove"):
+    with pytest.raises(SystemExit, match="already exists and is complete; remove"):
         consolidate.main([*flags, "--prompt=a cat", "--bad_images=skip"])
     with pytest.raises(ValueError, match="has no split 'dev'; it has train"):
         Consolidated("dev", tmp_path / "out")
-    with pytest.raises(ValueError, match=r"data_dir=.* make it with .*consolidate"):
+    with pytest.raises(ValueError, match=r"data_dir=.* build it with .*consolidate"):
         Consolidated("train", tmp_path)
-    with pytest.raises(SystemExit, match="leave none to train on; lower --dev_share"):
+    with pytest.raises(SystemExit, match="is left to train on: .* lower --dev_share"):
         consolidate.main([*flags[:2], f"--output={tmp_path}", "--prompt=a cat"])

@@ -135,8 +135,8 @@ def test_bad_tables_are_named(tmp_path):
         ([GOOD, GOOD[:3]], HEADER, "line 3: expected 5 cells .* got 3; quote"),
         ([GOOD], ["image", "prompt", "a", "b", "c"], "no column 'mos', 'dmos'; it has"),
         ([GOOD], [*HEADER[:4], "mos"], "'mos' appears twice"),
-        ([], HEADER, "holds no rows"),
-        ([["a", "b", "", "nan", ""]], HEADER, "no row holds a number"),
+        ([], HEADER, "has no rows"),
+        ([["a", "b", "", "nan", ""]], HEADER, "no row has a number"),
     ):
         path = write_table(tmp_path, *rows, header=header)
         with pytest.raises(ValueError, match=message):
@@ -145,7 +145,7 @@ def test_bad_tables_are_named(tmp_path):
     with pytest.raises(ValueError, match="expected UTF-8"):
         make_records("train", options_of(tmp_path / "latin.csv"))
     (tmp_path / "quote.csv").write_text('image,prompt,mos,dmos\na,"b"c,1,1\n')
-    with pytest.raises(ValueError, match="line 2: not a row"):
+    with pytest.raises(ValueError, match="line 2: cannot parse the row"):
         make_records("train", options_of(tmp_path / "quote.csv"))
 
 
@@ -211,17 +211,20 @@ def test_parquet_rows_without_an_image_are_named(tmp_path, folder):
         ({"targets": "mos->overall"}, "expected column:worst-best->target"),
         ({"targets": "mos:1-5->implausibility"}, "'implausibility' is a heatmap"),
         ({"targets": "mos:1-5->mood"}, "unknown target 'mood'"),
-        ({"targets": "mos:5-5->overall"}, "has no width"),
+        (
+            {"targets": "mos:5-5->overall"},
+            "worst and best of 'mos:5-5->overall' must differ",
+        ),
         (
             {"targets": "mos:1-5->overall,dmos:0-1->overall"},
             "two columns for 'overall'",
         ),
         ({"targets": "mos:1-5->alignment"}, "asks for overall, but .* alignment only"),
         ({"cut": "shares"}, "cut='shares'; expected 'hash' or 'rank'"),
-        ({"colunm": "x"}, "has no colunm; it has .*split"),
-        ({"split": "part", "folds": 4}, "choose either split"),
+        ({"colunm": "x"}, "has no option colunm; it has .*split"),
+        ({"split": "part", "folds": 4}, "set either split"),
         ({"split": "part", "group": "dmos"}, None),
-        ({"split": "part", "group": "mos"}, "cut 5 groups apart, such as '1'"),
+        ({"split": "part", "group": "mos"}, "divide 5 groups, such as '1'"),
         ({"targets": "mos:1-2->overall"}, "got '3'; .* .and 9 more such cells"),
     ],
 )
@@ -323,7 +326,7 @@ def test_rows_that_lack_something_are_counted(folder, tmp_path, caplog):
         make_records("train", options_of(write_table(tmp_path, *rows)))
     assert "6 of 24 rows have no number in 'mos'" in caplog.text
     assert "2 of 24 rows have no number in 'dmos'" in caplog.text
-    assert "1 of 24 rows hold no rating at all" in caplog.text
+    assert "1 of 24 rows have no rating at all" in caplog.text
     assert "1 of 24 rows have no prompt in 'prompt'" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""The recipe of docs/data.md for a score of one's own, as it is printed."""
+"""The recipe of docs/own_data.md for a score of one's own, as it is printed."""
 
 import ast
 import pathlib
@@ -18,8 +18,8 @@ from tests.support import rated_tables
 
 
 def test_the_recipe_for_a_score_of_your_own(tmp_path, monkeypatch):
-    """The module and the command of docs/data.md, as they are printed."""
-    text = (pathlib.Path(__file__).parents[2] / "docs/data.md").read_text()
+    """The module and the command of docs/own_data.md, as they are printed."""
+    text = (pathlib.Path(__file__).parents[2] / "docs/own_data.md").read_text()
     [module] = re.findall(r"`mine.py`:\n\n```python\n(.+?)```", text, re.DOTALL)
     [command] = re.findall(r"Python path:\n\n    (python.+?)\n\n", text, re.DOTALL)
     (tmp_path / "mine.py").write_text(module)

@@ -115,7 +115,7 @@ def test_what_groups_badly_is_said(folder, tmp_path, caplog):
         make_records(
             "train", options_of(write_table(tmp_path, *rows, header=HEADER[:4]))
         )
-    assert "1 pictures lie in several splits, such as '" in caplog.text
+    assert "1 pictures are in several splits, such as '" in caplog.text
     data = {"image": [jpeg(i) for i in range(9)], "group": [1.0] * 4 + [np.nan] * 5}
     table = pa.table(data | {"mos": [3.0] * 9})
     pq.write_table(table, tmp_path / "t.parquet")

@@ -127,7 +127,7 @@ def test_a_crop_never_is_empty():
         ({"crop": 1.5}, r"augment.crop=1.5"),
         ({"colour": 1.0}, r"augment.colour=1.0 must be in \[0, 1\)"),
         ({"colour": float("nan")}, r"augment.colour=nan"),
-        ({"zoom": 1}, "augment has zoom; it knows crop, flip, colour"),
+        ({"zoom": 1}, "augment has no option zoom; it has crop, flip, colour"),
     ],
 )
 def test_options_are_checked(options, message):

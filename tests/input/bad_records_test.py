@@ -191,8 +191,8 @@ def test_the_share_is_of_all_records_once_there_are_many():
     ("options", "message"),
     [
         ({"bad_records": "ignore"}, "'ignore' is unknown; options: fail, skip"),
-        ({"bad_share": 1.0}, r"bad_share=1.0 must lie in \[0, 1\)"),
-        ({"bad_share": -0.5}, r"bad_share=-0.5 must lie"),
+        ({"bad_share": 1.0}, r"bad_share=1.0 must be in \[0, 1\)"),
+        ({"bad_share": -0.5}, r"bad_share=-0.5 must be"),
     ],
 )
 def test_config_errors(options, message):

@@ -123,7 +123,7 @@ def test_strings_may_be_bytes():
             {"target_names": np.array(["overall", "alignment"])},
             r"'scores': expected one for each score in target_names=.*, got 1",
         ),
-        ({"word_ends": np.zeros(3, np.int32)}, "'word_ends': .* of one length, got"),
+        ({"word_ends": np.zeros(3, np.int32)}, "'word_ends': .* the same length, got"),
         ({"target_names": np.zeros(1)}, "'target_names': expected str of rank 1"),
     ],
 )
@@ -135,7 +135,7 @@ def test_errors_name_task_record_and_feature(change, message):
 def test_a_missing_feature():
     example = one("overall")
     del example["scores"]
-    with pytest.raises(ValueError, match=r"'scores': it is missing; .*'heatmaps'"):
+    with pytest.raises(ValueError, match=r"'scores': missing; .*'heatmaps'"):
         CONVERT([example])
 
 

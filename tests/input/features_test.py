@@ -189,10 +189,10 @@ def test_truncation_keeps_no_half_mark_and_says_so():
         ),
         (
             {"artifact_map": np.full((4, 4), 2.0)},
-            r"'artifact_map' must lie in \[0, 1\]",
+            r"'artifact_map' must be in \[0, 1\]",
         ),
-        ({"artifact_map": np.full((4, 4), np.nan)}, r"'artifact_map' must lie"),
-        ({"overall_score": 4.0}, r"scores must lie .*'overall_score': 4.0"),
+        ({"artifact_map": np.full((4, 4), np.nan)}, r"'artifact_map' must be"),
+        ({"overall_score": 4.0}, r"scores must be .*'overall_score': 4.0"),
         ({"prompt_misalignment_label": [1]}, "each of the 5 words .* got 1"),
     ],
 )
@@ -202,7 +202,9 @@ def test_malformed_records_are_named(change, message):
 
 
 def test_wrong_questions():
-    with pytest.raises(ValueError, match="field 'prompt' is missing; it has uid"):
+    with pytest.raises(
+        ValueError, match="field 'prompt' is missing; the record has uid"
+    ):
         one("overall", {"uid": "r1", "image": RECORD["image"]})
     with pytest.raises(ValueError, match="asks for one target, got 7"):
         seven(augment=True)

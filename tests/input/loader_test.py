@@ -190,8 +190,11 @@ def test_all_of_a_split():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 30}, "config.input.batch_size=30 must divide by 8 shards"),
-        ({"batch_size": 0}, "config.input.batch_size=0 must divide by 8 shards"),
+        (
+            {"batch_size": 30},
+            "config.input.batch_size=30 must be divisible by 8 shards",
+        ),
+        ({"batch_size": 0}, "config.input.batch_size=0 must be divisible by 8 shards"),
         (
             {"loader": "tfds"},
             "config.input.loader='tfds' .* options: grain, seqio",
@@ -209,13 +212,11 @@ def test_config_errors(change, message):
 def test_task_errors():
     config = make_config("scenes_senven")
     config.task.modules = ("no.such.module",)
-    with pytest.raises(
-        ValueError, match="'scenes_senven' is not known .* scenes_seven"
-    ):
+    with pytest.raises(ValueError, match="'scenes_senven' is unknown .* scenes_seven"):
         data_input.make_train_input(config)
     config = make_config("scenes_multihead")
     config.model.variant = "augmented"
-    with pytest.raises(ValueError, match="'scenes_multihead' .* has 7; take scenes_se"):
+    with pytest.raises(ValueError, match="'scenes_multihead' .* has 7; use scenes_se"):
         data_input.make_train_input(config)
     config = make_config()
     config.task.targets = ("overall",)

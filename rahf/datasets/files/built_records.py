@@ -1,4 +1,4 @@
-"""Datasets of records that were built, read by index without TensorFlow."""
+"""Reads datasets that rahf has built, by index and without TensorFlow."""
 
 import functools
 import os
@@ -16,20 +16,20 @@ class BuiltRecords(Sequence[dict[str, Any]]):
     """One split of a dataset that `rahf.datasets.files.tfds_records` wrote.
 
     A record holds `uid`, `image` (uint8[H, W, 3]), `prompt` and the label fields
-    that are known (docs/data.md). It is decoded when asked for. The files are opened
-    in the process that reads.
+    that are known (docs/data.md). Records are decoded on demand, and the files are
+    opened in the process that reads them.
 
     Args:
       split: "train", "dev" or "test".
       data_dir: the data directory that holds the dataset, as `tfds.load` takes it;
-        "" is TFDS's own.
+        "" is TFDS's default.
 
     Raises:
-      ValueError: there is no such dataset or split; for a record, it is damaged.
+      ValueError: the dataset or split does not exist, or a record is damaged.
     """
 
-    #: Name of the dataset, the part of `config.input` that has its `data_dir`, and how
-    #: to make it.
+    #: The dataset's name, the section of `config.input` with its `data_dir`, and how to
+    #: build it.
     name: ClassVar[str]
     section: ClassVar[str]
     remedy: ClassVar[str]
@@ -65,10 +65,10 @@ class BuiltRecords(Sequence[dict[str, Any]]):
         )
 
     def digest(self) -> str:
-        """Returns the SHA-256 of what the dataset's own description says of the split.
+        """Returns the SHA-256 of the split's entry in the dataset's description.
 
-        That is the numbers of records and of bytes: it costs no reading, and does not
-        know a label that was changed for another of the same length.
+        That is the numbers of records and of bytes: no record is read, and a label
+        that was replaced by another of the same length goes unnoticed.
         """
         return digest_rows([[self.name, self.split, *self._source.sizes]])
 
@@ -78,8 +78,8 @@ class BuiltRecords(Sequence[dict[str, Any]]):
         index = int(index) % len(self)
         try:
             stored = self._source[index]
-        except Exception as error:  # array_record raises several, by what is damaged
-            raise ValueError(f"{self!r}, record {index}: damaged: {error}") from error
+        except Exception as error:  # array_record raises several kinds
+            raise ValueError(f"{self!r}, record {index} is damaged: {error}") from error
         uid = stored["uid"].decode()
         masked = {name.decode() for name in stored["masked"]}
         readers = {"image": images.read_image}

@@ -1,6 +1,6 @@
-"""CSV and TSV tables that people write: a careless comma or quote is an error.
+"""Reads CSV and TSV tables strictly: a misplaced comma or quote is an error.
 
-Every table of text in the project is read here, so that a file means the same to all.
+All text tables of the project are read here, so that a file always means the same.
 """
 
 import codecs
@@ -10,10 +10,10 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-#: Which character separates cells, by the file's suffix.
+#: File suffix -> the character that separates cells.
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
-# Messages of Python's reader that a quote in the wrong place is behind.
+# Messages of Python's reader that a misplaced quote causes.
 _QUOTES = ("unexpected end", "expected after", "field larger")
 
 
@@ -21,7 +21,7 @@ class TableError(ValueError):
     """A malformed table.
 
     Attributes:
-      line: where the malformed row begins, counted from 1.
+      line: the line where the malformed row begins, counted from 1.
       problem: what is wrong with it.
     """
 
@@ -31,18 +31,18 @@ class TableError(ValueError):
 
 
 class StrictReader:
-    """Iterates the rows of a table as {column: cell}.
+    """Iterates over the rows of a table as {column: cell}.
 
-    Python's own reader takes an unclosed quote to enclose the rest of the file, and
-    puts surplus cells aside, so that a prompt with an unquoted comma is cut at it.
-    Here a row must have the cells of the header, and a cell that begins with a quote
-    must end with one; quotes inside it are doubled. Other cells may hold quotes as
-    they are. Spaces after a separator and around the names of columns do not count.
-    Empty lines are passed over.
+    Python's own reader lets an unclosed quote enclose the rest of the file, and sets
+    surplus cells aside, which truncates a prompt at an unquoted comma. Here a row must
+    have as many cells as the header, and a cell that begins with a quote must end with
+    one; quotes inside it are doubled. Other cells may contain quotes as they are.
+    Spaces after a separator and around column names are ignored, and so are empty
+    lines.
 
     Attributes:
-      columns: the names in the header; empty where the file is.
-      line: where the row that came last begins, counted from 1.
+      columns: the names in the header; none if the file is empty.
+      line: the line where the latest row begins, counted from 1.
     """
 
     def __init__(self, path: str | os.PathLike, *, short: bool = False):
@@ -50,11 +50,11 @@ class StrictReader:
 
         Args:
           path: the file, in UTF-8; `.tsv` is separated by tabs, all others by commas.
-          short: allow rows that end early; their last columns are then absent.
+          short: whether rows may end early; their last columns are then absent.
 
         Raises:
-          TableError: it is not UTF-8, or a column appears twice.
-          OSError: it cannot be read.
+          TableError: the file is not UTF-8, or a column appears twice.
+          OSError: the file cannot be read.
         """
         self.path, self._short = pathlib.Path(path), short
         self._separator = SEPARATORS.get(self.path.suffix.lower(), ",")
@@ -71,7 +71,7 @@ class StrictReader:
                 raise TableError(self.path, 1, f"column {name!r} appears twice")
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        """Yields the rows; raises TableError where one is malformed."""
+        """Yields the rows; raises TableError if one is malformed."""
         while (cells := self._next_cells()) is not None:
             expected, got = len(self.columns), len(cells)
             if got > expected or (got < expected and not self._short):
@@ -80,12 +80,12 @@ class StrictReader:
                     self.path,
                     self.line,
                     f"expected {expected} cells as in the header, got {got}; "
-                    f"quote cells that hold a {name}",
+                    f"quote cells that contain a {name}",
                 )
             yield dict(zip(self.columns, cells, strict=False))
 
     def _next_cells(self) -> list[str] | None:
-        """Returns the cells of the next row that is not empty, None at the end."""
+        """Returns the cells of the next non-empty row, or None at the end."""
         while True:
             self.line = self._reader.line_num + 1
             try:
@@ -93,11 +93,11 @@ class StrictReader:
             except StopIteration:
                 return None
             except csv.Error as error:
-                problem = f"not a row of a table ({error})"
+                problem = f"cannot parse the row ({error})"
                 if any(part in str(error) for part in _QUOTES):
                     problem += (
                         "; is a closing quote missing? A cell that begins with a "
-                        "quote ends with one, and quotes inside it are doubled"
+                        "quote must end with one, and quotes inside it are doubled"
                     )
                 raise TableError(self.path, self.line, problem) from error
             if len(cells) > 1 or any(cells):
@@ -105,10 +105,10 @@ class StrictReader:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """Reads a UTF-8 file, without the byte order mark that spreadsheets put first.
+    """Reads a UTF-8 file, without the byte order mark that spreadsheets write.
 
     Raises:
-      TableError: a byte that is not UTF-8, with its line.
+      TableError: the file is not UTF-8; names the line.
       OSError: the file cannot be read.
     """
     data = pathlib.Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)

@@ -1,4 +1,4 @@
-"""Where a dataset is written: whole, or not at all."""
+"""The folder of a dataset, which is written completely or not at all."""
 
 import contextlib
 import dataclasses
@@ -11,11 +11,11 @@ from etils import epath
 
 @dataclasses.dataclass(frozen=True)
 class DatasetFolder:
-    """The folder of a TFDS dataset; local, or what TensorFlow writes (gs://).
+    """The folder of a TFDS dataset; local, or anything TensorFlow writes to (gs://).
 
     Attributes:
-      folder: of all versions, `<data directory>/<name>`.
-      version: as 1.0.0.
+      folder: the folder of all versions, `<data directory>/<name>`.
+      version: the version, such as "1.0.0".
     """
 
     folder: epath.Path
@@ -23,34 +23,34 @@ class DatasetFolder:
 
     @classmethod
     def in_data_dir(cls, data_dir: str | os.PathLike, name: str, version: str) -> Self:
-        """Names the folder of a dataset in a data directory."""
+        """Returns the folder of a dataset in a data directory."""
         return cls(epath.Path(data_dir) / name, version)
 
     @property
     def name(self) -> str:
-        """The dataset's, as `tfds.load` is to find it."""
+        """The dataset's name, as `tfds.load` takes it."""
         return self.folder.name
 
     @property
     def dataset(self) -> epath.Path:
-        """The finished dataset: there once it is complete."""
+        """The folder of the finished dataset; exists once it is complete."""
         return self.folder / self.version
 
     @property
     def staging(self) -> epath.Path:
-        """A data directory for the dataset while it is being written."""
+        """The data directory of the dataset while it is being written."""
         return self.folder / "incomplete"
 
     def prepare(self) -> None:
-        """Makes the folder, without what a killed process has left.
+        """Makes the folder and removes what a killed process has left in it.
 
         Raises:
-          ValueError: the dataset is there already.
+          ValueError: the dataset already exists.
         """
         if self.dataset.exists():
             raise ValueError(
-                f"{self.dataset} is there already, and whole; remove it to build it "
-                "again, or write elsewhere"
+                f"{self.dataset} already exists and is complete; remove it to build it "
+                "again, or choose another output"
             )
         if self.staging.exists():
             self.staging.rmtree()
@@ -58,10 +58,10 @@ class DatasetFolder:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Makes what is written to `staging` inside the dataset, in one step.
+        """Turns what is written to `staging` inside into the dataset, in one step.
 
-        An error leaves nothing. Nor does a process that is killed: nothing that
-        looks like a dataset, and `prepare` removes the rest.
+        An error leaves nothing behind. A killed process leaves nothing that looks
+        like a dataset, and `prepare` removes the rest.
         """
         self.staging.mkdir()
         try:

@@ -1,6 +1,6 @@
-"""A table of rated images as people have it: CSV, TSV or Parquet.
+"""Reads tables of rated images: CSV, TSV or Parquet.
 
-Columns come out as lists of cells; images stay where they are until asked for.
+Columns are returned as lists of cells; images are read on demand.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 from rahf.datasets.files import parquet
 from rahf.datasets.files.csv_table import SEPARATORS, StrictReader
 
-#: In place of a column for the split: the file's name up to the first "-", as in
+#: Stands for a column of splits: each file's name up to the first "-", as in
 #: train-00000-of-00004.parquet.
 FILE_SPLIT = "<file>"
 
@@ -21,30 +21,30 @@ class Table:
     """Some columns of a table.
 
     Attributes:
-      path: of the file or folder.
-      places: for each row, the file and line (CSV) or row (Parquet) it stands in.
-      columns: name -> one cell a row: text, a number or None.
-      images: one a row: a path, encoded bytes, or None. Cells of Parquet are read
-        when asked for.
+      path: the file or folder.
+      locations: the file and line (CSV) or row number (Parquet) of each row.
+      columns: name -> one cell per row: text, a number or None.
+      images: one per row: a path, encoded bytes, or None. Parquet cells are read on
+        demand.
     """
 
     path: pathlib.Path
-    places: Sequence[tuple[str, int]]
+    locations: Sequence[tuple[str, int]]
     columns: dict[str, list[Any]]
     images: Sequence[Any]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.locations)
 
     def where(self, row: int, column: str) -> str:
         """Names a cell, for error messages."""
-        file, number = self.places[row]
+        file, number = self.locations[row]
         unit = "row" if file.endswith(".parquet") else "line"
         return f"{file}, {unit} {number}, column {column!r}"
 
     @property
     def paths(self) -> Sequence[str | None]:
-        """The path of each row's image, None where there is none: bytes, or nothing."""
+        """The path of each row's image; None if the cell holds bytes or is empty."""
         return self.images.paths if isinstance(self.images, _Images) else self.images
 
     @property
@@ -55,13 +55,13 @@ class Table:
         return [row for row, cell in enumerate(self.images) if not cell]
 
     def image_names(self) -> list[str]:
-        """Names the images: by their paths in CSV, in Parquet by file and row."""
+        """Returns the images' names: paths in CSV, file and row in Parquet."""
         paths = self.paths
-        if isinstance(self.images, _Images):  # whose paths need not tell them apart
+        if isinstance(self.images, _Images):  # paths in Parquet need not be unique
             paths = [None] * len(self)
         return [
             path or f"{pathlib.Path(file).name}:{number}"
-            for path, (file, number) in zip(paths, self.places, strict=True)
+            for path, (file, number) in zip(paths, self.locations, strict=True)
         ]
 
 
@@ -71,16 +71,16 @@ def read_table(path: str | pathlib.Path, image: str, columns: Sequence[str]) -> 
     Args:
       path: a `.csv` (separated by commas), `.tsv` (by tabs) or `.parquet` file, or
         a folder of Parquet files.
-      image: the column of images: paths, or in Parquet encoded bytes, or the struct
-        of both that the `datasets` library writes.
-      columns: the other columns to read; `FILE_SPLIT` gives each row's file.
+      image: the column of images: paths, or in Parquet also encoded bytes or the
+        struct of both that the `datasets` library writes.
+      columns: the other columns to read; may include `FILE_SPLIT`.
 
     Returns:
       The table, in the order of the file.
 
     Raises:
-      ValueError: it cannot be read, lacks a column, or a row has too many or too
-        few cells, naming file and line.
+      ValueError: the table cannot be read or lacks a column, or a row has too many or
+        too few cells; names file and line.
     """
     path = pathlib.Path(path)
     suffix = path.suffix.lower()
@@ -90,30 +90,31 @@ def read_table(path: str | pathlib.Path, image: str, columns: Sequence[str]) -> 
         table = _read_text(path, image, columns)
     else:
         raise ValueError(
-            f"{path}: expected a .csv, .tsv or .parquet file, or a folder of the latter"
+            f"{path}: expected a .csv, .tsv or .parquet file, or a folder of .parquet "
+            "files"
         )
     if not len(table):
-        raise ValueError(f"{path}: holds no rows")
+        raise ValueError(f"{path} has no rows")
     return table
 
 
 def _read_text(path: pathlib.Path, image: str, columns: Sequence[str]) -> Table:
     wanted = [name for name in columns if name != FILE_SPLIT]
     cells: dict[str, list[Any]] = {name: [] for name in (*wanted, image)}
-    places: list[tuple[str, int]] = []
+    locations: list[tuple[str, int]] = []
     try:
         reader = StrictReader(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     _check_header(path, reader.columns, [*wanted, image])
     for row in reader:
-        places.append((str(path), reader.line))
+        locations.append((str(path), reader.line))
         for name, column in cells.items():
             column.append(row[name])
     found = {name: cells[name] for name in wanted}
     if FILE_SPLIT in columns:
-        found[FILE_SPLIT] = [_file_split(path)] * len(places)
-    return Table(path, places, found, [cell or None for cell in cells[image]])
+        found[FILE_SPLIT] = [_file_split(path)] * len(locations)
+    return Table(path, locations, found, [cell or None for cell in cells[image]])
 
 
 def _check_header(path: pathlib.Path, header: list[str], wanted: list[str]) -> None:
@@ -130,7 +131,7 @@ def _read_parquet(path: pathlib.Path, image: str, columns: Sequence[str]) -> Tab
     shards = parquet.find_shards(path)
     wanted = list(dict.fromkeys(name for name in columns if name != FILE_SPLIT))
     found: dict[str, list[Any]] = {name: [] for name in columns}
-    places: list[tuple[str, int]] = []
+    locations: list[tuple[str, int]] = []
     images = _Images(parquet.Cells(shards, image))
     for shard in shards:
         file = parquet.open_shard(shard, [*wanted, image])
@@ -144,12 +145,12 @@ def _read_parquet(path: pathlib.Path, image: str, columns: Sequence[str]) -> Tab
                 read = parquet.read_column(shard, file, group, wanted)
                 for name in wanted:
                     found[name].extend(read.column(name).to_pylist())
-            places.extend((str(shard), row + i) for i in range(rows))
+            locations.extend((str(shard), row + i) for i in range(rows))
             images.note(shard, file, group, image)
             row += rows
         if FILE_SPLIT in found:
             found[FILE_SPLIT].extend([_file_split(shard)] * row)
-    return Table(path, places, found, images)
+    return Table(path, locations, found, images)
 
 
 def _file_split(path: pathlib.Path) -> str:
@@ -160,7 +161,7 @@ class _Images(Sequence[Any]):
     """Cells of images, unpacked where they are structs of bytes and path.
 
     Attributes:
-      paths: see `Table`; a path that stands beside bytes is not one.
+      paths: see `Table`; None if the struct also has bytes.
       empty: see `Table`.
     """
 
@@ -176,13 +177,13 @@ class _Images(Sequence[Any]):
         return _unpack(self._cells[index])
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"paths": [], "empty": []}  # for who reads the table
+        return self.__dict__ | {"paths": [], "empty": []}  # workers need cells only
 
     def note(self, shard: pathlib.Path, file: Any, group: int, column: str) -> None:
-        """Adds the next row group's paths, and which rows hold nothing."""
+        """Adds the next row group's paths and empty rows."""
         rows = file.metadata.row_group(group).num_rows
         if _all_encoded(file.metadata.row_group(group), column):
-            self.paths += [None] * rows  # no byte of a picture is read for that
+            self.paths += [None] * rows  # without reading any picture
             return
         for cell in parquet.read_column(shard, file, group, [column]).column(0):
             value = _unpack(cell.as_py())
@@ -198,7 +199,7 @@ def _unpack(cell: Any) -> Any:
 
 
 def _all_encoded(group: Any, column: str) -> bool:
-    """Returns whether the footer says that every cell of a row group has bytes."""
+    """Whether every cell of a row group has bytes, according to the footer."""
     for index in range(group.num_columns):
         leaf, statistics = group.column(index), group.column(index).statistics
         if leaf.path_in_schema in (column, f"{column}.bytes"):

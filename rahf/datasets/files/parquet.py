@@ -1,4 +1,4 @@
-"""Parquet files: which ones, what is wrong with one, and single cells of them.
+"""Finds Parquet files, reads single cells of them, and explains damaged ones.
 
 pyarrow is imported when a file is opened: everything else works without it.
 """
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-#: Row groups of cells that one process holds, besides the one it reads, in bytes.
+#: Bytes of row groups that one process caches, besides the one it reads.
 CACHE_BYTES = 256_000_000
 #: The largest column of a row group that is read at once.
 MAX_GROUP_BYTES = 2**30
@@ -20,18 +20,18 @@ _POINTER = b"version https://git-lfs"
 def find_shards(
     path: str | pathlib.Path, split: str = "", *, below: bool = False
 ) -> list[pathlib.Path]:
-    """Returns the Parquet files that a path stands for, in the order of their names.
+    """Returns the Parquet files at a path, sorted by name.
 
-    Files and folders whose names begin with a dot are passed over.
+    Files and folders whose names begin with a dot are skipped.
 
     Args:
-      path: a file, or a folder, whose `*.parquet` are taken.
-      split: in a folder, the files of this split: their names begin with it and a
-        dash ("train-00000-of-00004.parquet"), or their folder is called so. "" = all.
-      below: whether those of subfolders are taken too.
+      path: a file, or a folder of `*.parquet` files.
+      split: selects a folder's files that begin with this name and a dash
+        ("train-00000-of-00004.parquet") or are in a folder of this name. "" = all.
+      below: whether to search subfolders too.
 
     Raises:
-      ValueError: there is none.
+      ValueError: no file is found.
     """
     path = pathlib.Path(path)
     if not path.is_dir():
@@ -39,8 +39,8 @@ def find_shards(
             raise ValueError(f"{path}: no such file or folder")
         if split:
             raise ValueError(
-                f"{path}: expected a folder of files {split}-*.parquet, got one file; "
-                "name no split, or the folder"
+                f"{path}: expected a folder of files {split}-*.parquet, got a file; "
+                "name the folder, or leave out the split"
             )
         return [path]
     candidates = path.rglob("*.parquet") if below else path.glob("*.parquet")
@@ -60,7 +60,7 @@ def find_shards(
     if not chosen:
         names = [str(entry.relative_to(path)) for entry in found or path.iterdir()]
         raise ValueError(
-            f"{path}: expected files {split and f'{split}-'}*.parquet, it holds "
+            f"{path}: expected files {split and f'{split}-'}*.parquet, found "
             f"{', '.join(sorted(names)[:8]) or 'nothing'}"
         )
     return chosen
@@ -70,14 +70,14 @@ def open_shard(path: pathlib.Path, columns: Sequence[str] = ()) -> Any:
     """Opens a Parquet file.
 
     Args:
-      path: of the file.
-      columns: that it must have.
+      path: the file.
+      columns: the columns that it must have.
 
     Returns:
       A `pyarrow.parquet.ParquetFile`, memory mapped.
 
     Raises:
-      ValueError: it is no Parquet file, or lacks a column.
+      ValueError: the file is not Parquet, or lacks a column.
     """
     import pyarrow
     import pyarrow.parquet
@@ -103,10 +103,10 @@ def open_shard(path: pathlib.Path, columns: Sequence[str] = ()) -> Any:
 
 
 def read_column(path: pathlib.Path, file: Any, group: int, columns: list[str]) -> Any:
-    """Reads columns of one row group: a `pyarrow.Table`.
+    """Returns columns of one row group as a `pyarrow.Table`.
 
     Raises:
-      ValueError: the file is damaged there.
+      ValueError: the row group is damaged.
     """
     import pyarrow
 
@@ -130,17 +130,17 @@ def _check_group(path: pathlib.Path, metadata: Any, group: int, column: str) -> 
     if size > MAX_GROUP_BYTES:
         raise ValueError(
             f"{path}: column {column!r} takes {size / 2**30:.1f} GiB in row group "
-            f"{group}, over {MAX_GROUP_BYTES / 2**30:g}; write the file again with "
-            "smaller row groups (row_group_size=100)"
+            f"{group}, over the limit of {MAX_GROUP_BYTES / 2**30:g}; write the file "
+            "again with smaller row groups (row_group_size=100)"
         )
 
 
 class Cells(Sequence[Any]):
-    """One column of some files, cell by cell, in any order.
+    """One column of several files, with random access to its cells.
 
-    A cell is read with its whole row group, and row groups are kept up to
-    `CACHE_BYTES`: in shuffled order over more than that, each cell costs the reading
-    of a row group. Files of many images want small row groups or paths; a column of
+    A cell is read with its whole row group, and row groups are cached up to
+    `CACHE_BYTES`: in shuffled order over more than that, each cell costs reading a row
+    group. Files of many images need small row groups, or paths instead; a column of
     more than `MAX_GROUP_BYTES` in one row group is refused.
     """
 
@@ -148,8 +148,8 @@ class Cells(Sequence[Any]):
         """Reads the files' footers.
 
         Raises:
-          ValueError: a file is no Parquet file, lacks the column, or has a row group
-            that is too large to be read.
+          ValueError: a file is not Parquet, lacks the column, or has a row group that
+            is too large.
         """
         self._shards, self._column = list(shards), column
         self._starts: list[tuple[int, int, int]] = []  # first row, shard, row group

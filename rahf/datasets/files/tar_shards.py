@@ -1,8 +1,8 @@
-"""Tar shards of images with captions, as img2dataset and WebDataset write them.
+"""Reads tar shards of captioned images, as img2dataset and WebDataset write them.
 
-A shard holds one sample after another, each a few members of one name and different
-endings: `000000000.jpg`, `000000000.json`, `000000000.txt`. Shards are read front to
-back, from any place fsspec knows; where a reader stands is a byte offset and a number.
+A sample is a few consecutive members with the same name and different endings:
+`000000000.jpg`, `000000000.json`, `000000000.txt`. Shards are read sequentially, from
+any file system that fsspec supports; a reader's position is a byte offset and a number.
 """
 
 import contextlib
@@ -21,18 +21,17 @@ from absl import logging
 
 from rahf import images
 
-# Endings of the members that are the image. img2dataset writes the first three. Where
-# a sample has none of them, its image is found by its first bytes.
+# Endings of images; img2dataset writes the first three. If a sample has none of them,
+# its image is recognised by its first bytes.
 _IMAGES = ("jpg", "png", "webp", "jpeg", "gif", "bmp", "tif", "tiff", "avif")
 
-# No encoded image is larger; a damaged header may say it is.
+# Limits on encoded images and on text; a damaged header may claim more.
 MAX_MEMBER_BYTES = images.MAX_BYTES
-# Nor caption or metadata.
 MAX_TEXT_BYTES = 16 * 2**20
 
 _BLOCK = tarfile.BLOCKSIZE
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-# `._a.jpg` and `.DS_Store`, which macOS packs, but not `./a.jpg` or `../a.jpg`.
+# `._a.jpg` and `.DS_Store`, which macOS adds, but not `./a.jpg` or `../a.jpg`.
 _HIDDEN = re.compile(r"(^|/)\.(?!\.?/)")
 _GLOB = re.compile(r"[*?\[]")
 
@@ -43,13 +42,13 @@ class Sample:
 
     Attributes:
       uid: shard and key, such as "00012/000120007".
-      number: its place in the shard, from 0.
-      end: the byte of the shard behind it.
+      number: its index in the shard, from 0.
+      end: the byte offset of its end in the shard.
       image: the encoded image.
       caption: the text.
-      fault: what is wrong with it; empty if nothing is. Image and caption may then
-        be empty.
-      place: the shard's URL, and where in it the image begins and how long it is.
+      fault: what is wrong with it, "" if nothing is; image and caption may be empty
+        if it is set.
+      place: the shard's URL, and the image's offset and size in it.
     """
 
     uid: str
@@ -61,7 +60,7 @@ class Sample:
     place: tuple[str, int, int] | None = None
 
     def encoded(self) -> bytes:
-        """Returns the image, read again where it was let go.
+        """Returns the image, read again if it was released.
 
         Raises:
           ValueError: the shard can no longer be read.
@@ -79,10 +78,10 @@ class Shards:
     """The shards of a split and how they are read.
 
     Attributes:
-      urls: of the tars.
-      window: how many samples are shuffled at a time; encoded, so that a thousand
-        are some tens of megabytes, and at most `shard_stream.WINDOW_BYTES`.
-      open_shards: how many shards a reader takes samples from in turns.
+      urls: the URLs of the tar files.
+      window: the number of samples shuffled at a time. They are still encoded, so a
+        thousand take some tens of megabytes, at most `shard_stream.WINDOW_BYTES`.
+      open_shards: the number of shards that a reader interleaves.
     """
 
     urls: tuple[str, ...]
@@ -92,23 +91,24 @@ class Shards:
     def __post_init__(self):
         if self.window < 1 or self.open_shards < 1:
             raise ValueError(
-                f"captions need a window={self.window} and open_shards="
-                f"{self.open_shards} of at least 1"
+                "config.input.captions: window and open_shards must be at least 1, got "
+                f"window={self.window} and open_shards={self.open_shards}"
             )
 
 
 def list_shards(patterns: str | Sequence[str]) -> list[str]:
-    """Returns the URLs of the shards that patterns name, in a fixed order.
+    """Returns the URLs of the shards that patterns match, in a fixed order.
 
     Args:
-      patterns: one or several, local or with a scheme such as `gs://`: a tar file,
-        a folder of them, a glob (`*`, `?`, `[..]`) or a range in braces
-        (`shards/{00000..00999}.tar`), which is listed without asking the store. A
-        path that exists is that path, whatever characters it has. Names that begin
-        with a dot are passed over.
+      patterns: one or several, local or with a scheme such as `gs://`: a tar file, a
+        folder of them, a glob (`*`, `?`, `[..]`) or a range in braces
+        (`shards/{00000..00999}.tar`), which is expanded without listing the store. A
+        path that exists is taken literally, whatever characters it contains. Names
+        that begin with a dot are skipped.
 
     Raises:
-      ValueError: a pattern names no shard, or its scheme needs a package.
+      ValueError: a pattern matches no shard, or its scheme needs a package that is not
+        installed.
     """
     given = [patterns] if isinstance(patterns, str) else list(patterns)
     found = [url for pattern in given for url in _expand(pattern)]
@@ -127,13 +127,15 @@ def _expand(pattern: str) -> list[str]:
             for url in _expand(f"{head}{number:0{len(first)}d}{tail}")
         ]
         if not urls:
-            raise ValueError(f"{pattern!r}: {first} to {last} names no shard")
+            raise ValueError(
+                f"{pattern!r} matches no shard: the range {first} to {last} is empty"
+            )
         return urls
     remote = "://" in pattern
     with _clear_errors(pattern):
         fs, path = fsspec.url_to_fs(pattern)
         if pattern.endswith(".tar") and not _GLOB.search(path):
-            # A remote one is missed when it is opened: thousands would take minutes.
+            # Remote ones are not looked up here: thousands would take minutes.
             paths = [path] if remote or fs.isfile(path) else []
         elif pattern.endswith(".tar") and fs.isfile(path):
             paths = [path]
@@ -143,14 +145,14 @@ def _expand(pattern: str) -> list[str]:
             paths = [p for p in fs.glob(_escape(fs, path)) if not _is_hidden(p)]
     if not paths:
         raise ValueError(
-            f"{pattern!r} names no shard; expected .tar files, a folder of them, a "
+            f"{pattern!r} matches no shard; expected .tar files, a folder of them, a "
             "glob, or a range such as {00000..00999}.tar"
         )
     return sorted(fs.unstrip_protocol(p) if remote else str(p) for p in paths)
 
 
 def _list_folder(fs: Any, folder: str) -> list[str]:
-    """Lists the tars of a folder, whatever characters its name has."""
+    """Lists the tar files of a folder, whatever characters its name contains."""
     try:
         paths = [entry["name"] for entry in fs.ls(folder, detail=True)]
     except (FileNotFoundError, NotADirectoryError):
@@ -160,7 +162,7 @@ def _list_folder(fs: Any, folder: str) -> list[str]:
         p for p in paths if p.endswith((".tar.gz", ".tgz", ".tar.zst"))
     ):
         logging.warning(
-            "%s: %d compressed tars are left out, such as %s; unpack them to .tar",
+            "%s: %d compressed tar files are skipped, such as %s; decompress them",
             folder,
             len(packed),
             packed[0].rpartition("/")[2],
@@ -169,7 +171,7 @@ def _list_folder(fs: Any, folder: str) -> list[str]:
 
 
 def _escape(fs: Any, path: str) -> str:
-    """Escapes the folders of a glob that exist under the very names it has for them."""
+    """Escapes the folders of a glob that exist under their literal names."""
     parts = path.split("/")
     literal = 0
     for end in range(1, len(parts)):
@@ -182,7 +184,7 @@ def _escape(fs: Any, path: str) -> str:
 
 
 def _is_hidden(path: str) -> bool:
-    """Whether a file's name begins with a dot: `._a.tar` is metadata of macOS."""
+    """Whether a file's name begins with a dot: `._a.tar` is macOS metadata."""
     return path.rpartition("/")[2].startswith(".")
 
 
@@ -206,21 +208,21 @@ def read_shard(
     number: int = 0,
     wanted: Callable[[int], bool] = lambda number: True,
 ) -> Iterator[Sample]:
-    """Yields the samples of a shard, from a place on.
+    """Yields the samples of a shard, from a given position on.
 
-    Nothing is dropped: a sample without image or caption, an empty shard, and a
-    place from which the tar cannot be read on, come out as samples with a `fault`.
+    Nothing is dropped: a sample without image or caption, an empty shard and a damaged
+    rest of the tar are all yielded as samples with a `fault`.
 
     Args:
-      url: of the tar.
+      url: the URL of the tar file.
       offset: `end` of the sample before, 0 for the first.
-      number: of the sample that stands at `offset`.
-      wanted: which numbers to yield; the members of others are passed over.
+      number: the number of the sample at `offset`.
+      wanted: selects the numbers to yield; the members of others are skipped.
 
     Raises:
       ValueError: the file cannot be opened, or the store fails.
     """
-    if offset < 0:  # behind a fault that ended the shard
+    if offset < 0:  # after a fault that ended the shard
         return
     name = url.rsplit("/", 1)[-1].removesuffix(".tar")
     first = number
@@ -233,7 +235,7 @@ def read_shard(
                 number += 1
     fault = tar.fault
     if not fault and offset == 0 and number == first:
-        fault = "the shard holds no samples"
+        fault = "the shard has no samples"
     if fault and wanted(number):
         uid = f"{name}/byte {tar.position}"
         yield Sample(uid=uid, number=number, end=-1, fault=fault)
@@ -241,7 +243,7 @@ def read_shard(
 
 @dataclasses.dataclass(frozen=True)
 class _Member:
-    """A file in a tar: `key.ending`, and the byte behind it."""
+    """A file in a tar, `key.ending`, and the byte offset of its end."""
 
     key: str
     ending: str
@@ -250,7 +252,7 @@ class _Member:
 
 
 class _Tar:
-    """Iterates over the files of a tar from a byte on, and says how it ended.
+    """Iterates over the files of a tar from a byte offset on, and detects damage.
 
     Python's tarfile takes a damaged header for the end of the archive. Here `fault`
     then says what is wrong, and `position` where.
@@ -277,29 +279,31 @@ class _Tar:
             self._check_end()
         except OSError:
             raise
-        except Exception as error:  # noqa: BLE001  damage has many names in tarfile
-            self.fault = f"the tar cannot be read on ({error})"
+        except Exception as error:  # noqa: BLE001  tarfile raises many kinds
+            self.fault = f"the tar is damaged from here on ({error})"
 
     def read(self, info: tarfile.TarInfo, limit: int) -> bytes:
-        """Returns the bytes of a member; raises ValueError if there are not all."""
+        """Returns the bytes of a member; raises ValueError if it is incomplete."""
         if not info.isfile() or info.issparse():
-            kind = f"a link to {info.linkname}" if info.linkname else "no plain file"
+            kind = f"a link to {info.linkname}" if info.linkname else "not a plain file"
             raise ValueError(
                 f"{info.name} is {kind}; pack the tar with --dereference and "
                 "--hard-dereference, without --sparse"
             )
         if info.size > limit:
-            raise ValueError(f"{info.name} has {info.size} bytes, over {limit}")
+            raise ValueError(
+                f"{info.name} has {info.size} bytes, over the limit of {limit}"
+            )
         self._file.seek(info.offset_data)
         data = self._file.read(info.size)
         if len(data) < info.size:
             raise ValueError(
-                f"{info.name} is cut short at {len(data)} of {info.size} bytes"
+                f"{info.name} is truncated: {len(data)} of {info.size} bytes"
             )
         return data
 
     def is_image(self, info: tarfile.TarInfo) -> bool:
-        """Whether a member begins as an image does."""
+        """Whether a member begins like an image."""
         if not info.isfile() or info.issparse():
             return False
         self._file.seek(info.offset_data)
@@ -307,18 +311,18 @@ class _Tar:
 
     def _check_end(self) -> None:
         self._file.seek(self.position)
-        # The end mark is two blocks, and archives are filled up to a record.
+        # The end marker is two blocks, and archives are padded to a record.
         tail = self._file.read(2 * tarfile.RECORDSIZE)
         if not tail:
-            self.fault = "the tar has no end mark: it was cut short"
+            self.fault = "the tar has no end marker; was a copy interrupted?"
         elif tail[:_BLOCK].strip(b"\0"):
             self.fault = "the tar has a damaged header"
         elif tail.strip(b"\0"):
-            self.fault = "the tar goes on behind its end mark: unpack and pack it anew"
+            self.fault = "the tar continues after its end marker; pack it again"
 
 
 def _split(members: list[_Member]) -> Iterator[list[_Member]]:
-    """Cuts members of one key where an ending comes again: another sample begins."""
+    """Divides members of one key where an ending repeats: another sample begins."""
     sample: list[_Member] = []
     for member in members:
         if any(member.ending == other.ending for other in sample):
@@ -336,17 +340,17 @@ def _make_sample(
     try:
         image = _find_image(tar, parts)
         if image is None:
-            raise ValueError(f"has no image among its parts {sorted(parts)}")
+            raise ValueError(f"no image among {sorted(parts)}")
         if "txt" in parts:
             caption = tar.read(parts["txt"], MAX_TEXT_BYTES).decode("utf-8")
         elif "json" in parts:
             data = tar.read(parts["json"], MAX_TEXT_BYTES)
             caption = json.loads(data).get("caption")
         else:
-            raise ValueError(f"has no caption among its parts {sorted(parts)}")
+            raise ValueError(f"no caption among {sorted(parts)}")
         if not isinstance(caption, str) or not caption.strip():
-            raise ValueError("has an empty caption")
-        caption.encode()  # JSON may hold half of a character
+            raise ValueError("the caption is empty")
+        caption.encode()  # JSON may contain lone surrogates
         return dataclasses.replace(
             sample,
             image=tar.read(image, MAX_MEMBER_BYTES),

@@ -1,8 +1,8 @@
-"""Datasets of records as TFDS folders, and label files of TensorFlow's.
+"""Writes and reads records as TFDS datasets, and reads tfrecord label files.
 
-A folder holds each record twice: as tfrecord, which `tfds.load` reads with
-TensorFlow, and as array_record, which `tfds.data_source` reads by index without. TFDS
-takes the one it needs. Writing needs TensorFlow.
+A dataset holds each record twice: as tfrecord, which `tfds.load` reads with
+TensorFlow, and as array_record, which `tfds.data_source` reads by index without it.
+TFDS chooses the one it needs. Writing needs TensorFlow.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from rahf import targets
 from rahf.datasets.files.dataset_folder import DatasetFolder
 from rahf.targets import Kind
 
-#: Records of a file: with images of 200 kB, a shard of some hundred megabytes.
+#: With images of 200 kB, a shard has some hundred megabytes.
 RECORDS_PER_SHARD = 1024
 # TFDS 4.9.10 cannot make a tf.data.Dataset of array_record.
 _STREAMED, _BY_INDEX = "tfrecord", "array_record"
-# What stands for a map that is not known: black, of RichHF-18K's size.
+# An unknown map is stored as a black one, of RichHF-18K's size.
 _MAP_SIDE = 512
 
 
 def make_features() -> tfds.features.FeaturesDict:
     """Returns the TFDS features of a record with the seven kinds of feedback.
 
-    Images are stored as the bytes that were given. `masked` names the label fields
-    of a record that are not known, as a tensor cannot be left out.
+    Images are stored as the given bytes. `masked` names the label fields of a record
+    that are not known, because a tensor cannot be left out.
     """
     kinds = {
         Kind.HEATMAP: lambda: tfds.features.Image(shape=(None, None, 1)),
@@ -58,12 +58,12 @@ def complete(record: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a record with every field of `make_features`.
 
     Args:
-      record: `uid`, `filename`, `image` and `prompt`, and the labels that are known;
-        image and maps are encoded.
+      record: `uid`, `filename`, `image` and `prompt`, and the known labels; image and
+        maps are encoded.
 
     Returns:
-      The same, with a black map, NaN or no words for each label that is not there,
-      and their names in `masked`.
+      The same, with a black map, NaN or no words for each missing label, and the
+      names of these labels in `masked`.
     """
     missing = [
         row for row in targets.select(targets.FEEDBACK) if record.get(row.field) is None
@@ -93,16 +93,16 @@ def write(
     splits: Sequence[str],
     records: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> dict[str, int]:
-    """Writes a dataset in the order in which its records come, one at a time.
+    """Writes a dataset in the order of its records, one at a time.
 
     Args:
-      output: where; the files go to its staging folder.
-      description: for people.
-      splits: their names.
-      records: `(split, record)`, records as `complete` takes them.
+      output: where to write; the files go to its staging folder.
+      description: a description for readers.
+      splits: the names of the splits.
+      records: pairs `(split, record)`, records as `complete` takes them.
 
     Returns:
-      split -> number of records; splits that got none are left out.
+      split -> number of records, without empty splits.
     """
     target = output.staging / output.name / output.version
     target.mkdir(parents=True)
@@ -124,7 +124,7 @@ def write(
         )
     counts = dict.fromkeys(splits, 0)
     records = iter(records)
-    # Each call writes the metadata anew, so a few records share one.
+    # Each call rewrites the metadata, so write a few records at a time.
     while part := list(itertools.islice(records, 16)):
         for split in dict.fromkeys(split for split, _ in part):
             some = [complete(record) for of, record in part if of == split]
@@ -134,7 +134,7 @@ def write(
                 writer.add_examples({split: some})
             counts[split] += len(some)
     counts = {split: number for split, number in counts.items() if number}
-    for writer in writers:  # the metadata that stays is the last one's
+    for writer in writers:  # the last one's metadata is kept
         writer.close_splits(list(counts))
     return counts
 
@@ -147,13 +147,13 @@ def write_with_beam(
     runner: str,
     options: Any,
 ) -> dict[str, int]:
-    """Writes a dataset by an Apache Beam pipeline, shuffled by key.
+    """Writes a dataset with an Apache Beam pipeline, shuffled by key.
 
     Args:
       output, description: as in `write`.
-      make_splits: from the pipeline to split -> PCollection of `(key, record)`,
+      make_splits: maps the pipeline to {split: PCollection of `(key, record)`},
         records as `complete` returns them.
-      runner: such as "DirectRunner".
+      runner: the Beam runner, such as "DirectRunner".
       options: apache_beam's `PipelineOptions`.
 
     Returns:
@@ -197,29 +197,29 @@ def write_with_beam(
 
 
 class Source:
-    """One split of a dataset on disk, by index, images still encoded."""
+    """One split of a dataset on disk, by index, with images still encoded."""
 
     def __init__(
         self, name: str, split: str, data_dir: str, *, option: str, remedy: str
     ):
-        """Opens it.
+        """Opens the split.
 
         Args:
-          name: of the dataset.
-          split: of the dataset.
-          data_dir: the data directory that holds the dataset; "" is TFDS's own.
-          option: of the config, for error messages.
-          remedy: what to do where there is none.
+          name: the name of the dataset.
+          split: the name of the split.
+          data_dir: the data directory that holds the dataset; "" is TFDS's default.
+          option: the config option of `data_dir`, for error messages.
+          remedy: what to do if the dataset does not exist, for error messages.
 
         Raises:
-          ValueError: there is no such dataset or split.
+          ValueError: the dataset or split does not exist.
         """
         try:
             builder: Any = tfds.builder(name, data_dir=data_dir or None)
         except tfds.core.DatasetNotFoundError as error:
-            where = data_dir or "TFDS's own data directory (TFDS_DATA_DIR)"
+            where = data_dir or "TFDS's default data directory (TFDS_DATA_DIR)"
             raise ValueError(
-                f"{option}={data_dir!r}: {where} holds no dataset {name!r}; {remedy}"
+                f"{option}={data_dir!r}: {where} has no dataset {name!r}; {remedy}"
             ) from error
         if split not in builder.info.splits:
             raise ValueError(
@@ -233,7 +233,7 @@ class Source:
         }
         self._source = builder.as_data_source(split, decoders=encoded)
         info = builder.info.splits[split]
-        #: The records of each file, and the bytes of all.
+        #: The number of records in each file, and of bytes in all of them.
         self.sizes = (list(info.shard_lengths), info.num_bytes)
 
     def __len__(self) -> int:
@@ -247,7 +247,7 @@ def read_examples(path: str) -> Iterator[Any]:
     """Yields the parsed `tf.train.Example`s of a tfrecord file, None for a broken one.
 
     Raises:
-      ValueError: the file is cut or damaged.
+      ValueError: the file is truncated or damaged.
     """
     import tensorflow as tf
 
@@ -262,7 +262,7 @@ def read_examples(path: str) -> Iterator[Any]:
             return
         except tf.errors.OpError as error:
             raise ValueError(
-                f"{path} is damaged behind record {count}: {error.message}; download "
+                f"{path} is damaged after record {count}: {error.message}; download "
                 "it again"
             ) from error
         count += 1
@@ -270,7 +270,7 @@ def read_examples(path: str) -> Iterator[Any]:
 
 
 def parse_example(data: Any) -> Any:
-    """Parses a `tf.train.Example`; returns None where `data`, bytes, are none."""
+    """Parses a `tf.train.Example`; returns None if the bytes `data` are not one."""
     from google.protobuf.message import DecodeError
     from tensorflow.train import Example  # pyright: ignore
 

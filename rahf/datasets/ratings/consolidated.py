@@ -1,4 +1,4 @@
-"""From raters' files to a dataset, and the tasks of that dataset."""
+"""Builds a dataset from raters' files, and reads it."""
 
 import dataclasses
 import io
@@ -30,13 +30,13 @@ _ORIENTATION = 0x0112  # the Exif tag
 
 @dataclasses.dataclass(kw_only=True)
 class ConsolidationReport:
-    """What became of a raters' file.
+    """Counts of what was written.
 
     Attributes:
-      images, ratings, raters: how many were written, of how many people.
-      splits: how many images each has.
-      labels: field -> how many images have it.
-      skipped: image -> why it is left out.
+      images, ratings, raters: the numbers of each.
+      splits: split -> number of images.
+      labels: field -> number of images with this label.
+      skipped: image -> why it was skipped.
     """
 
     images: int = 0
@@ -47,12 +47,12 @@ class ConsolidationReport:
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:
-        """The counts in words."""
+        """Returns the counts in words."""
         splits = ", ".join(
             f"{name} {self.splits[name]}" for name in sorted(self.splits)
         )
         text = (
-            f"{self.images} images ({splits}), {self.ratings} ratings of {self.raters} "
+            f"{self.images} images ({splits}), {self.ratings} ratings by {self.raters} "
             f"raters; labels: {', '.join(self.labels)}"
         )
         if self.skipped:
@@ -116,7 +116,7 @@ def write_dataset(
         records.check_files()
     target = DatasetFolder.in_data_dir(output, NAME, VERSION)
     target.prepare()
-    from rahf.datasets.files import tfds_records  # imports TensorFlow once it writes
+    from rahf.datasets.files import tfds_records  # imports TensorFlow when it writes
 
     with target.writing():
         written = tfds_records.write(
@@ -126,7 +126,7 @@ def write_dataset(
             records=iter(records),
         )
         if not written:
-            raise ValueError("no image is left: nothing can be written")
+            raise ValueError("no image could be read: there is nothing to write")
         content = dataclasses.asdict(records.report) | {
             "options": dataclasses.asdict(options.consolidation)
         }
@@ -157,7 +157,7 @@ class _Records:
         options: DatasetOptions,
     ):
         self._rated, self._folder, self._options = rated, folder, options
-        self._splits = _splits_of(
+        self._splits = _assign_splits(
             rated,
             seed=options.seed,
             dev_share=options.dev_share,
@@ -212,11 +212,11 @@ class _Records:
             report.labels[field] = report.labels.get(field, 0) + 1
 
 
-def _splits_of(rated: Sequence[ImageRatings], **cut: Any) -> dict[str, str]:
-    """Returns the split of each image: the file's, or one cut by prompts.
+def _assign_splits(rated: Sequence[ImageRatings], **cut: Any) -> dict[str, str]:
+    """Returns the split of each image: from the file, or else by prompt.
 
     Raises:
-      ValueError: some images have a split and others none, or as `splits.cut` does.
+      ValueError: only some images have a split, or `splits.cut` raises.
     """
     names = [each.image for each in rated]
     given = {each.image: each.split for each in rated if each.split is not None}
@@ -233,7 +233,7 @@ def _splits_of(rated: Sequence[ImageRatings], **cut: Any) -> dict[str, str]:
 
 
 def _uids(rated: Sequence[ImageRatings]) -> dict[str, str]:
-    """Names images by their paths without the suffix, if those differ."""
+    """Returns the images' uids: paths without the suffix, if these are unique."""
     stems = {each.image: os.path.splitext(each.image)[0] for each in rated}
     unique = len(set(stems.values())) == len(stems)
     return stems if unique else {image: image for image in stems}
@@ -242,9 +242,9 @@ def _uids(rated: Sequence[ImageRatings]) -> dict[str, str]:
 def _read(
     folder: pathlib.Path, name: str, map_size: int
 ) -> tuple[bytes, tuple[int, int]]:
-    """Returns an image as it is stored, and the size of its maps.
+    """Returns the encoded image to store, and the size of its maps.
 
-    A plain JPEG or PNG stays as it is. Anything else (turned by Exif, with alpha,
+    A plain JPEG or PNG is stored as it is. Anything else (rotated by Exif, with alpha,
     CMYK, 16 bits, animated, WebP) becomes PNG, so that every reader of the dataset
     sees what raters saw.
     """
@@ -270,19 +270,19 @@ def _read(
 def _is_upright(image: Image.Image) -> bool:
     try:
         return image.getexif().get(_ORIENTATION, 1) == 1
-    except Exception:  # noqa: BLE001  damaged metadata: other readers may stumble
+    except Exception:  # noqa: BLE001  damaged metadata may trip other readers
         return False
 
 
 def _encode_map(heatmap: np.ndarray) -> bytes:
-    """float32[H, W] in [0, 1] -> PNG of 8 bits."""
+    """Encodes a float32[H, W] map in [0, 1] as 8-bit PNG."""
     file = io.BytesIO()
     Image.fromarray(np.rint(255 * heatmap).astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
 class Consolidated(BuiltRecords):
-    """One split of the dataset, as rahf.bin.consolidate wrote it."""
+    """One split of the dataset that rahf.bin.consolidate writes."""
 
     name, section = NAME, "consolidated"
-    remedy = "make it with python -m rahf.bin.consolidate (docs/annotate.md)"
+    remedy = "build it with python -m rahf.bin.consolidate (docs/annotate.md)"

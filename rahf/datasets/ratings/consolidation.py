@@ -1,12 +1,12 @@
-"""From the raw ratings of several people to the labels of one image.
+"""Merges the ratings of several people into the labels of one image.
 
 The same code serves human ratings and the simulated raters of
-`rahf.datasets.scenes`. The procedure is section 3 of "Rich Human Feedback for
+`rahf.datasets.scenes`. The procedure is that of section 3 of "Rich Human Feedback for
 Text-to-Image Generation" (arXiv 2312.10240): scores are averaged, a word is
 misaligned by majority vote, and each clicked point becomes a disk on that
 rater's map before the maps are averaged.
 
-A rating is a plain dict, as JSON would hold it:
+A rating is a plain dict, as in JSON:
 
     {"rater": "r07",
      "implausible_points": [[0.25, 0.5]],   # x, y as fractions of width, height
@@ -15,9 +15,9 @@ A rating is a plain dict, as JSON would hold it:
      "scores": {"plausibility": 2, "alignment": 4, "aesthetics": 3, "overall": 3},
      "seconds": 41.0}
 
-Any number of people may rate an image, and a rating may leave entries out: each
-label comes from those who gave one, and a label that nobody gave is not there.
-`ConsolidationOptions` says what may differ from the paper.
+Any number of people may rate an image, and a rating may omit entries: each label is
+computed from those who gave one, and a label that nobody gave is absent.
+`ConsolidationOptions` sets what may differ from the paper.
 """
 
 import dataclasses
@@ -35,13 +35,13 @@ POINT_RADIUS = 1 / 20
 #: The Likert scale runs from 1 (worst) to LIKERT_POINTS (best).
 LIKERT_POINTS = 5
 
-#: How the answers to a score can be merged.
+#: Ways to merge the answers to a score.
 SCORES = ("mean", "median")
 
-# Raters whose disks are held at a time: what a byte can count.
+# The number of raters whose disks are counted at a time, in bytes.
 _AT_ONCE = 255
 
-#: Which rating entry becomes which record field.
+#: Entry of a rating -> field of a record.
 POINTS = {
     "implausible_points": "artifact_map",
     "misaligned_points": "misalignment_map",
@@ -60,12 +60,12 @@ class ConsolidationOptions:
     """How ratings become labels; the defaults are the paper's.
 
     Attributes:
-      scores: "mean", or "median": of an even number of answers the middle of the two
-        in the middle.
-      radius: of the disk around a click, as a share of the image height.
-      weights: rater -> weight above 0, such as `rahf.datasets.ratings.reliability` computes; a
-        rater who is not in it weighs 1. None weighs all alike. Weights count in
-        means, medians, votes and maps.
+      scores: "mean" or "median"; the median of an even number of answers is halfway
+        between the two middle ones.
+      radius: the radius of the disk around a click, as a share of the image height.
+      weights: rater -> weight above 0, as `rahf.datasets.ratings.reliability` computes
+        them; a rater not listed has weight 1. None weights all equally. Weights apply
+        to means, medians, votes and maps.
     """
 
     scores: str = "mean"
@@ -83,10 +83,13 @@ class ConsolidationOptions:
             )
         for rater, weight in (self.weights or {}).items():
             if not 0 < weight < math.inf:
-                raise ValueError(f"rater {rater!r}: weight {weight} is not above 0")
+                raise ValueError(
+                    f"rater {rater!r}: the weight must be finite and above 0, "
+                    f"got {weight}"
+                )
 
 
-#: The paper's way (section 3).
+#: The paper's procedure (section 3).
 PAPER = ConsolidationOptions()
 
 
@@ -101,22 +104,22 @@ def consolidate(
 
     Args:
       ratings: at least one rating, as in the module docstring. An entry that is
-        absent or None is not known.
-      prompt: the text the image was made from.
+        absent or None is unknown.
+      prompt: the text that the image was made from.
       size: height and width of the maps, in pixels.
-      options: what to do otherwise than the paper.
+      options: differences from the paper's procedure.
 
     Returns:
-      The label fields of a record, under the names RichHF-18K gives them, as far as
-      somebody gave them: `artifact_map` and `misalignment_map`, float32[H, W] in
+      The label fields that at least one rater gave, under RichHF-18K's names:
+      `artifact_map` and `misalignment_map`, float32[H, W] in
       [0, 1], the share of raters whose disks cover a pixel; `artifact_score`,
       `misalignment_score`, `aesthetics_score` and `overall_score`, float in [0, 1],
       higher is better; `prompt_misalignment_label`, int8[num_words], 0 = misaligned,
       1 = aligned.
 
     Raises:
-      ValueError: no ratings, a score off the scale, a word the prompt does not
-        have, or a point outside the image.
+      ValueError: there are no ratings, or one has a score off the scale, a word that
+        the prompt does not have, or a point outside the image.
     """
     if not ratings:
         raise ValueError("expected at least one rating, got none")
@@ -146,13 +149,13 @@ def _given(
     answers: Sequence[Any],
     options: ConsolidationOptions,
 ) -> tuple[list[Any], list[float] | None]:
-    """Returns the answers that are there, and the weights of those who gave them."""
+    """Returns the answers that were given, and the weights of their raters."""
     pairs = zip(ratings, answers, strict=True)
-    there = [(rating, answer) for rating, answer in pairs if answer is not None]
+    given = [(rating, answer) for rating, answer in pairs if answer is not None]
     weights = None
     if options.weights is not None:
-        weights = [float(options.weights.get(r["rater"], 1.0)) for r, _ in there]
-    return [answer for _, answer in there], weights
+        weights = [float(options.weights.get(r["rater"], 1.0)) for r, _ in given]
+    return [answer for _, answer in given], weights
 
 
 def point_map(
@@ -164,21 +167,21 @@ def point_map(
 ) -> np.ndarray:
     """Draws each rater's clicks as disks and averages the raters.
 
-    A pixel belongs to a disk when its centre is at most `radius` heights from the
-    click, so overlapping disks of one rater count once.
+    A pixel belongs to a disk if its centre is at most `radius` heights from the click.
+    Overlapping disks of one rater count once.
 
     Args:
-      points_per_rater: for each rater, clicks as [x, y] fractions of the width
-        and height.
+      points_per_rater: clicks of each rater, as [x, y] fractions of the width and
+        height.
       size: height and width of the map, in pixels.
-      radius: of a disk, as a share of the height.
-      weights: of the raters; None weighs them alike.
+      radius: the radius of a disk, as a share of the height.
+      weights: the raters' weights; None weights them equally.
 
     Returns:
       float32[H, W] in [0, 1].
 
     Raises:
-      ValueError: a point outside the image.
+      ValueError: a point is outside the image.
     """
     height, width = size
     raters = len(points_per_rater)
@@ -193,8 +196,8 @@ def point_map(
         )
     radius = height * radius
     reach = int(radius) + 1
-    # Pixel (row, column) has its centre at (column + 0.5, row + 0.5). Only the
-    # window around each click is looked at: [P, K] rows and columns.
+    # The centre of pixel (row, column) is at (column + 0.5, row + 0.5). Only the
+    # window around each click is examined: [P, K] rows and columns.
     window = np.arange(-reach, reach + 1)
     center = points * (width, height) - 0.5
     nearest = np.rint(center).astype(np.int64)
@@ -228,19 +231,19 @@ def vote_words(
 ) -> np.ndarray:
     """Decides each word by majority; a tie counts as aligned.
 
-    A tie is resolved in favour of the image because a mark needs evidence: half
-    the raters seeing nothing wrong is not a majority.
+    A tie is decided in favour of the image because a mark needs a majority: half of
+    the raters are not one.
 
     Args:
-      marks: for each rater, the indices of the words marked as misaligned.
-      num_words: how many words the prompt has.
-      weights: of the raters; None gives each one vote.
+      marks: the indices of the words that each rater marked as misaligned.
+      num_words: the number of words in the prompt.
+      weights: the raters' weights; None gives each one vote.
 
     Returns:
       int8[num_words], 0 = misaligned, 1 = aligned (RichHF-18K's convention).
 
     Raises:
-      ValueError: an index outside the prompt.
+      ValueError: an index is outside the prompt.
     """
     weights = weights or [1] * len(marks)
     votes = [0.0] * num_words
@@ -252,7 +255,7 @@ def vote_words(
                     f"the prompt has {num_words} words, counted from 0"
                 )
             votes[index] += weight
-    # Sums of weights carry rounding errors; those of whole votes do not.
+    # Sums of weights have rounding errors; sums of whole votes do not.
     half = sum(weights) / 2 * (1 + 1e-9)
     return np.array([vote <= half for vote in votes], np.int8)
 
@@ -264,13 +267,13 @@ def mean_score(
 
     Args:
       answers: one answer per rater, 1 (worst) to 5 (best).
-      weights: of the raters; None weighs them alike.
+      weights: the raters' weights; None weights them equally.
 
     Returns:
       float in [0, 1], higher is better; a multiple of 1/12 for three raters.
 
     Raises:
-      ValueError: an answer off the scale.
+      ValueError: an answer is off the scale.
     """
     _check_answers(answers)
     if weights:
@@ -286,18 +289,18 @@ def median_score(
 ) -> float:
     """Maps the median of Likert answers to [0, 1].
 
-    Where exactly half of the weight lies on either side, it is the middle of the two
-    answers next to the gap, as of an even number of equal weights.
+    If exactly half of the weight lies on either side of a gap, the median is halfway
+    between the two answers next to it.
 
     Args:
       answers: one answer per rater, 1 (worst) to 5 (best).
-      weights: of the raters; None weighs them alike.
+      weights: the raters' weights; None weights them equally.
 
     Returns:
       float in [0, 1], higher is better.
 
     Raises:
-      ValueError: an answer off the scale.
+      ValueError: an answer is off the scale.
     """
     _check_answers(answers)
     pairs = sorted(zip(answers, weights or [1] * len(answers), strict=True))
@@ -318,5 +321,5 @@ def _check_answers(answers: Sequence[float]) -> None:
     for answer in answers:
         if not 1 <= answer <= LIKERT_POINTS:
             raise ValueError(
-                f"scores must lie between 1 and {LIKERT_POINTS}, got {answer}"
+                f"scores must be between 1 and {LIKERT_POINTS}, got {answer}"
             )

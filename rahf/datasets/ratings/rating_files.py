@@ -1,20 +1,20 @@
-"""Raters' files: what each person said of each image, as they come.
+"""Reads raters' files: each person's rating of each image.
 
-A JSON-lines file holds one rating a line; only `image`, `rater` and one label are
-needed, and null is the same as absent:
+A JSON-lines file holds one rating per line; only `image`, `rater` and one label are
+required, and null is the same as absent:
 
     {"image": "cat.png",                   # a path inside the folder of images
      "prompt": "a yellow cat",             # the same in all lines of an image
      "rater": "r07",
      "implausible_points": [[0.25, 0.5]],  # x, y as fractions of width, height
-     "misaligned_points": [],              # looked, and found nothing
+     "misaligned_points": [],              # nothing found
      "misaligned_words": [1],              # indices into rahf.words.split(prompt)
      "scores": {"plausibility": 2, "alignment": 4, "aesthetics": 3, "overall": 3},
      "seconds": 41.0,                      # time spent
      "split": "train",                     # train, dev or test
-     "notes": "anything"}                  # kept out of everything
+     "notes": "anything"}                  # ignored
 
-A CSV or TSV file holds scores, one rating a row (`read_csv`).
+A CSV or TSV file holds scores, one rating per row (`read_csv`).
 """
 
 import dataclasses
@@ -35,12 +35,12 @@ from rahf.datasets.ratings.consolidation import (
 )
 from rahf.datasets.splits import SPLITS
 
-# So many mistakes are listed; the others are only counted.
+# The number of mistakes to list; the others are only counted.
 _LISTED = 20
 
 
 class RatingsError(ValueError):
-    """A raters' file with mistakes, each by its line and field."""
+    """Mistakes in a raters' file, each with its line and field."""
 
     def __init__(self, path: pathlib.Path, mistakes: list[str]):
         self.mistakes = mistakes
@@ -55,10 +55,10 @@ class ImageRatings:
     """One image and all its ratings.
 
     Attributes:
-      image: as the file names it.
-      prompt: None where no line has one.
-      split: None where no line has one.
-      ratings: as `rahf.datasets.ratings.consolidation` describes them.
+      image: the path in the file.
+      prompt: the prompt, None if no line has one.
+      split: the split, None if no line has one.
+      ratings: the ratings, as `rahf.datasets.ratings.consolidation` describes them.
     """
 
     image: str
@@ -76,20 +76,19 @@ def read(
 ) -> list[ImageRatings]:
     """Reads a raters' file, by its suffix: `.csv`, `.tsv`, or else JSON lines.
 
-    All of it is held in memory, pictures aside.
+    All ratings are held in memory, but no pictures.
 
     Args:
-      path: of the file.
-      columns: see `read_csv`; CSV only.
-      scale: see `read_csv`; CSV only.
+      path: the file.
+      columns, scale: see `read_csv`; CSV only.
       prompts: a CSV file with the columns image and prompt, for lines without one.
 
     Returns:
       The images in the order of their first lines.
 
     Raises:
-      RatingsError: mistakes in the file, naming line and field.
-      ValueError: no such file, or an option that does not fit it.
+      RatingsError: the file has mistakes; names their lines and fields.
+      ValueError: the file does not exist, or an option does not fit it.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -97,7 +96,7 @@ def read(
     if path.suffix.lower() in SEPARATORS:
         images = read_csv(path, columns=columns or {}, scale=scale)
     elif columns:
-        raise ValueError(f"{path}: columns are named for CSV files only")
+        raise ValueError(f"{path}: columns can only be named for CSV files")
     else:
         images = read_jsonl(path)
     if prompts is not None:
@@ -106,7 +105,7 @@ def read(
 
 
 def read_jsonl(path: pathlib.Path) -> list[ImageRatings]:
-    """Reads JSON lines as the module docstring describes them."""
+    """Reads JSON lines, as the module docstring describes them."""
     return _collect(path, _jsonl_rows(path))
 
 
@@ -116,26 +115,26 @@ def read_csv(
     columns: Mapping[str, str],
     scale: tuple[float, float] = (1, LIKERT_POINTS),
 ) -> list[ImageRatings]:
-    """Reads a table of scores: no points, no words.
+    """Reads a table of scores, without points or words.
 
     Args:
       path: a CSV or TSV file with a header.
-      columns: column -> what it holds: `image`, `rater`, `prompt`, `split`,
-        `seconds` or the name of a score. A column of such a name needs no entry;
-        others are left out.
+      columns: column -> its content: `image`, `rater`, `prompt`, `split`, `seconds`
+        or the name of a score. A column of such a name needs no entry; all others
+        are ignored.
       scale: worst and best answer; they become 1 and 5.
 
     Returns:
-      As `read`; an empty cell is an absent entry.
+      The images, as from `read`; an empty cell is an absent entry.
     """
     known = {"image", "rater", "prompt", "split", "seconds", *SCORE_FIELDS}
     if wrong := set(columns.values()) - known:
         raise ValueError(
-            f"columns hold {', '.join(sorted(wrong))}, but must hold some of "
+            f"unknown content of columns: {', '.join(sorted(wrong))}; options: "
             f"{', '.join(sorted(known))}"
         )
     if not scale[0] < scale[1]:
-        raise ValueError(f"scale={scale} must be (worst, best), worst < best")
+        raise ValueError(f"scale={scale} must be (worst, best) with worst < best")
     return _collect(path, _csv_rows(path, columns, known, scale))
 
 
@@ -143,7 +142,7 @@ _Row = tuple[int, Callable[[], dict[str, Any]]]
 
 
 def _collect(path: pathlib.Path, rows: Iterator[_Row]) -> list[ImageRatings]:
-    """Gathers lines by image; raises one error for all mistakes of the file."""
+    """Groups lines by image; raises one error for all mistakes of the file."""
     images: dict[str, ImageRatings] = {}
     first: dict[str, int] = {}
     seen: dict[tuple[str, str], int] = {}
@@ -154,8 +153,8 @@ def _collect(path: pathlib.Path, rows: Iterator[_Row]) -> list[ImageRatings]:
             name, rater = str(pathlib.PurePath(row.pop("image"))), row["rater"]
             if (name, rater) in seen:
                 raise ValueError(
-                    f"field 'rater': {rater!r} has rated {name!r} in line "
-                    f"{seen[name, rater]} already"
+                    f"field 'rater': {rater!r} has already rated {name!r}, in line "
+                    f"{seen[name, rater]}"
                 )
             prompt, split = row.pop("prompt", None), row.pop("split", None)
             image = images.get(name)
@@ -166,8 +165,8 @@ def _collect(path: pathlib.Path, rows: Iterator[_Row]) -> list[ImageRatings]:
                 known = getattr(image, field)
                 if known != value:
                     raise ValueError(
-                        f"field {field!r}: {_short(value)}, but line {first[name]} "
-                        f"says {_short(known)} of the same image"
+                        f"field {field!r}: {_short(value)}, but line {first[name]} has "
+                        f"{_short(known)} for the same image"
                     )
             seen[name, rater] = number
             image.ratings.append(row)
@@ -176,7 +175,7 @@ def _collect(path: pathlib.Path, rows: Iterator[_Row]) -> list[ImageRatings]:
     if mistakes:
         raise RatingsError(path, mistakes)
     if not images:
-        raise RatingsError(path, ["the file holds no rating"])
+        raise RatingsError(path, ["the file has no ratings"])
     return list(images.values())
 
 
@@ -193,7 +192,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"expected UTF-8: {error}") from error
     except RecursionError as error:
-        raise ValueError("expected a rating, got brackets without end") from error
+        raise ValueError("expected a rating, got JSON nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"expected JSON: {error}") from error
     if not isinstance(row, dict):
@@ -207,10 +206,9 @@ def _csv_rows(path, columns, known, scale) -> Iterator[_Row]:
         reader = StrictReader(path)
         head = reader.columns
         if absent := set(columns) - set(head):
-            raise RatingsError(
-                path, [f"line 1: no column {sorted(absent)}; it has {head}"]
-            )
-        plain = known - set(columns.values())  # a column that is named comes first
+            mistake = f"line 1: no column {sorted(absent)}; it has {head}"
+            raise RatingsError(path, [mistake])
+        plain = known - set(columns.values())  # a column named in `columns` wins
         named = {name: name for name in head if name in plain} | dict(columns)
 
         def parse(cells: dict[str, Any]) -> dict[str, Any]:
@@ -233,7 +231,7 @@ def _csv_rows(path, columns, known, scale) -> Iterator[_Row]:
                 if not low <= value <= high:
                     raise ValueError(
                         f"field {column!r}: expected {low:g} to {high:g}, got "
-                        f"{value:g}; --scale says what it runs over"
+                        f"{value:g}; --scale sets the range"
                     )
                 share = (value - low) / (high - low)
                 scores = row.setdefault("scores", {})
@@ -250,7 +248,7 @@ def _add_prompts(images: list[ImageRatings], path: pathlib.Path) -> None:
     try:
         reader = StrictReader(path)
     except OSError as error:
-        raise ValueError(f"prompts of {path} cannot be read: {error}") from error
+        raise ValueError(f"--prompts={path} is unreadable: {error.strerror}") from error
     if not {"image", "prompt"} <= set(reader.columns):
         raise ValueError(
             f"{path}, line 1: expected the columns image and prompt, got "
@@ -262,7 +260,7 @@ def _add_prompts(images: list[ImageRatings], path: pathlib.Path) -> None:
         if prompts.setdefault(name, prompt) != prompt:
             raise ValueError(
                 f"{path}, line {reader.line}: field 'prompt': {_short(prompt)}, but an "
-                f"earlier line says {_short(prompts[name])} of the same image"
+                f"earlier line has {_short(prompts[name])} for the same image"
             )
     for image in images:
         if image.prompt is None:
@@ -270,22 +268,20 @@ def _add_prompts(images: list[ImageRatings], path: pathlib.Path) -> None:
 
 
 def _check(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns a row without nulls and notes; raises ValueError naming the field."""
+    """Returns a row without nulls and notes; raises ValueError naming a wrong field."""
     row = {field: value for field, value in row.items() if value is not None}
     row.pop("notes", None)
     for field in row:
         if field not in _CHECKS:
             near = difflib.get_close_matches(field, _CHECKS, 1)
             hint = f"did you mean {near[0]!r}?" if near else "put it into 'notes'"
-            raise ValueError(f"field {_short(field)}: no such field; {hint}")
+            raise ValueError(f"field {_short(field)}: unknown; {hint}")
     for field in ("image", "rater"):
         if field not in row:
-            raise ValueError(f"field {field!r}: it is missing")
+            raise ValueError(f"field {field!r}: missing")
     if not row.keys() & {*POINTS, WORDS, "scores"}:
-        raise ValueError(
-            f"field 'scores': a rating needs one of {', '.join((*POINTS, WORDS))}, "
-            "scores"
-        )
+        labels = ", ".join((*POINTS, WORDS, "scores"))
+        raise ValueError(f"field 'scores': a rating needs one of {labels}")
     for field, value in row.items():
         try:
             row[field] = _CHECKS[field](value)
@@ -295,7 +291,7 @@ def _check(row: dict[str, Any]) -> dict[str, Any]:
             ) from None
     if row.get(WORDS):
         if "prompt" not in row:
-            raise ValueError(f"field 'prompt': it is missing, and {WORDS!r} needs it")
+            raise ValueError(f"field 'prompt': missing, but {WORDS!r} needs it")
         number = len(words.split(row["prompt"]))
         if max(row[WORDS]) >= number:
             raise ValueError(
@@ -356,7 +352,7 @@ def _points(value: Any) -> list[list[float]]:
         for point in value
     )
     if not right:
-        raise _Wrong("[[x, y], ...] as fractions of width and height, 0 to 1")
+        raise _Wrong("[[x, y], ...], fractions of width and height from 0 to 1")
     return value
 
 

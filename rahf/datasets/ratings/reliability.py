@@ -1,9 +1,10 @@
-"""How reliable a rater is: how far the answers lie from those of the others.
+"""Estimates raters' reliability by how far their answers are from those of others.
 
 A rater's error variance is the mean squared distance of an answer from the mean of
-the others who rated the same image, over all images and scores. Answers weigh in
-inverse proportion to it, as is best for independent errors. A rater of few images is
-drawn towards the average of all raters, so nobody is trusted or discarded for luck.
+the others who rated the same image, over all images and scores. Answers are weighted
+in inverse proportion to it, which is optimal for independent errors. The estimate for
+a rater of few images is shrunk towards the average of all raters, so that luck makes
+nobody trusted or ignored.
 """
 
 from collections import defaultdict
@@ -14,7 +15,7 @@ from rahf.datasets.ratings.consolidation import SCORE_FIELDS
 
 # The average rater's variance counts as this many answers of each rater.
 _PRIOR_ANSWERS = 10
-# No rater weighs more than so many times the average one, nor less than its inverse.
+# The largest weight, relative to the average rater; the smallest is its inverse.
 _MOST = 5.0
 
 
@@ -23,17 +24,17 @@ def rater_weights(
 ) -> dict[str, float]:
     """Computes weights for `consolidation.ConsolidationOptions`.
 
-    A bias counts as error, because it bends the mean as any other error does.
+    A bias counts as error, because it distorts the mean as any other error does.
 
     Args:
-      ratings_of_images: for each image its ratings, as `rahf.datasets.ratings.consolidation`
-        describes them. Only the scores are looked at.
+      ratings_of_images: the ratings of each image, as
+        `rahf.datasets.ratings.consolidation` describes them. Only scores are used.
 
     Returns:
       rater -> weight in [1/5, 5], 1 for an average rater.
 
     Raises:
-      ValueError: no image has a score of two raters, so nothing can be compared.
+      ValueError: no image has a score from two raters, so nothing can be compared.
     """
     sums: dict[str, float] = defaultdict(float)
     counts: dict[str, int] = defaultdict(int)
@@ -50,13 +51,13 @@ def rater_weights(
             total = sum(answer for _, answer in answers)
             for rater, answer in answers:
                 away = answer - (total - answer) / others
-                # The mean of the others has an error of its own, of variance 1/others.
+                # The mean of the others has its own error, of variance 1/others.
                 sums[rater] += away * away * others / (others + 1)
                 counts[rater] += 1
     if not counts:
         raise ValueError(
-            "reliability needs images with a score of at least two raters, got none; "
-            "consolidate with --weights=equal"
+            "reliability needs images with scores from at least two raters, got none; "
+            "use --weights=equal"
         )
     pool = sum(sums.values()) / sum(counts.values())
     if pool == 0:  # all agree

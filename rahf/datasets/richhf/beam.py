@@ -1,6 +1,6 @@
 """The join as an Apache Beam pipeline, for a cluster; Beam is an optional extra."""
 
-# The type checker runs where Beam cannot be installed (see setup.py).
+# The type checker runs in an environment without Beam (see setup.py).
 # pyright: reportMissingImports=false
 
 import dataclasses
@@ -18,29 +18,29 @@ from rahf.datasets.richhf.report import BuildReport
 
 
 def build(
-    places: BuildPaths,
+    paths: BuildPaths,
     *,
     policy: str,
     partial: bool = False,
     runner: str = "DirectRunner",
     options: str = "",
 ) -> BuildReport:
-    """Builds the dataset; the result holds the records of the join on one machine.
+    """Builds the dataset, with the same records as the join on one machine.
 
     Args:
-      places: what to read and where to write; of all workers' reach.
+      paths: what to read and where to write; all workers must have access.
       policy: a key of `joining.POLICIES`.
-      partial: whether the label files may hold other numbers of records than were
+      partial: whether the label files may have other numbers of records than those
         published.
-      runner: of Beam, such as "DirectRunner", "FlinkRunner", "DataflowRunner".
-      options: of Beam, as on a command line: "--project=mine --region=here".
+      runner: the Beam runner: "DirectRunner", "FlinkRunner", "DataflowRunner", ...
+      options: Beam options, as on a command line: "--project=mine --region=here".
 
     Returns:
-      What was found; it is also written to `places.report`.
+      The counts and problems, which are also written to `paths.report`.
 
     Raises:
-      ValueError: Beam is not installed, the files are not what was published, or
-        the policy refuses what was found.
+      ValueError: Beam is not installed, the files are not the published ones, or the
+        policy does not allow the problems found.
     """
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
@@ -52,18 +52,18 @@ def build(
     from rahf.datasets.files import tfds_records
 
     report = BuildReport(policy, {})
-    shards = _find_shards(places.pickapic)
-    places.output.prepare()
-    wanted = frozenset(survey(places, report, partial=partial))
-    problems = places.output.staging / "problems.jsonl"
+    shards = _find_shards(paths.pickapic)
+    paths.output.prepare()
+    wanted = frozenset(survey(paths, report, partial=partial))
+    problems = paths.output.staging / "problems.jsonl"
 
     def make_splits(pipeline: Any) -> dict[str, Any]:
-        joined = _join(pipeline, places, shards, wanted)
-        return _sort_out(joined, places, policy, str(problems))
+        joined = _join(pipeline, paths, shards, wanted)
+        return _filter(joined, paths, policy, str(problems))
 
-    with places.output.writing():
+    with paths.output.writing():
         report.written |= tfds_records.write_with_beam(
-            places.output,
+            paths.output,
             description=DESCRIPTION,
             make_splits=make_splits,
             runner=runner,
@@ -71,22 +71,22 @@ def build(
         )
         with problems.open() as lines:
             found = [joining.Problem(**json.loads(line)) for line in lines]
-        order = list(places.labels)
+        order = list(paths.labels)
         report.problems = sorted(found, key=lambda p: (order.index(p.split), p.index))
-        report.finish(places.report)
+        report.finish(paths.report)
     return report
 
 
 def _join(
-    pipeline: Any, places: BuildPaths, shards: list[str], wanted: frozenset
+    pipeline: Any, paths: BuildPaths, shards: list[str], wanted: frozenset
 ) -> Any:
-    """Labels and pictures, joined by uid: a collection of `joining.Joined`."""
+    """Joins labels and pictures by uid; returns a collection of `joining.Joined`."""
     import apache_beam as beam
     from apache_beam.io.parquetio import ReadAllFromParquetBatched
 
     labels = (
         pipeline
-        | "label files" >> beam.Create(sorted(places.labels.items()))
+        | "label files" >> beam.Create(sorted(paths.labels.items()))
         | "labels" >> beam.FlatMap(_labels_of_file)
     )
     pictures = (
@@ -102,10 +102,10 @@ def _join(
     )
 
 
-def _sort_out(
-    joined: Any, places: BuildPaths, policy: str, problems: str
+def _filter(
+    joined: Any, paths: BuildPaths, policy: str, problems: str
 ) -> dict[str, Any]:
-    """Lists the problems in a file, and keeps what the policy keeps, by split."""
+    """Writes problems to a file; returns the records the policy keeps, by split."""
     import apache_beam as beam
     from apache_beam.io.textio import WriteToText
 
@@ -117,12 +117,12 @@ def _sort_out(
     kept = joined | "policy" >> beam.Filter(joining.Joined.kept, policy)
     return {
         split: kept | split >> beam.FlatMap(_records_of_split, split)
-        for split in places.labels
+        for split in paths.labels
     }
 
 
 def _find_shards(folder: str) -> list[str]:
-    """Returns the Parquet files in a folder, and in its folders, of any file system."""
+    """Returns the Parquet files in a folder and up to two levels below, sorted."""
     from apache_beam.io.filesystems import FileSystems
 
     root = glob.escape(folder.rstrip("/"))
@@ -132,7 +132,7 @@ def _find_shards(folder: str) -> list[str]:
     ]
     files = [f for f in files if not f.path.rpartition("/")[2].startswith(".")]
     if not files:
-        raise ValueError(f"--pickapic={folder} holds no .parquet file of Pick-a-Pic v1")
+        raise ValueError(f"--pickapic={folder} has no .parquet files of Pick-a-Pic v1")
     for file in files:
         if file.size_in_bytes < pickapic.SMALLEST:
             refuse_pointer(file.path)
@@ -147,7 +147,7 @@ def _labels_of_file(file: tuple[str, str]) -> Iterator[tuple[str, Label]]:
 def _pictures_of_table(
     table: Any, wanted: frozenset[str]
 ) -> Iterator[tuple[str, joining.Picture]]:
-    """Yields the wanted pictures of a row group, decoding no other cell."""
+    """Yields the wanted pictures of a row group, without decoding other cells."""
     uids = {name: table.column(name).to_pylist() for name in pickapic.SIDES}
     for side, image in pickapic.SIDES.items():
         for row, uid in enumerate(uids[side]):
@@ -159,15 +159,15 @@ def _pictures_of_table(
 
 
 def _join_group(group: tuple[str, dict[str, Iterable]]) -> Iterator[joining.Joined]:
-    """Joins all that has one uid: the first label counts, and any one picture."""
+    """Joins the labels and pictures of one uid; the first label counts."""
     order = list(PUBLISHED)
     labels = sorted(
         group[1]["labels"], key=lambda label: (order.index(label.split), label.index)
     )
     pictures = group[1]["pictures"]
     picture = min(pictures, key=joining.preference, default=None)
-    for place, label in enumerate(labels):
-        yield joining.join(label, picture, repeated=place > 0)
+    for position, label in enumerate(labels):
+        yield joining.join(label, picture, repeated=position > 0)
 
 
 def _problem_lines(joined: joining.Joined) -> Iterator[str]:

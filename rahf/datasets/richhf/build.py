@@ -18,49 +18,49 @@ DESCRIPTION = (
 )
 
 
-def build(places: BuildPaths, *, policy: str, partial: bool = False) -> BuildReport:
-    """Builds the dataset, going on where an earlier call stopped.
+def build(paths: BuildPaths, *, policy: str, partial: bool = False) -> BuildReport:
+    """Builds the dataset, continuing where an earlier call stopped.
 
     Args:
-      places: what to read and where to write; local folders.
+      paths: what to read and where to write; local folders.
       policy: a key of `joining.POLICIES`.
-      partial: whether the label files may hold other numbers of records than were
+      partial: whether the label files may have other numbers of records than those
         published.
 
     Returns:
-      What was found; it is also written to `places.report`.
+      The counts and problems, which are also written to `paths.report`.
 
     Raises:
-      ValueError: the files are not what was published, or the policy refuses what
-        was found. The pictures found so far are kept.
+      ValueError: the files are not the published ones, or the policy does not allow
+        the problems found. The pictures found so far are kept.
     """
     from rahf.datasets.files import tfds_records
 
     report = BuildReport(policy, {})
-    shards = pickapic.find_shards(places.pickapic)
-    places.output.prepare()
-    wanted = survey(places, report, partial=partial)
-    with PictureStore(places.output.folder / "pictures_found.sqlite", wanted) as shelf:
-        collect(shards, shelf, wanted, report)
-        with places.output.writing():
+    shards = pickapic.find_shards(paths.pickapic)
+    paths.output.prepare()
+    wanted = survey(paths, report, partial=partial)
+    with PictureStore(paths.output.folder / "pictures_found.sqlite", wanted) as store:
+        collect(shards, store, wanted, report)
+        with paths.output.writing():
             report.written |= tfds_records.write(
-                places.output,
+                paths.output,
                 description=DESCRIPTION,
-                splits=list(places.labels),
-                records=_joined(places, shelf, report),
+                splits=list(paths.labels),
+                records=_joined(paths, store, report),
             )
-            report.finish(places.report)
-        shelf.remove()
+            report.finish(paths.report)
+        store.remove()
     return report
 
 
-def survey(places: BuildPaths, report: BuildReport, *, partial: bool) -> set[str]:
-    """Reads the label files once through, before anything long begins.
+def survey(paths: BuildPaths, report: BuildReport, *, partial: bool) -> set[str]:
+    """Reads the label files once, before any long work begins.
 
     Args:
-      places: of the files.
-      report: gets the numbers of records.
-      partial: whether these may be others than were published.
+      paths: the label files.
+      report: receives the numbers of records.
+      partial: whether these may differ from those published.
 
     Returns:
       The uids of all records.
@@ -68,10 +68,10 @@ def survey(places: BuildPaths, report: BuildReport, *, partial: bool) -> set[str
     Raises:
       ValueError: a file is damaged, or the numbers are wrong.
     """
-    report.read.update(dict.fromkeys(places.labels, 0))
+    report.read.update(dict.fromkeys(paths.labels, 0))
     report.written.update(report.read)
     uids = set()
-    for label in read_labels(places.labels):
+    for label in read_labels(paths.labels):
         report.read[label.split] += 1
         uids.add(label.uid)
     if not partial:
@@ -80,7 +80,7 @@ def survey(places: BuildPaths, report: BuildReport, *, partial: bool) -> set[str
 
 
 def read_labels(files: dict[str, str]) -> Iterator[Label]:
-    """Yields the records of label files, by split, in their order."""
+    """Yields the records of label files, split by split, in order."""
     from rahf.datasets.files import tfds_records
 
     for split, path in files.items():
@@ -90,19 +90,19 @@ def read_labels(files: dict[str, str]) -> Iterator[Label]:
 
 def collect(
     shards: list[pickapic.Shard],
-    shelf: PictureStore,
+    store: PictureStore,
     wanted: Collection[str],
     report: BuildReport,
 ) -> None:
     """Reads shards until every wanted uid has its picture, or all are read.
 
     Args:
-      shards: in the order in which to read them.
-      shelf: gets the pictures, and knows what was read before.
-      wanted: uids.
-      report: gets the shards that cannot be read.
+      shards: the shards, in reading order.
+      store: receives the pictures, and knows what was read before.
+      wanted: the uids to look for.
+      report: receives the shards that cannot be read.
     """
-    left = set(wanted) - shelf.uids()
+    left = set(wanted) - store.uids()
     bar = tqdm(
         total=sum(shard.size for shard in shards),
         desc="Pick-a-Pic",
@@ -118,11 +118,11 @@ def collect(
             end = bar.n + shard.size
             try:
                 with pickapic.ShardReader(shard) as reader:
-                    done = shelf.done(shard.name, shard.size)
+                    done = store.done(shard.name, shard.size)
                     for group in range(reader.row_groups):
                         if left and group not in done:
                             found = reader.read(group, left)
-                            left -= shelf.add(shard.name, shard.size, group, found)
+                            left -= store.add(shard.name, shard.size, group, found)
                         bar.update(shard.size / reader.row_groups)
                         bar.set_postfix_str(
                             f"{len(wanted) - len(left):,}/{len(wanted):,} found",
@@ -130,17 +130,17 @@ def collect(
                         )
             except pickapic.ShardError as error:
                 report.unreadable.append(str(error))
-                bar.write(f"passed over: {error}", file=sys.stderr)
+                bar.write(f"skipped: {error}", file=sys.stderr)
             bar.update(end - bar.n)
 
 
 def _joined(
-    places: BuildPaths, shelf: PictureStore, report: BuildReport
+    paths: BuildPaths, store: PictureStore, report: BuildReport
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the records that the policy keeps, noting all problems."""
+    """Yields the records that the policy keeps, and notes all problems."""
     seen: set[str] = set()
     labels = tqdm(
-        read_labels(places.labels),
+        read_labels(paths.labels),
         total=sum(report.read.values()),
         desc="records",
         file=sys.stderr,
@@ -149,6 +149,6 @@ def _joined(
     for label in labels:
         repeated = label.uid in seen
         seen.add(label.uid)
-        joined = joining.join(label, shelf.get(label.uid), repeated=repeated)
+        joined = joining.join(label, store.get(label.uid), repeated=repeated)
         if report.kept(joined) and joined.record is not None:
             yield joined.split, joined.record

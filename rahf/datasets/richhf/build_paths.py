@@ -11,12 +11,12 @@ from rahf.datasets.richhf.labels import label_files
 
 @dataclasses.dataclass(frozen=True)
 class BuildPaths:
-    """Where a build reads and writes; local, or what TensorFlow reads (gs://).
+    """Paths of a build; local, or on a file system that TensorFlow reads (gs://).
 
     Attributes:
       labels: split -> label file.
-      pickapic: folder of Pick-a-Pic's Parquet files.
-      output: of the dataset.
+      pickapic: the folder of Pick-a-Pic's Parquet files.
+      output: the folder of the dataset.
     """
 
     labels: dict[str, str]

@@ -1,4 +1,4 @@
-"""Label, image and prompt become a record; what is wrong with them gets a name."""
+"""Joins a label, an image and a prompt into a record, and names their problems."""
 
 import dataclasses
 import io
@@ -20,17 +20,18 @@ PROBLEMS = {
     "missing_image": "no row of Pick-a-Pic has this uid",
     "missing_prompt": "Pick-a-Pic has no caption for it",
     "undecodable_image": "the image does not decode",
-    "undecodable_map": f"the map is no one-channel 8-bit {MAP_SIDE}x{MAP_SIDE} image",
+    "undecodable_map": f"the map is not a one-channel 8-bit {MAP_SIDE}x{MAP_SIDE} "
+    "image",
     "malformed_score": "the score is missing or outside [0, 1]",
     "malformed_words": "the word labels are missing or not 0 and 1",
     "label_length": "there are more or fewer labels than words",
 }
-#: What to do with them.
+#: What to do about problems.
 POLICIES = {
     "fail": "write no dataset if there is any problem",
-    "mask": "keep the record and mark the unusable label as missing; leave out "
+    "mask": "keep the record and mark the unusable label as missing; omit "
     "records without image or prompt",
-    "exclude": "leave out every record with a problem",
+    "exclude": "omit every record with a problem",
 }
 
 
@@ -39,9 +40,10 @@ class Problem:
     """One thing that is wrong with one record.
 
     Attributes:
+      split, index, uid: which record.
       kind: a key of `PROBLEMS`.
-      field: of the record, "" where it is about the whole of it.
-      detail: for people.
+      field: the field of the record, "" for the whole record.
+      detail: an explanation for readers.
     """
 
     split: str
@@ -65,13 +67,13 @@ class Picture:
 
 
 def preference(picture: Picture) -> tuple:
-    """Sorts the pictures of one uid: complete ones first, then in any fixed order."""
+    """Sorting key for the pictures of one uid: complete ones first, in fixed order."""
     return (not picture.complete, picture.image or b"", picture.prompt or "")
 
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
-    """A record as it is stored, None where it cannot be, and its problems."""
+    """A record ready to be stored, None if it is unusable, and its problems."""
 
     split: str
     record: dict[str, Any] | None
@@ -86,13 +88,13 @@ def join(label: Label, picture: Picture | None, *, repeated: bool = False) -> Jo
     """Joins a label with its image.
 
     Args:
-      label: of a label file.
-      picture: of Pick-a-Pic, None where none was found.
+      label: the label from a label file.
+      picture: the picture from Pick-a-Pic, None if none was found.
       repeated: whether an earlier record has the same uid.
 
     Returns:
-      The record has `uid`, `filename`, `image` (encoded as it was found), `prompt`,
-      and those of the published labels that can be used.
+      The record, with `uid`, `filename`, `image` (encoded as in Pick-a-Pic), `prompt`
+      and the usable labels, and the problems.
     """
     problems: list[Problem] = []
 
@@ -161,6 +163,6 @@ def _check_map(data: bytes) -> None:
             image.load()
     except images.ImageError:
         raise
-    except Exception as error:  # Pillow has one for each kind of damage
+    except Exception as error:  # Pillow raises many kinds
         came = str(error) or type(error).__name__
         raise images.ImageError(name, expected, came, remedy) from error

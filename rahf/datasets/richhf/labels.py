@@ -1,4 +1,4 @@
-"""The published label files: which there are, and what one of their records says."""
+"""The published label files and their records."""
 
 import dataclasses
 import pathlib
@@ -22,17 +22,17 @@ _POINTER = b"version https://git-lfs"
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """What raters said about one image, as published: nothing is checked yet.
+    """The published labels of one image, not yet checked.
 
     Attributes:
       split: "train", "dev" or "test".
-      index: its place in the label file, from 0.
-      uid: of the image, the stem of `filename`; "" where there is none.
-      filename: `<split>/<uid>.png`.
-      maps: field -> encoded image.
-      scores: field -> score.
-      words: space-separated 0 (misaligned) and 1 (aligned), one per word; None
-        where there is no such feature, as in the other fields.
+      index: the index in the label file, from 0.
+      uid: the image's uid, which is the stem of `filename`; "" if there is none.
+      filename: the published name, `<split>/<uid>.png`.
+      maps: field -> encoded image, None if the feature is missing.
+      scores: field -> score, None if the feature is missing.
+      words: space-separated 0 (misaligned) and 1 (aligned), one per word; None if the
+        feature is missing.
     """
 
     split: str
@@ -45,7 +45,7 @@ class Label:
 
     @classmethod
     def from_example(cls, split: str, index: int, example: Any) -> "Label":
-        """Reads a parsed `tf.train.Example`; None is one that would not parse."""
+        """Reads a parsed `tf.train.Example`, or None for one that cannot be parsed."""
         features = {} if example is None else example.features.feature
 
         def first(name: str, kind: str) -> Any:
@@ -73,12 +73,12 @@ def label_files(folder: str, *, partial: bool = False) -> dict[str, str]:
     """Returns split -> path of the label files in a folder.
 
     Args:
-      folder: with train.tfrecord, dev.tfrecord and test.tfrecord; local, or what
-        TensorFlow reads, such as gs://.
+      folder: the folder of train.tfrecord, dev.tfrecord and test.tfrecord; local, or
+        on a file system that TensorFlow reads, such as gs://.
       partial: whether some of them may be missing.
 
     Raises:
-      ValueError: there is no such file, or it is a git-lfs pointer.
+      ValueError: a file is missing, or is a git-lfs pointer.
     """
     paths = {split: epath.Path(folder) / f"{split}.tfrecord" for split in PUBLISHED}
     missing = [str(path) for path in paths.values() if not path.exists()]
@@ -86,7 +86,7 @@ def label_files(folder: str, *, partial: bool = False) -> dict[str, str]:
         raise ValueError(
             f"--labels={folder} must hold {', '.join(p.name for p in paths.values())} "
             f"of RichHF-18K; missing: {', '.join(missing)}. Clone its repository with "
-            "git-lfs, or pass --partial to build from the files there are"
+            "git-lfs, or pass --partial to build from the existing files"
         )
     found = {split: str(path) for split, path in paths.items() if path.exists()}
     for path in found.values():
@@ -95,7 +95,7 @@ def label_files(folder: str, *, partial: bool = False) -> dict[str, str]:
 
 
 def refuse_pointer(path: str) -> None:
-    """Raises ValueError if a file is the pointer git leaves where git-lfs is missing."""
+    """Raises ValueError if a file is a git-lfs pointer."""
     file = epath.Path(path)
     with file.open("rb") as opened:
         head = opened.read(len(_POINTER))
@@ -103,7 +103,7 @@ def refuse_pointer(path: str) -> None:
         folder = file.parent
         raise ValueError(
             f"{path} is a git-lfs pointer of {file.stat().length} bytes, not the file "
-            "itself: git cloned the repository without git-lfs. Install "
+            "itself: the repository was cloned without git-lfs. Install "
             f"git-lfs, then run: git -C {folder} lfs install && "
             f"git -C {folder} lfs pull"
         )
@@ -118,10 +118,10 @@ def check_counts(counts: Mapping[str, int]) -> None:
     }
     if wrong:
         raise ValueError(
-            "the label files do not hold what was published: "
+            "the label files differ from those published: "
             + ", ".join(
                 f"{split}.tfrecord has {got:,} records instead of {expected:,}"
                 for split, (got, expected) in wrong.items()
             )
-            + ". Download them again, or pass --partial to build what there is"
+            + ". Download them again, or pass --partial to build from them"
         )

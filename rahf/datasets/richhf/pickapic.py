@@ -1,4 +1,4 @@
-"""Pick-a-Pic v1's Parquet shards: 190 GB, read a row group and a column at a time."""
+"""Reads Pick-a-Pic v1's Parquet shards (190 GB) by row group and column."""
 
 import dataclasses
 import pathlib
@@ -14,15 +14,15 @@ SIDES = {"image_0_uid": "jpg_0", "image_1_uid": "jpg_1"}
 PROMPT = "caption"
 COLUMNS = (*SIDES, *SIDES.values(), PROMPT)
 
-#: Bytes below which a file may be a git-lfs pointer.
+#: A file of fewer bytes may be a git-lfs pointer.
 SMALLEST = 1024
-#: Rows that are decoded at a time, of one row group.
+#: The number of rows decoded at a time.
 BATCH_ROWS = 16
 _EXPECTED = (
     f"strings {', '.join((*SIDES, PROMPT))} and encoded images "
     f"{', '.join(SIDES.values())}, as bytes or {{bytes, path}}"
 )
-# Of each column that is being read. Without it Arrow reads whole column chunks.
+# Per column being read. Without it Arrow reads whole column chunks.
 _BUFFER_BYTES = 1 << 20
 
 
@@ -32,7 +32,7 @@ class ShardError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One Parquet file: its name below the folder, its path, its size in bytes."""
+    """One Parquet file: its name relative to the folder, path, and size in bytes."""
 
     name: str
     path: str
@@ -40,20 +40,20 @@ class Shard:
 
 
 def find_shards(folder: str) -> list[Shard]:
-    """Returns the Parquet files in a folder and below, by name.
+    """Returns the Parquet files in a folder and its subfolders, sorted by name.
 
-    In Pick-a-Pic's naming, test* comes before train*, and validation*, which holds
-    no image of RichHF-18K, last.
+    With Pick-a-Pic's names, test* comes before train*; validation*, which has no image
+    of RichHF-18K, comes last.
 
     Raises:
-      ValueError: there are none, or one is a git-lfs pointer.
+      ValueError: no file is found, or one is a git-lfs pointer.
     """
     root = pathlib.Path(folder)
     try:
         paths = parquet.find_shards(root, below=True)
     except ValueError as error:
         raise ValueError(
-            f"--pickapic={folder} holds no .parquet file; it must be a copy of "
+            f"--pickapic={folder} has no .parquet files; it must be a copy of "
             "Pick-a-Pic v1 (yuvalkirstain/pickapic_v1 on Hugging Face, 190 GB), or "
             "the part of it that has your images"
         ) from error
@@ -71,15 +71,15 @@ def find_shards(folder: str) -> list[Shard]:
 class ShardReader:
     """Finds pictures in one shard.
 
-    Memory: the uids of a row group, then `BATCH_ROWS` images, and twice the page of
-    one image column that Arrow is decoding; a page is at most a row group's.
+    Memory: the uids of a row group, `BATCH_ROWS` images, and twice the page of the
+    image column that Arrow is decoding; a page is at most the column in one row group.
     """
 
     def __init__(self, shard: Shard):
         """Opens the file and reads its footer.
 
         Raises:
-          ShardError: it is damaged, or has other columns.
+          ShardError: the file is damaged, or its columns are not the expected ones.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -97,7 +97,7 @@ class ShardReader:
         if wrong:
             self._file.close()
             raise ShardError(
-                f"{shard.path} lacks {', '.join(wrong)}; expected {_EXPECTED}, it has "
+                f"{shard.path} lacks {', '.join(wrong)}; expected {_EXPECTED}, got "
                 + ", ".join(f"{field.name}: {field.type}" for field in schema)
             )
         # Hugging Face nests image bytes: {bytes, path}.
@@ -128,7 +128,7 @@ class ShardReader:
             for side, image in SIDES.items():
                 cells = uids.column(side).to_pylist()
                 rows = {row: uid for row, uid in enumerate(cells) if uid in wanted}
-                if rows:  # else its images are not read at all
+                if rows:  # otherwise no image of this column is read
                     yield from self._pictures(row_group, image, rows)
         except self._errors as error:
             raise self._error(error) from error
@@ -136,10 +136,10 @@ class ShardReader:
     def _pictures(
         self, row_group: int, image: str, rows: Mapping[int, str]
     ) -> Iterator[tuple[str, Picture]]:
-        """Yields the pictures of one column in `rows`: place in the row group -> uid.
+        """Yields the pictures of one column in `rows`: row in the row group -> uid.
 
-        One column at a time: a page may hold a row group's images, and Arrow holds
-        a page twice, compressed and not.
+        Columns are read one at a time because a page may hold all images of a row
+        group, and Arrow holds it twice, compressed and decompressed.
         """
         batches = self._file.iter_batches(
             BATCH_ROWS, row_groups=[row_group], columns=[self._leaves[image], PROMPT]
@@ -161,7 +161,7 @@ class ShardReader:
 
 
 def make_picture(image: Any, prompt: Any) -> Picture:
-    """Makes a picture of the cells of a row."""
+    """Makes a picture from the cells of a row."""
     return Picture(image_bytes(image), prompt)
 
 
@@ -173,7 +173,7 @@ def image_bytes(cell: Any) -> bytes | None:
 
 
 def _has_column(schema: Any, name: str) -> bool:
-    """Whether a column is there and has a type that its cells can be read as."""
+    """Whether a column exists and has a suitable type."""
     from pyarrow import types
 
     if name not in schema.names:

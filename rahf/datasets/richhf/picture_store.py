@@ -1,7 +1,7 @@
-"""The images found so far, in one SQLite file: a join that stops can go on.
+"""Stores the images found so far in an SQLite file, so that a join can be resumed.
 
-Every row group is one transaction, so a killed process leaves what was found up to
-the last whole row group, and nothing is in memory but one image.
+Every row group is one transaction, so a killed process keeps what was found up to the
+last complete row group. Only one image is in memory at a time.
 """
 
 import hashlib
@@ -25,15 +25,15 @@ class PictureStore:
     """Pictures by uid, and which row groups have been read for them."""
 
     def __init__(self, path: str | os.PathLike, wanted: Collection[str]):
-        """Opens or makes the file, for this process alone.
+        """Opens or creates the file, for this process alone.
 
         Args:
-          path: of the file.
-          wanted: the uids that are looked for. If they are others than last time,
-            row groups are read again; pictures are kept.
+          path: the SQLite file.
+          wanted: the uids to look for. If they differ from last time, row groups are
+            read again; pictures are kept.
 
         Raises:
-          ValueError: the file is something else, or another process has it.
+          ValueError: the file is not such a store, or another process is using it.
         """
         self._path = pathlib.Path(path)
         try:
@@ -50,8 +50,8 @@ class PictureStore:
             self._db.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             raise ValueError(
-                f"{path} cannot be opened ({error}): another build may be writing to "
-                "this output; if there is none, remove the file and start again"
+                f"{path} cannot be opened ({error}); is another build writing to this "
+                "output? If not, remove the file and start again"
             ) from error
 
     def __enter__(self) -> Self:
@@ -66,7 +66,7 @@ class PictureStore:
         return {uid for (uid,) in self._db.execute(query)}
 
     def get(self, uid: str) -> Picture | None:
-        """Returns the picture of a uid, None where none was found."""
+        """Returns the picture of a uid, None if none was found."""
         query = "SELECT image, prompt FROM picture WHERE uid = ?"
         row = self._db.execute(query, (uid,)).fetchone()
         return None if row is None else Picture(*row)
@@ -83,16 +83,17 @@ class PictureStore:
         row_group: int,
         pictures: Iterable[tuple[str, Picture]],
     ) -> set[str]:
-        """Keeps what a row group gave, all of it or nothing.
+        """Stores the pictures of a row group, all of them or none.
 
         Args:
-          file: its name; `size` in bytes tells a file that was replaced.
-          row_group: which.
-          pictures: by uid, taken one at a time; the first complete one of a uid
-            counts, and where none is, the first.
+          file: the name of the Parquet file.
+          size: the file's size in bytes, by which a replaced file is recognised.
+          row_group: the index of the row group.
+          pictures: pairs of uid and picture. The first complete picture of a uid is
+            kept, or else the first.
 
         Returns:
-          The uids that need not be looked for any more.
+          The uids whose picture is now complete.
         """
         found = set()
         self._db.execute("BEGIN")

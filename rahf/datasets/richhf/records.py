@@ -5,7 +5,7 @@ from rahf.datasets.richhf import NAME
 
 
 class RichHF(BuiltRecords):
-    """One split of RichHF-18K, as rahf.bin.build_richhf wrote it."""
+    """One split of RichHF-18K, as rahf.bin.build_richhf writes it."""
 
     name, section = NAME, "richhf"
-    remedy = "docs/data.md says how to build it"
+    remedy = "docs/richhf.md says how to build it"

@@ -1,4 +1,4 @@
-"""What a build found: counts, every problem, and what became of the records."""
+"""The report of a build: its counts and problems."""
 
 import collections
 import dataclasses
@@ -12,14 +12,14 @@ from rahf.datasets.richhf.joining import POLICIES, Joined, Problem
 
 @dataclasses.dataclass
 class BuildReport:
-    """Counts by split and the problems, as they come.
+    """Counts and problems, collected during a build.
 
     Attributes:
       policy: a key of `joining.POLICIES`.
-      read: split -> records in the label files.
-      written: split -> records in the dataset.
-      problems: all of them.
-      unreadable: the Parquet files that were passed over, with the reason.
+      read: split -> number of records in the label files.
+      written: split -> number of records in the dataset.
+      problems: all problems.
+      unreadable: the Parquet files that were skipped, with the reason.
     """
 
     policy: str
@@ -40,18 +40,18 @@ class BuildReport:
         return joined.kept(self.policy)
 
     def counts(self) -> dict[str, int]:
-        """Returns kind of problem -> how many."""
+        """Returns kind of problem -> number of problems."""
         return dict(collections.Counter(problem.kind for problem in self.problems))
 
     def finish(self, path: epath.Path) -> None:
-        """Writes the report, and refuses what the policy does not allow.
+        """Writes the report, and raises if the policy does not allow the problems.
 
         Args:
-          path: of the report file.
+          path: the report file.
 
         Raises:
-          ValueError: there are problems and the policy is "fail", or there is no
-            record at all.
+          ValueError: there are problems and the policy is "fail", or there are no
+            records.
         """
         refusal = self._refusal(path)
         if refusal:
@@ -63,15 +63,15 @@ class BuildReport:
     def _refusal(self, path: epath.Path) -> str:
         if self.policy == "fail" and self.problems:
             return (
-                f"nothing was written, for there are problems: {self._told()}. "
-                f"{path} lists them. Name a policy to go on with what was found: "
+                f"no dataset was written because of problems: {self._describe()}. "
+                f"{path} lists them. Choose a policy to continue with what was found: "
                 "--policy=mask keeps such records and marks the unusable label as "
-                "missing, --policy=exclude leaves them out"
+                "missing, --policy=exclude omits them"
             )
         if not sum(self.written.values()):
             return (
-                f"no record can be written: {self._told()}. {path} lists them; does "
-                "--pickapic hold the shards with these images?"
+                f"there are no usable records: {self._describe()}. {path} lists them; "
+                "does --pickapic have the shards with these images?"
             )
         return ""
 
@@ -87,18 +87,18 @@ class BuildReport:
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         part = path.with_name(path.name + ".part")
         part.write_text(text, encoding="utf-8")
-        part.replace(path)  # whole or not at all
+        part.replace(path)  # written completely or not at all
 
     def summary(self) -> str:
-        """Returns what a person wants to know at the end."""
+        """Returns the counts and problems in words."""
         parts = (
             f"{split} {self.written.get(split, 0):,} of {number:,}"
             for split, number in self.read.items()
         )
-        return f"{', '.join(parts)}; {self._told()}"
+        return f"{', '.join(parts)}; {self._describe()}"
 
-    def _told(self) -> str:
-        told = [f"{number:,} {kind}" for kind, number in self.counts().items()]
+    def _describe(self) -> str:
+        found = [f"{number:,} {kind}" for kind, number in self.counts().items()]
         if self.unreadable:
-            told.append(f"{len(self.unreadable)} Parquet files could not be read")
-        return ", ".join(told) or "no problems"
+            found.append(f"{len(self.unreadable)} Parquet files could not be read")
+        return ", ".join(found) or "no problems"

@@ -1,4 +1,4 @@
-"""Scenes: procedural pictures with known flaws, simulated raters and an oracle."""
+"""Procedurally drawn pictures with known flaws, simulated raters and an oracle."""
 
 from rahf.datasets.scenes.dataset import (
     SPLITS,

@@ -7,7 +7,7 @@ from rahf.datasets.ratings import consolidation
 from rahf.datasets.scenes import description, drawing, grammar, raters
 from rahf.datasets.scenes.dice import Dice
 
-#: How many records a split has unless told otherwise.
+#: Split -> default number of records.
 SPLITS = {"train": 20_000, "dev": 1_000, "test": 1_000}
 SMALLEST, LARGEST = 64, 512
 
@@ -15,26 +15,26 @@ SMALLEST, LARGEST = 64, 512
 class Scenes(Sequence[dict[str, Any]]):
     """Pictures with known flaws, labelled the way people would label them.
 
-    Record i is made when asked for, and is the same bytes on every machine. Its
-    scene, prompt and ratings do not depend on the image size. Splits never share
-    a scene; the test split also names pairs of object and colour that no other
-    split holds (`grammar.HELD_OUT`).
+    Records are made on demand, with the same bytes on every machine. A record's
+    scene, prompt and ratings do not depend on the image size. Splits never share a
+    scene; the test split also names pairs of object and colour that no other split
+    has (`grammar.HELD_OUT`).
 
     A record holds `uid`, `image` (uint8[H, W, 3]), `prompt`, the label fields of
     `consolidation.consolidate`, and
 
-      ratings: the three raw ratings the labels come from;
+      ratings: the three raw ratings behind the labels;
       scene: the JSON-able description that the oracle reads.
 
     Args:
       split: "train", "dev" or "test".
       size: side of the square images in pixels, 64 to 512, or (height, width).
-      seed: names a whole other dataset.
+      seed: the seed of the dataset; another seed gives entirely different scenes.
       difficulty: "full", or "simple": one or two large objects, plain
         backgrounds, strong flaws, 4 to 12 words.
-      faithful: draw what the prompt says: no word is wrong, and the misalignment
-        heatmap is empty. The other flaws are as they would be.
-      num_examples: length; 20,000 for train and 1,000 for dev and test if None.
+      faithful: whether the pictures show what their prompts say: no word is wrong,
+        and the misalignment heatmap is empty. Other flaws are unaffected.
+      num_examples: the length; None means 20,000 for train, 1,000 for dev and test.
         Record i does not depend on it.
 
     Raises:
@@ -86,7 +86,7 @@ class Scenes(Sequence[dict[str, Any]]):
         )
 
     def describe(self, index: int) -> dict[str, Any]:
-        """The description of scene `index`, without drawing it."""
+        """Returns the description of scene `index`, without drawing it."""
         names = ("scenes", self.seed, self.split, self.difficulty)
         names += ("faithful",) if self.faithful else ()
         return description.describe(
@@ -117,11 +117,11 @@ class Scenes(Sequence[dict[str, Any]]):
 
 
 def scenes_records(split: str, options: Mapping[str, Any]) -> Scenes:
-    """Returns the scenes of a split, as `config.input` wants them.
+    """Returns the scenes of a split, as configured in `config.input`.
 
     Args:
       split: "train", "dev" or "test".
-      options: `image_size`, and in `scenes` optionally `difficulty` and
+      options: `image_size`, and under `scenes` optionally `difficulty` and
         `train_examples`.
     """
     scenes = options.get("scenes") or {}
@@ -135,7 +135,7 @@ def scenes_records(split: str, options: Mapping[str, Any]) -> Scenes:
 
 
 def faithful_records(split: str, options: Mapping[str, Any]) -> Scenes:
-    """Returns scenes that show their prompts, for captions; as `scenes_records`."""
+    """Returns scenes that show their prompts, for captioning; see `scenes_records`."""
     scenes = scenes_records(split, options)
     return Scenes(
         split,

@@ -1,4 +1,4 @@
-"""The complete description of one scene, from which all else follows."""
+"""Composes the complete description of a scene, from which it is drawn and rated."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ from rahf.datasets.scenes.dice import Dice
 def describe(
     dice: Dice, *, split: str, difficulty: str, faithful: bool = False
 ) -> dict[str, Any]:
-    """Invents a scene: first its intent and prompt, then what went wrong.
+    """Invents a scene: first its intent and prompt, then its flaws.
 
     Args:
-      dice: where the choices come from; the same dice give the same scene.
+      dice: the source of random choices; the same dice give the same scene.
       split: "train", "dev" or "test".
       difficulty: one of `grammar.DIFFICULTIES`.
-      faithful: nothing contradicts the prompt.
+      faithful: whether nothing contradicts the prompt.
 
     Returns:
       The dict of `grammar.compose` (the intent), with
 
         objects: what is drawn and where, see `layout.place`;
         misalignment, implausibility, aesthetics: the flaws, see `flaws`;
-        tint: small RGB shift of the background.
+        tint: a small RGB shift of the background.
 
-      It can be written as JSON and holds no pixel size.
+      It can be written as JSON and contains no pixel sizes.
     """
     scene = grammar.compose(dice, split=split, difficulty=difficulty)
     if faithful:

@@ -1,4 +1,4 @@
-"""Random numbers that are the same on every machine, for ever.
+"""Random numbers that are the same on every machine and with every version.
 
 Python documents `random.Random(int).random()` as stable across versions, which
 NumPy's Generator methods are not; everything else is derived here with IEEE
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Dice:
-    """A stream of random choices named by a key.
+    """A stream of random choices, determined by a key.
 
     Args:
-      *key: strings and integers; streams of different keys are independent.
+      *key: strings and integers; streams with different keys are independent.
     """
 
     def __init__(self, *key: str | int):
@@ -26,23 +26,23 @@ class Dice:
         self._random = random.Random(self.seed).random
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """A float in [low, high)."""
+        """Returns a float in [low, high)."""
         return low + (high - low) * self._random()
 
     def chance(self, probability: float) -> bool:
-        """True with this probability."""
+        """Returns True with this probability."""
         return self._random() < probability
 
     def integer(self, stop: int) -> int:
-        """An integer in [0, stop)."""
+        """Returns an integer in [0, stop)."""
         return int(self._random() * stop)
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options, all equally likely."""
+        """Returns one of the options, all equally likely."""
         return options[int(self._random() * len(options))]
 
     def weighted(self, weights: Mapping[T, float]) -> T:
-        """One of the keys, as likely as its weight says."""
+        """Returns one of the keys, with probability in proportion to its weight."""
         *others, last = weights
         at = self._random() * sum(weights.values())
         for option in others:
@@ -52,11 +52,11 @@ class Dice:
         return last
 
     def sample(self, options: Sequence[T], count: int) -> list[T]:
-        """`count` different options, in random order."""
+        """Returns `count` different options, in random order."""
         left = list(options)
         return [left.pop(self.integer(len(left))) for _ in range(count)]
 
     def normal(self) -> float:
-        """Mean 0, variance 1, within [-3.5, 3.5]: the sum of four uniforms."""
+        """Returns a sum of four uniforms: mean 0, variance 1, within [-3.5, 3.5]."""
         draw = self._random
         return (draw() + draw() + draw() + draw() - 2.0) * 1.7320508

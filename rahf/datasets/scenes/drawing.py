@@ -1,7 +1,6 @@
-"""From the description of a scene to its pixels.
+"""Draws a scene from its description.
 
-Integer arithmetic throughout, so that a scene is the same bytes on every
-machine.
+Integer arithmetic throughout, so that a scene has the same bytes on every machine.
 """
 
 from typing import Any
@@ -62,7 +61,7 @@ def draw(scene: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
       uint8[H, W, 3].
     """
     height, width = size
-    # Twice the pixels and then averaging smooths edges, which matters when small.
+    # Drawing at twice the size and averaging smooths edges, which matters when small.
     scale = 2 if min(size) <= 256 else 1
     canvas = _background(scene, height * scale, width * scale)
     damage = {flaw["object"]: flaw for flaw in scene["implausibility"]}
@@ -87,7 +86,7 @@ def draw(scene: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
 
 
 def _mix(color: RGB, other: RGB, percent: int) -> RGB:
-    """`percent` of the other colour in the first."""
+    """Mixes `percent` of the other colour into the first."""
     r, g, b = (
         (a * (100 - percent) + c * percent) // 100
         for a, c in zip(color, other, strict=True)
@@ -96,7 +95,7 @@ def _mix(color: RGB, other: RGB, percent: int) -> RGB:
 
 
 def _background(scene: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """Two vertical gradients that meet at the horizon."""
+    """Draws two vertical gradients that meet at the horizon."""
     *colors, percent = _BACKGROUNDS[scene["background"]]
     for flaw in scene["aesthetics"]:
         if flaw["flaw"] == "clashing":
@@ -121,7 +120,7 @@ def _background(scene: dict[str, Any], height: int, width: int) -> np.ndarray:
 
 
 def _palette(scene: dict[str, Any], thing: dict[str, Any]) -> np.ndarray:
-    """Colours of the paints of one object: uint8[8, 3]."""
+    """Returns the colours of one object's paints: uint8[8, 3]."""
     color = COLORS[thing["color"]]
     red, green, blue = color
     bright = (299 * red + 587 * green + 114 * blue) // 1000
@@ -188,7 +187,7 @@ def _draw_object(
 def _clip(
     canvas: np.ndarray, piece: np.ndarray, left: int, top: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the canvas a piece lies on, and the part of it that shows."""
+    """Returns the part of the canvas under a piece, and the visible part of it."""
     rows, columns = canvas.shape[:2]
     height, width = piece.shape
     y0, y1 = max(top, 0), max(min(top + height, rows), 0)
@@ -211,12 +210,12 @@ def _shadow(canvas: np.ndarray, piece: np.ndarray, left: int, top: int) -> None:
     np.copyto(under, under // 10 * 6, where=(seen > 0)[..., None])
 
 
-# Flaws of shape: tile of paints -> pieces (tile, left, top) to paste in order.
+# Flaws of shape turn a tile of paints into pieces (tile, left, top), pasted in order.
 Pieces = list[tuple[np.ndarray, int, int]]
 
 
 def _broken(indices, left, top, flaw, rows, columns) -> Pieces:
-    """Two halves along a jagged crack, slid apart."""
+    """Slides two halves apart along a jagged crack."""
     height, width = indices.shape
     shift = max(2, round(flaw["shift"] * columns))
     gap = max(1, shift // 4)
@@ -232,7 +231,7 @@ def _broken(indices, left, top, flaw, rows, columns) -> Pieces:
 
 
 def _melted(indices, left, top, flaw, rows, columns) -> Pieces:
-    """The lower half runs down in drips."""
+    """Makes the lower half run down in drips."""
     height, width = indices.shape
     drip = max(2, round(flaw["drip"] * rows))
     middle = height // 2
@@ -253,7 +252,7 @@ def _melted(indices, left, top, flaw, rows, columns) -> Pieces:
 
 
 def _duplicated(indices, left, top, flaw, rows, columns) -> Pieces:
-    """One half of the object appears again beside it."""
+    """Repeats one half of the object beside it."""
     height, width = indices.shape
     x = round(flaw["dx"] * flaw["shift"] * columns)
     y = round(flaw["dy"] * flaw["shift"] * rows)
@@ -266,7 +265,7 @@ def _duplicated(indices, left, top, flaw, rows, columns) -> Pieces:
 
 
 def _fragment(indices, left, top, flaw, rows, columns) -> Pieces:
-    """A piece torn out of the object floats beside it, turned."""
+    """Tears a piece out of the object and puts it beside it, rotated."""
     height, width = indices.shape
     half_x = max(2, round(flaw["size"] * columns))
     half_y = max(2, round(flaw["size"] * rows))
@@ -314,8 +313,8 @@ def _smear(canvas: np.ndarray, thing: dict[str, Any], flaw: dict[str, Any]) -> N
     if stop <= start or high <= low:
         return
     dice = Dice("smeared", flaw["seed"])
-    # Bands of lines are pulled differently, in 1/1000, and every other one is
-    # darker, so that a smear shows on an even surface too.
+    # Bands of lines are pulled by different amounts (in 1/1000), and every other one
+    # is darker, so that a smear also shows on an even surface.
     pulls = [int(1000 * flaw["pull"] * dice.uniform(0.75, 1.1)) for _ in range(9)]
     band = np.arange(high - low) * 9 // (high - low)
     pull = np.array(pulls)[band]
@@ -328,7 +327,7 @@ def _smear(canvas: np.ndarray, thing: dict[str, Any], flaw: dict[str, Any]) -> N
 
 
 def _glitch(image: np.ndarray, flaw: dict[str, Any]) -> None:
-    """A block whose lines are displaced and whose colours are wrong."""
+    """Displaces the lines of a block and changes its colours."""
     rows, columns = image.shape[:2]
     left, top, right, bottom = flaw["box"]
     x0, x1 = round(left * columns), round(right * columns)
@@ -346,7 +345,7 @@ def _glitch(image: np.ndarray, flaw: dict[str, Any]) -> None:
 
 
 def _frame(canvas: np.ndarray) -> None:
-    """A dark border with a pale line inside it."""
+    """Draws a dark border with a pale line inside it."""
     edge = max(2, canvas.shape[0] * 22 // 1000)
     for start, stop, color in ((0, edge, _INK), (edge, 2 * edge, _PALE)):
         canvas[start:stop] = color
@@ -356,7 +355,7 @@ def _frame(canvas: np.ndarray) -> None:
         canvas[start : canvas.shape[0] - start, columns] = color
 
 
-# Finishing flaws: image, flaw -> image.
+# Flaws of the finished image.
 
 
 def _blur(image: np.ndarray, flaw: dict[str, Any]) -> np.ndarray:
@@ -366,7 +365,7 @@ def _blur(image: np.ndarray, flaw: dict[str, Any]) -> np.ndarray:
 
 def _noise(image: np.ndarray, flaw: dict[str, Any]) -> np.ndarray:
     amplitude = 20 + int(50 * flaw["strength"])
-    # random_raw is the part of NumPy's generators whose values are guaranteed.
+    # NumPy guarantees the values of random_raw, unlike those of other methods.
     words = np.random.PCG64(flaw["seed"]).random_raw((image.size + 7) // 8)
     grain = words.astype("<u8").view(np.int8)[: image.size].reshape(image.shape)
     grain = grain.astype(np.int16) * amplitude // 128

@@ -1,7 +1,7 @@
-"""What is wrong with a scene, and where it shows.
+"""Chooses the flaws of a scene and where they are visible.
 
-Every flaw carries `spots`: points (x, y in shares of the image) that cover the
-place where it can be seen, spaced so that the disks of clicks on them join up.
+Every flaw has `spots`: points (x, y in shares of the image) that cover the area where
+it can be seen, spaced so that the disks around clicks on them join up.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from rahf.datasets.ratings.consolidation import POINT_RADIUS
 from rahf.datasets.scenes import grammar, shapes
 from rahf.datasets.scenes.dice import Dice
 
-#: Distance between neighbouring spots; 1.5 radii leave no hole between disks.
+#: Distance between neighbouring spots; at 1.5 radii, disks leave no gaps.
 SPACING = 1.5 * POINT_RADIUS
 
-#: How many flaws of a kind a scene has.
+#: Kind of flaw -> difficulty -> number of flaws in a scene -> probability.
 _NUMBER = {
     "misalignment": {
         "simple": {0: 0.25, 1: 0.55, 2: 0.2},
@@ -31,7 +31,7 @@ _NUMBER = {
 }
 _WEAKEST = {"simple": 0.6, "full": 0.35}
 
-#: How often which contradiction; in simple ones mostly what catches the eye.
+#: Difficulty -> contradiction -> weight; simple scenes have mostly conspicuous ones.
 MISALIGNMENT = {
     "simple": {
         "color": 6.0,
@@ -55,7 +55,7 @@ MISALIGNMENT = {
 IMPLAUSIBILITY = ("broken", "melted", "duplicated", "fragment", "smeared", "glitched")
 AESTHETICS = ("blur", "noise", "washed", "clashing", "cropped")
 
-# Colours that people mix up: a wrong colour is never one of these neighbours.
+# Colours that people confuse: a wrong colour is never one of these.
 _NEAR = {
     "red": {"orange", "pink", "brown"},
     "orange": {"red", "yellow", "brown"},
@@ -69,18 +69,18 @@ _NEAR = {
     "white": set(),
 }
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))
-_MOST = {1: 5, 2: 3, 3: 2, 4: 2}  # objects of a group, by number of groups
+_MOST = {1: 5, 2: 3, 3: 2, 4: 2}  # number of groups -> most objects in a group
 
 
 def misalign(
     dice: Dice, scene: dict[str, Any], difficulty: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Decides in what the picture contradicts the prompt.
+    """Decides how the picture contradicts the prompt.
 
     Args:
-      dice: where the choices come from.
-      scene: from `grammar.compose`; left as it is.
-      difficulty: sets how many flaws.
+      dice: the source of random choices.
+      scene: from `grammar.compose`; not modified.
+      difficulty: sets the number of flaws.
 
     Returns:
       The groups and the relations to draw, and the flaws: `{"flaw", "group",
@@ -132,7 +132,7 @@ def misalign(
 def _misalignments(
     scene: dict[str, Any], flaws: Sequence[dict[str, Any]], difficulty: str
 ) -> dict[tuple[str, int], float]:
-    """Which flaws can still be added, with their weights."""
+    """Returns the flaws that can still be added, with their weights."""
     done = {(flaw["flaw"], flaw["group"]) for flaw in flaws}
     touched = {group for _, group in done}
     touched |= {group + 1 for flaw, group in done if flaw == "relation"}
@@ -146,12 +146,12 @@ def _misalignments(
                 continue
             if flaw in ("color", "texture", "size") and flaw not in group["words"]:
                 continue
-            # One wrong identity per group, else nothing is left to recognise.
+            # At most one, so that the group can still be recognised.
             if flaw in ("color", "object") and index in replaced:
                 continue
             if flaw == "missing" and (len(groups) == 1 or missing or index in touched):
                 continue
-            # Several large ones have no room.
+            # There is no room for several large objects.
             if flaw == "count" and (
                 group["size"] == "large" or ("size", index) in done
             ):
@@ -171,10 +171,10 @@ def _misalignments(
 
 
 def show_misalignments(scene: dict[str, Any]) -> None:
-    """Adds to each misalignment the spots where it can be seen.
+    """Adds the spots where each misalignment is visible.
 
-    A wrong thing shows all over the objects of its group, a wrong relation on
-    both groups; what is missing shows nowhere.
+    These are all over the objects of the group, or of both groups for a wrong
+    relation; a missing object has none.
     """
     for flaw in scene["misalignment"]:
         groups = {flaw["group"]}
@@ -191,17 +191,16 @@ def show_misalignments(scene: dict[str, Any]) -> None:
 def damage(
     dice: Dice, objects: Sequence[dict[str, Any]], difficulty: str
 ) -> list[dict[str, Any]]:
-    """Decides what is broken, on which object and how strongly.
+    """Decides which objects are damaged, how and how strongly.
 
     Args:
-      dice: where the choices come from.
+      dice: the source of random choices.
       objects: from `layout.place`.
-      difficulty: sets how many flaws, and how weak they may be.
+      difficulty: sets the number of flaws and their least strength.
 
     Returns:
-      Flaws `{"flaw", "object", "strength", "dx", "dy", "seed", "spots", ...}`;
-      `drawing` says what the others mean. An object has at most one of the flaws
-      that change its shape.
+      Flaws `{"flaw", "object", "strength", "dx", "dy", "seed", "spots", ...}`; see
+      `drawing` for the remaining keys. An object has at most one flaw.
     """
     flaws = []
     whole = {i: thing["r"] for i, thing in enumerate(objects)}
@@ -219,7 +218,7 @@ def damage(
 def _damage_one(
     dice: Dice, thing: dict[str, Any], name: str, difficulty: str
 ) -> dict[str, Any]:
-    """Breaks one object; boxes are where the damage shows."""
+    """Damages one object; the spots cover the area of the damage."""
     x, y, r = thing["x"], thing["y"], thing["r"]
     strength = round(dice.uniform(_WEAKEST[difficulty], 1.0), 3)
     side = -1 if thing["mirrored"] else 1
@@ -228,7 +227,7 @@ def _damage_one(
         for dx, dy in _DIRECTIONS
         if shapes.covers(thing["kind"], 0.55 * dx * side, 0.55 * dy)
     ]
-    # Away from the edge of the image, so that the damage is seen.
+    # Prefer directions away from the image's edge, so that the damage is visible.
     inner = [(dx, dy) for dx, dy in solid if _inside(x + 2 * r * dx, y + 2 * r * dy)]
     dx, dy = dice.pick(inner or solid or _DIRECTIONS)
     flaw = {
@@ -244,7 +243,7 @@ def _damage_one(
     return flaw
 
 
-_Shape = tuple[dict[str, Any], list[tuple[float, ...]]]  # of a flaw: fields, boxes
+_Shape = tuple[dict[str, Any], list[tuple[float, ...]]]  # a flaw's fields and boxes
 
 
 def _broken(dice: Dice, thing, strength: float, direction) -> _Shape:
@@ -322,7 +321,7 @@ _SHAPES = {
 
 
 def spoil(dice: Dice, difficulty: str) -> list[dict[str, Any]]:
-    """Decides what makes the picture ugly: flaws `{"flaw", "strength", "seed"}`."""
+    """Decides what makes the picture ugly; returns `{"flaw", "strength", "seed"}`s."""
     number = dice.weighted(_NUMBER["aesthetics"][difficulty])
     return [
         {
@@ -337,9 +336,9 @@ def spoil(dice: Dice, difficulty: str) -> list[dict[str, Any]]:
 def crop(
     dice: Dice, objects: Sequence[dict[str, Any]], aesthetics: Sequence[dict[str, Any]]
 ) -> None:
-    """Moves the objects over the edge of the image if it is cropped badly.
+    """Moves the objects across the image's edge if "cropped" is among the flaws.
 
-    The outermost object is cut in half at full strength and never leaves.
+    At full strength the outermost object is cut in half.
     """
     for flaw in aesthetics:
         if flaw["flaw"] != "cropped" or not objects:
@@ -355,7 +354,7 @@ def crop(
 
 
 def object_spots(thing: dict[str, Any]) -> list[list[float]]:
-    """Spots all over an object, on its silhouette, inside the image."""
+    """Returns spots all over an object's silhouette, inside the image."""
     x, y, r = thing["x"], thing["y"], thing["r"]
     side = -1 if thing["mirrored"] else 1
     spots = [
@@ -369,7 +368,7 @@ def object_spots(thing: dict[str, Any]) -> list[list[float]]:
 def box_spots(
     left: float, top: float, right: float, bottom: float
 ) -> list[list[float]]:
-    """An even grid of spots over a box, those outside the image left out."""
+    """Returns an even grid of spots over a box, without those outside the image."""
     columns = max(1, round((right - left) / SPACING))
     rows = max(1, round((bottom - top) / SPACING))
     spots = []

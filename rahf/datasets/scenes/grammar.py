@@ -1,9 +1,9 @@
-"""What a scene's prompt can say, and which of its words say it.
+"""Invents scenes and writes their prompts.
 
 `compose` invents the intent of a scene: groups of objects with a count, size,
-texture and colour, relations between them, a background, a style. It also
-writes the prompt and notes, for every statement, the index of the word that
-makes it, so that a flaw knows which words it falsifies.
+texture and colour, relations between them, a background and a style. It also writes
+the prompt and records, for every statement, the index of the word that makes it, so
+that a flaw knows which words it falsifies.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any
 
 from rahf.datasets.scenes.dice import Dice
 
-#: Object kinds and their plurals.
+#: Kind of object -> its plural.
 KINDS = {
     "ball": "balls",
     "box": "boxes",
@@ -41,8 +41,8 @@ DIFFICULTIES = ("simple", "full")
 MAX_WORDS = {"simple": 12, "full": 24}
 MIN_WORDS = 4
 
-#: Relation -> its phrasings; the first capitalised word is the one that a wrong
-#: relation falsifies ("to the LEFT of").
+#: Relation -> its phrasings; the word in capitals is the one that a wrong relation
+#: falsifies ("to the LEFT of").
 RELATIONS = {
     "left": ("LEFT of", "to the LEFT of", "on the LEFT of"),
     "right": ("RIGHT of", "to the RIGHT of", "on the RIGHT of"),
@@ -74,22 +74,22 @@ _REQUESTS = ("please draw", "can you draw", "i want", "create", "paint")
 _TITLES = ("a picture called", "a card titled", "a print named")
 _PRAISE = ("detailed", "high quality", "best quality", "beautiful", "simple shapes")
 
-#: One colour of each kind is kept for the test split: a tenth of all pairs.
+#: One colour of each kind is reserved for the test split: a tenth of all pairs.
 HELD_OUT = frozenset(
     (kind, COLORS[(7 * index + 3) % len(COLORS)]) for index, kind in enumerate(KINDS)
 )
 
 
 def allowed_colors(kind: str) -> list[str]:
-    """The colours this kind may have outside the test split."""
+    """Returns the colours that a kind may have outside the test split."""
     return [color for color in COLORS if (kind, color) not in HELD_OUT]
 
 
 def compose(dice: Dice, *, split: str, difficulty: str) -> dict[str, Any]:
-    """Invents what a scene shall show and writes its prompt.
+    """Invents the intent of a scene and writes its prompt.
 
     Args:
-      dice: where the choices come from.
+      dice: the source of random choices.
       split: "train", "dev" or "test". About a third of the test scenes name a
         `HELD_OUT` pair of object and colour; no other split ever does.
       difficulty: one of `DIFFICULTIES`.
@@ -137,14 +137,14 @@ def compose(dice: Dice, *, split: str, difficulty: str) -> dict[str, Any]:
 
 
 def corpus(number: int, seed: int = 0) -> Iterator[str]:
-    """Yields prompts to train a vocabulary on.
+    """Yields prompts on which to train a vocabulary.
 
-    Every word of the grammar occurs in the first few thousand, so about 1000
-    SentencePiece pieces hold nearly every word as one piece.
+    Every word of the grammar occurs in the first few thousand, so that with about
+    1000 SentencePiece pieces nearly every word is one piece.
 
     Args:
-      number: how many prompts.
-      seed: which ones; they are not those of any split.
+      number: the number of prompts.
+      seed: the seed of the prompts, which differ from those of all splits.
     """
     for i in range(number):
         difficulty = DIFFICULTIES[i % 2]
@@ -153,7 +153,7 @@ def corpus(number: int, seed: int = 0) -> Iterator[str]:
 
 
 def _group(dice: Dice, kind: str, number: int, difficulty: str) -> dict[str, Any]:
-    """Chooses one group of `number`; `says` lists what the prompt will state."""
+    """Chooses one group of `number`; `says` lists what the prompt states."""
     if difficulty == "simple":
         counts = {1: 0.6, 2: 0.4} if number == 1 else {1: 1.0}
         texture, size = 0.3, 0.3
@@ -206,7 +206,7 @@ class _Writer:
 
 
 def _write(dice: Dice, scene: dict[str, Any], difficulty: str) -> None:
-    """Writes the prompt, dropping what the word limit has no room for."""
+    """Writes the prompt, dropping what exceeds the word limit."""
     extras = {"background", "style", "praise"} if difficulty == "full" else set()
     if difficulty == "simple" and scene["background"] != "plain":
         extras.add("background")
@@ -224,7 +224,7 @@ def _write(dice: Dice, scene: dict[str, Any], difficulty: str) -> None:
         elif extras:
             extras.remove(max(extras))
         else:
-            # An unstated texture would surprise the reader, so it goes as well.
+            # An unstated texture would be surprising, so it is removed as well.
             wordy = max(scene["groups"], key=lambda group: len(group["says"]))
             if "texture" in wordy["says"]:
                 wordy["says"].remove("texture")
@@ -269,7 +269,7 @@ def _write_once(
 
 
 def _append(writer: _Writer, phrase: str, glue: str) -> None:
-    """Adds a phrase after a delimiter, also behind a closing quote."""
+    """Adds a phrase after a delimiter, also after a closing quote."""
     writer.text += glue.rstrip(" ")
     if writer.text.endswith('"'):
         writer.text += " "

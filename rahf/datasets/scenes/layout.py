@@ -1,4 +1,4 @@
-"""Where the objects of a scene stand.
+"""Places the objects of a scene.
 
 Every length is a share of the image (x of its width, y of its height), so one
 description can be drawn at any size.
@@ -15,8 +15,8 @@ Cell = tuple[float, float, float, float]  # left, top, right, bottom
 _MARGIN = 0.03
 _AXIS = {"left": 0, "right": 0, "above": 1, "below": 1}
 
-#: Half the extent of an object by its stated size. Sizes are absolute, so that
-#: "small" can be told from "large" in any scene.
+#: Difficulty -> stated size -> half the extent of an object. Sizes are absolute, so
+#: that "small" can be told from "large" in any scene.
 RADII = {
     "simple": {"small": 0.11, "medium": 0.18, "large": 0.27},
     "full": {"small": 0.09, "medium": 0.15, "large": 0.22},
@@ -29,12 +29,12 @@ def place(
     relations: Sequence[dict[str, Any]],
     difficulty: str,
 ) -> list[dict[str, Any]]:
-    """Gives every object of the groups a place that satisfies the relations.
+    """Places every object of the groups so that the relations hold.
 
     Args:
-      dice: where the choices come from.
-      groups: as they are to be drawn; a count of 0 leaves the place empty.
-      relations: as they are to be drawn.
+      dice: the source of random choices.
+      groups: the groups to draw; a count of 0 leaves the place empty.
+      relations: the relations to draw.
       difficulty: sets the sizes, see `RADII`.
 
     Returns:
@@ -84,7 +84,7 @@ def _slots(cell: Cell, count: int) -> list[Cell]:
     slots = []
     for i in range(count):
         row, column = divmod(i, columns)
-        # A last row that is not full stands in the middle.
+        # An incomplete last row is centred.
         in_row = min(columns, count - row * columns)
         x = left + width * (column + (columns - in_row) / 2) / columns
         y = top + height * row / rows
@@ -93,7 +93,7 @@ def _slots(cell: Cell, count: int) -> list[Cell]:
 
 
 def _cells(dice: Dice, number: int, relations: Sequence[dict[str, Any]]) -> list[Cell]:
-    """Divides the image among groups: pairs side by side, pair against pair."""
+    """Divides the image among groups: first into pairs, then each pair in two."""
     whole = (_MARGIN, _MARGIN, 1 - _MARGIN, 1 - _MARGIN)
     if number == 1:
         return [whole]
@@ -113,7 +113,7 @@ def _cells(dice: Dice, number: int, relations: Sequence[dict[str, Any]]) -> list
 
 
 def _halves(cell: Cell, relation: str) -> list[Cell]:
-    """Cuts a cell in two such that the first half is `relation` of the second."""
+    """Halves a cell such that the first half is `relation` of the second."""
     left, top, right, bottom = cell
     if _AXIS[relation] == 0:
         middle = (left + right) / 2

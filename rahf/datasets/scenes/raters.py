@@ -1,9 +1,9 @@
-"""Three simulated people look at a scene, each a little differently.
+"""Simulates the ratings of a scene by three people.
 
-A rater may overlook a flaw (then neither clicks nor marks it), clicks beside
-the spot that is meant, now and then clicks or marks something that is fine, and
-rounds an impression to the Likert scale with a personal bias. As in RichHF-18K
-there are 3 raters per image out of 27.
+A rater may overlook a flaw (and then neither clicks nor marks it), clicks slightly off
+the intended spot, sometimes clicks or marks something that is fine, and rounds an
+impression to the Likert scale with a personal bias. As in RichHF-18K, each image has 3
+raters from a pool of 27.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ from rahf.datasets.scenes.dice import Dice
 RATERS = 27
 RATERS_PER_SCENE = 3
 
-# Spread of an answer around the truth, in Likert points. Together with the bias
-# it leaves about a third of the scenes in perfect agreement on a score; people
-# agree on a quarter (reference: RichHF-18K).
+# Spread of an answer around the truth, in Likert points. Together with the bias it
+# makes the raters agree perfectly on a score for about a third of the scenes; people
+# do so for a quarter of the images (RichHF-18K).
 _ANSWER_NOISE = 0.42
 _BIAS = 0.15
 _STRAY_CLICK = 0.015
@@ -31,11 +31,11 @@ def rate(dice: Dice, scene: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Simulates the ratings of a scene.
 
     Args:
-      dice: where the noise comes from.
+      dice: the source of the noise.
       scene: from `description.describe`.
 
     Returns:
-      Three ratings in the form `consolidation` describes.
+      Three ratings, as `consolidation` describes them.
     """
     true_scores = {
         "plausibility": truth.plausibility(scene),
@@ -55,7 +55,7 @@ def _rate_once(
     num_words: int,
     rater: int,
 ) -> dict[str, Any]:
-    """One rater's answer."""
+    """Returns one rater's rating."""
     implausible, _ = _look(dice, scene["implausibility"])
     misaligned, seen = _look(dice, scene["misalignment"])
     marks = {
@@ -63,7 +63,7 @@ def _rate_once(
     }
     if dice.chance(_STRAY_WORD):
         marks.add(dice.integer(num_words))
-    # Evenly spread over the pool: one rater is mild, another strict.
+    # Evenly spread over the pool, from strict raters to mild ones.
     bias = _BIAS * (rater - (RATERS - 1) / 2) / (RATERS / 2) * 1.7
     scores = {}
     for name, value in true_scores.items():
@@ -83,7 +83,7 @@ def _rate_once(
 def _look(
     dice: Dice, flaws: Sequence[dict[str, Any]]
 ) -> tuple[list[list[float]], list[dict[str, Any]]]:
-    """Clicks on what one rater notices; returns the clicks and what was noticed."""
+    """Returns one rater's clicks, and the flaws that the rater noticed."""
     seen = [flaw for flaw in flaws if dice.chance(truth.notice_rate(flaw))]
     points = [
         [_jitter(dice, x), _jitter(dice, y)]
@@ -102,10 +102,10 @@ def _jitter(dice: Dice, value: float) -> float:
 
 
 def rater_against_others(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each rater's own labels beside the consolidation of the others.
+    """Returns each rater's own labels and the consolidated ones of the others.
 
     Args:
-      record: with "ratings" of at least two raters, simulated or human.
+      record: a record with "ratings" by at least two raters, simulated or human.
 
     Returns:
       For each rater `{"rater", "own", "others"}`, where `own` and `others` hold

@@ -1,8 +1,8 @@
-"""The sixteen kinds of object as small maps of paint indices.
+"""Draws the sixteen kinds of objects as small maps of paint indices.
 
-A kind is a list of polygons in a square from -1 to 1 (x right, y down). It is
-drawn once per pixel size into a tile of indices, which a palette turns into
-colours, so that a red and a blue house of one size cost one drawing.
+A kind is a list of polygons in a square from -1 to 1 (x right, y down). It is drawn
+once per pixel size into a tile of indices, which a palette turns into colours, so that
+a red and a blue house of the same size are drawn only once.
 """
 
 import enum
@@ -20,7 +20,7 @@ class Paint(enum.IntEnum):
 
     NONE = 0
     BODY = 1
-    SHADE = 2  # the body's colour, darker
+    SHADE = 2  # a darker shade of the body's colour
     PATTERN = 3  # the other colour of a textured body
     DARK = 4
     LIGHT = 5
@@ -31,7 +31,7 @@ class Paint(enum.IntEnum):
 def _ellipse(
     x: float, y: float, rx: float, ry: float, start: int = 0, stop: int = 360
 ) -> Polygon:
-    """An ellipse, or the part between two angles in degrees (0 is right, 90 down)."""
+    """Returns an ellipse or an arc between angles in degrees (0 = right, 90 = down)."""
     return [
         (x + rx * math.cos(math.radians(a)), y + ry * math.sin(math.radians(a)))
         for a in range(start, stop + 1, 12)
@@ -150,8 +150,8 @@ def tile(kind: str, width: int, height: int, outline: int) -> np.ndarray:
 
     Args:
       kind: one of the grammar's object kinds.
-      width: of the object in pixels, without its outline.
-      height: likewise.
+      width: width of the object in pixels, without its outline.
+      height: height of the object in pixels, without its outline.
       outline: thickness of the outline in pixels, 0 for none.
 
     Returns:
@@ -159,11 +159,11 @@ def tile(kind: str, width: int, height: int, outline: int) -> np.ndarray:
     """
     image = Image.new("L", (width + 2 * outline, height + 2 * outline))
     draw = ImageDraw.Draw(image)
-    # Integer corners: the same polygon on every machine.
+    # Integer corners give the same polygon on every machine.
     for paint, polygon in _PARTS[kind]:
         corners = []
         for x, y in polygon:
-            # Four decimals hide the last bits, in which machines' cosines differ.
+            # Rounding to four decimals hides the last bits, in which cosines differ.
             column = round((round(x, 4) + 1) * (width - 1) / 2)
             row = round((round(y, 4) + 1) * (height - 1) / 2)
             corners.append((outline + column, outline + row))
@@ -179,17 +179,17 @@ def tile(kind: str, width: int, height: int, outline: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1024)
 def pattern(texture: str, width: int, height: int) -> np.ndarray:
-    """Where a texture shows its second colour.
+    """Returns the mask of a texture's second colour.
 
     Args:
       texture: "striped", "dotted", "checkered" or "ringed".
-      width: of the tile in pixels.
-      height: likewise.
+      width: width of the tile in pixels.
+      height: height of the tile in pixels.
 
     Returns:
       bool[height, width], read-only.
     """
-    # A texture counts in parts of the object, so it looks the same at any size.
+    # Lengths are relative to the object, so a texture looks the same at any size.
     x = np.arange(width)[None, :]
     y = np.arange(height)[:, None]
     if texture == "striped":
@@ -219,7 +219,7 @@ _SILHOUETTE = 48
 
 
 def covers(kind: str, x: float, y: float) -> bool:
-    """Whether the point (x, y) of the square from -1 to 1 lies on the object."""
+    """Whether the point (x, y) of the square from -1 to 1 is on the object."""
     column = int((x + 1) * _SILHOUETTE / 2)
     row = int((y + 1) * _SILHOUETTE / 2)
     if not (0 <= column < _SILHOUETTE and 0 <= row < _SILHOUETTE):

@@ -1,9 +1,9 @@
-"""What is true of a scene, read from its description: no rater, no noise.
+"""Computes the true labels of a scene from its description, without rater noise.
 
-The truth is a function of what can be seen: plausibility of the kinds, strength
-and extent of damage, alignment of which statements of the prompt are false. The
-simulated raters see this truth through their noise, so `oracle` scored against
-consolidated labels is the ceiling for any model.
+The truth depends on what can be seen: plausibility on the kind, strength and extent of
+damage, alignment on which statements of the prompt are false. The simulated raters
+perceive it with noise, so the score of `oracle` on consolidated labels is an upper
+bound for any model.
 """
 
 import math
@@ -16,7 +16,7 @@ from rahf import words
 from rahf.datasets.ratings.consolidation import POINT_RADIUS
 from rahf.datasets.scenes.flaws import SPACING
 
-# How much of the alignment a false statement costs.
+# The cost of a false statement in alignment.
 _IMPORTANCE = {
     "missing": 1.0,
     "object": 0.85,
@@ -42,22 +42,22 @@ _UGLINESS = {
     "cropped": 0.3,
 }
 
-#: Standard deviation of a click around the spot that it means, in each axis.
+#: Standard deviation of a click around the intended spot, along each axis.
 CLICK_NOISE = 0.012
-#: Probability that a rater who noticed a flaw clicks on any one spot of it.
+#: Probability that a rater who noticed a flaw clicks on a given spot of it.
 CLICK_RATE = 0.93
 
 
 def notice_rate(flaw: Mapping[str, Any]) -> float:
-    """Probability that a rater notices a flaw; the stronger, the likelier."""
+    """Returns the probability that a rater notices a flaw; grows with its strength."""
     return 0.84 + 0.14 * flaw.get("strength", 0.8)
 
 
 def plausibility(scene: Mapping[str, Any]) -> float:
-    """How free of damage the picture looks, in [0, 1].
+    """Returns how free of damage the picture looks, in [0, 1].
 
-    Each flaw costs by its strength and by the share of the image it covers; the
-    costs add up in the exponent.
+    The cost of a flaw depends on its strength and the share of the image that it
+    covers; costs add up in the exponent.
     """
     cost = 0.0
     for flaw in scene["implausibility"]:
@@ -68,10 +68,10 @@ def plausibility(scene: Mapping[str, Any]) -> float:
 
 
 def alignment(scene: Mapping[str, Any]) -> float:
-    """How much of the prompt is shown, in [0, 1].
+    """Returns how much of the prompt is shown, in [0, 1].
 
-    A false statement about one of several groups costs less than about the only
-    one.
+    A false statement about one of several groups costs less than one about the only
+    group.
     """
     share = 2.0 / (1.0 + len(scene["groups"]))
     cost = sum(_IMPORTANCE[flaw["flaw"]] for flaw in scene["misalignment"])
@@ -79,7 +79,7 @@ def alignment(scene: Mapping[str, Any]) -> float:
 
 
 def aesthetics(scene: Mapping[str, Any]) -> float:
-    """How pleasing the picture is, in [0, 1]; damage hurts it a little."""
+    """Returns how pleasing the picture is, in [0, 1]; damage lowers it a little."""
     cost = sum(_UGLINESS[f["flaw"]] * f["strength"] for f in scene["aesthetics"])
     damage = 0.25 * (1.0 - plausibility(scene))
     styled = 0.05 if scene["style"] else 0.0
@@ -87,7 +87,7 @@ def aesthetics(scene: Mapping[str, Any]) -> float:
 
 
 def overall(scene: Mapping[str, Any]) -> float:
-    """The impression on the whole: a mixture of the other three, in [0, 1]."""
+    """Returns the overall impression, a weighted mean of the other three, in [0, 1]."""
     mixture = (
         0.4 * plausibility(scene) + 0.35 * alignment(scene) + 0.25 * aesthetics(scene)
     )
@@ -95,27 +95,26 @@ def overall(scene: Mapping[str, Any]) -> float:
 
 
 def misaligned_words(scene: Mapping[str, Any]) -> list[int]:
-    """Indices of the prompt's words that are not shown, ascending."""
+    """Returns the indices of the prompt's words that are not shown, ascending."""
     return sorted({at for flaw in scene["misalignment"] for at in flaw["words"]})
 
 
 def word_label(scene: Mapping[str, Any]) -> np.ndarray:
-    """int8[num_words], 0 = misaligned, 1 = aligned (RichHF-18K's convention)."""
+    """Returns int8[num_words], 0 = misaligned, 1 = aligned, as in RichHF-18K."""
     label = np.ones(len(words.split(scene["prompt"])), np.int8)
     label[misaligned_words(scene)] = 0
     return label
 
 
 def heatmap(flaws: list[dict[str, Any]], size: tuple[int, int]) -> np.ndarray:
-    """The map that raters would draw on average.
+    """Returns the expected map of a rater.
 
     Args:
       flaws: a scene's "implausibility" or "misalignment".
       size: height and width in pixels.
 
     Returns:
-      float32[H, W] in [0, 1], for each pixel the probability that a rater's map
-      covers it.
+      float32[H, W] in [0, 1], the probability that a rater's map covers each pixel.
     """
     height, width = size
     y = (np.arange(height) + 0.5) / height
@@ -129,8 +128,8 @@ def heatmap(flaws: list[dict[str, Any]], size: tuple[int, int]) -> np.ndarray:
             distance = np.sqrt(
                 ((x - spot_x) * aspect)[None, :] ** 2 + (y - spot_y)[:, None] ** 2
             )
-            # A jittered disk covers a pixel with a probability that falls from 1
-            # to 0 around the disk's rim, about linearly over 4 deviations.
+            # The probability that a jittered disk covers a pixel falls from 1 to 0
+            # around the disk's rim, about linearly over 4 deviations.
             rim = (POINT_RADIUS - distance) / (4 * CLICK_NOISE) + 0.5
             missed *= 1.0 - CLICK_RATE * np.clip(rim, 0.0, 1.0)
         clear *= 1.0 - notice_rate(flaw) * (1.0 - missed)
@@ -141,12 +140,12 @@ def oracle(record: Mapping[str, Any]) -> dict[str, Any]:
     """Predicts every target of a record from its scene alone.
 
     Args:
-      record: from `Scenes`; only "scene" and the size of the image are read.
+      record: a record of `Scenes`; only "scene" and the image's size are read.
 
     Returns:
-      By target name: `implausibility` and `misalignment`, float32[H, W] in [0, 1],
-      the expected map of a rater; `plausibility`, `alignment`, `aesthetics` and
-      `overall`, float in [0, 1]; `misaligned_words`, int8[num_words], 0 =
+      Target name -> prediction: `implausibility` and `misalignment`, float32[H, W] in
+      [0, 1], the expected map of a rater; `plausibility`, `alignment`, `aesthetics`
+      and `overall`, float in [0, 1]; `misaligned_words`, int8[num_words], 0 =
       misaligned.
     """
     scene = record["scene"]

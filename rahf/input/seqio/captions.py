@@ -1,7 +1,7 @@
-"""Captions for seqio: shards, tables and TFDS as one kind of task.
+"""Captioning tasks for seqio, from shards, tables or TFDS.
 
-Which of them it is stands in `config.input`, which a task sees only when its dataset
-is built, so there is one source for all.
+There is one source for all of them, because `config.input` selects the one to read and
+a task sees it only when its dataset is built.
 """
 
 import threading
@@ -30,7 +30,7 @@ _SAMPLE = {
 
 
 class CaptionSource(OwnOrderSource):
-    """A source of encoded samples, from whatever `config.input.<dataset>` names."""
+    """A source of encoded samples, which `config.input.<dataset>` names."""
 
     def __init__(self, dataset: str = "captions"):
         self._dataset = dataset
@@ -63,7 +63,7 @@ def add_task(name: str = "captions", dataset: str = "captions") -> seqio.Task:
     """Registers a captioning task over `config.input.<dataset>`."""
     return seqio.TaskRegistry.add(
         name,
-        # seqio's type asks for a number; its code takes None, not known.
+        # seqio's type is int, but its code accepts None for unknown.
         source=CaptionSource(dataset),  # pyright: ignore[reportArgumentType]
         preprocessors=[_decode, seqio_tasks.AskFor(("caption",))],
         output_features=seqio_tasks.OUTPUT_FEATURES,
@@ -90,7 +90,7 @@ def _decode(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def _tensors(sample: Sample) -> list[Any]:
     texts = (sample.uid, sample.caption, sample.fault)
     uid, caption, fault = (np.asarray(text.encode()) for text in texts)
-    # An object: numpy's own bytes drop zeros at the end.
+    # As an object, because numpy's own bytes drop zeros at the end.
     return [uid, np.asarray(sample.image, object), caption, fault]
 
 
@@ -107,10 +107,10 @@ def _read_table(table, shuffle: bool, seed: int, shard) -> tf.data.Dataset:
 
 
 def _read_shards(shards: Shards, shuffle: bool, seed: int, shard) -> tf.data.Dataset:
-    """Reads pieces of shards in turns.
+    """Interleaves pieces of shards.
 
-    A place in it is a few counters, which TensorFlow saves; `_Pieces` finds the
-    sample they name.
+    A position is a few counters, which TensorFlow saves; `_Pieces` finds the sample at
+    that position.
     """
     order, cycle = order_of(
         shards, seed, shard_index=shard.index, shard_count=shard.num_shards
@@ -136,7 +136,7 @@ def _read_shards(shards: Shards, shuffle: bool, seed: int, shard) -> tf.data.Dat
 
 
 class _Pieces:
-    """Samples by (place of a piece in the order, number in it), fast in sequence."""
+    """Finds samples by (index of a piece in the order, number in it)."""
 
     def __init__(self, order):
         self._order, self._lock = order, threading.Lock()
@@ -145,15 +145,15 @@ class _Pieces:
     def read(self, piece, number) -> list[Any]:
         piece, number = int(piece), int(number)
         with self._lock:
-            place, samples = self._open.pop(piece, (-1, iter(())))
-            if place != number:
+            position, samples = self._open.pop(piece, (-1, iter(())))
+            if position != number:
                 samples = self._from(piece, number)
             sample = next(samples, None)
             if sample is not None:
                 self._open[piece] = number + 1, samples
         if sample is None and number == 0:
             sample = Sample(
-                f"piece {piece}", 0, -1, fault="holds no samples: too many readers"
+                f"piece {piece}", 0, -1, fault="no samples: there are too many readers"
             )
         found = np.asarray(sample is not None)
         return [found, *_tensors(sample or Sample("", 0, 0))]
@@ -165,12 +165,12 @@ class _Pieces:
 
 
 def _read_tfds(source, own, shuffle: bool, seed: int, shard) -> tf.data.Dataset:
-    """Reads a TFDS dataset; an image with several captions comes once with each."""
+    """Reads a TFDS dataset; an image with several captions is repeated with each."""
     image, caption = own.get("image", "image"), own.get("caption", "caption")
     folder = own.get("data_dir") or None
     try:
         name = source.name
-        if ":" not in name:  # seqio wants a version: the newest there is
+        if ":" not in name:  # seqio needs a version; use the newest
             name = f"{name}:{tfds.builder(name, data_dir=folder).version}"
         reader = seqio.TfdsDataSource(
             name,
@@ -210,5 +210,5 @@ def _read_tfds(source, own, shuffle: bool, seed: int, shard) -> tf.data.Dataset:
             }
         )
 
-    # Counted by this process: uids tell apart what one of them evaluates.
+    # Numbered within this process, so that uids are unique in its evaluation.
     return dataset.enumerate().flat_map(encode)

@@ -1,4 +1,4 @@
-"""The catalog's tasks and mixtures, registered with seqio (tasks/ calls this)."""
+"""Registers the catalog's tasks and mixtures with seqio, for the modules in tasks/."""
 
 from typing import Any, cast
 
@@ -12,8 +12,8 @@ def register_dataset(dataset: str) -> None:
     """Registers the tasks and mixtures of one of the catalog's datasets.
 
     Args:
-      dataset: a key of `catalog.SIZES`. (Captions have a source of their own:
-        `rahf.input.seqio.captions.add_task`.)
+      dataset: a key of `catalog.SIZES`. For captions, see
+        `rahf.input.seqio.captions.add_task`.
     """
     for name in catalog.NAMES[dataset]:
         if name in registry.MIXTURES:
@@ -25,7 +25,7 @@ def register_dataset(dataset: str) -> None:
             add_task(
                 name,
                 task.targets,
-                cast(Any, task.records),  # none of these gives shards
+                cast(Any, task.records),  # none of these returns shards
                 catalog.SIZES[dataset],
                 augment=task.augment,
                 order=task.order_name,

@@ -1,4 +1,4 @@
-"""The loader for any task or mixture that is registered with seqio."""
+"""The loader for tasks and mixtures registered with seqio."""
 
 import dataclasses
 import io
@@ -23,7 +23,7 @@ from rahf.input.registry import for_targets, parts_of, weights_of
 from rahf.input.seqio.tasks import AskFor, building, wait_until_idle
 from rahf.input.vocabulary import Vocabulary
 
-# Beside the iterator in a saved state.
+# The file of record counts, beside the iterator in a saved state.
 _COUNTS = "records.json"
 
 
@@ -32,8 +32,8 @@ class FoundTask:
     """A registered task.
 
     Attributes:
-      name: as registered.
-      targets: what its `AskFor` asks; empty where it has none.
+      name: the registered name.
+      targets: the targets of its `AskFor`; empty if it has none.
       task: the task.
     """
 
@@ -43,9 +43,9 @@ class FoundTask:
 
 
 def find(name: str) -> list[FoundTask]:
-    """Returns the task called `name`, or those of the mixture called so.
+    """Returns the task called `name`, or the tasks of that mixture.
 
-    `a+b` is a mixture of what `a` and `b` name.
+    `a+b` is a mixture of `a` and `b`.
     """
     return [found for found, _ in _find_with_rates(name)]
 
@@ -65,7 +65,7 @@ def _find_with_rates(name: str) -> list[tuple[FoundTask, float]]:
 
 
 def _provider(config) -> seqio.Task | seqio.Mixture:
-    """Returns the task or mixture of the config, with its weights."""
+    """Returns the config's task or mixture, with its weights."""
     found = _find_with_rates(config.task.name)
     given = dict(config.task.get("weights") or {})
     weights = weights_of([task for task, _ in found], config)  # checks them
@@ -92,9 +92,9 @@ class SeqioTrainInput:
         batch_size: int,
         policy: Policy,
     ):
-        """Starts a dataset of task features."""
+        """Starts iterating over a dataset of task features."""
         options = tf.data.Options()
-        # Rendering and asking keep no state between elements, so nothing is lost.
+        # Our Python functions keep no state between elements, so nothing is lost.
         options.experimental_external_state_policy = (
             tf.data.experimental.ExternalStatePolicy.IGNORE
         )
@@ -115,11 +115,11 @@ class SeqioTrainInput:
         return self._converter(examples)
 
     def metrics(self) -> dict[str, float]:
-        """Returns how many records were bad until now."""
+        """Returns the number of bad records so far."""
         return self._counter.metrics()
 
     def get_state(self) -> bytes:
-        """Returns where the next batch stands: a TensorFlow checkpoint, tarred."""
+        """Returns the position of the next batch, as a tarred TensorFlow checkpoint."""
         with tempfile.TemporaryDirectory() as folder:
             prefix = str(pathlib.Path(folder) / "iterator")
             tf.train.Checkpoint(iterator=self._iterator).write(prefix)
@@ -134,12 +134,12 @@ class SeqioTrainInput:
         """Continues where `get_state` was called.
 
         Raises:
-          ValueError: another loader made the state.
+          ValueError: the state is from another loader.
         """
         if not (isinstance(state, bytes) and state.startswith(b"\x1f\x8b")):
             raise ValueError(
                 "config.input.loader='seqio' cannot continue a run of another loader; "
-                "set config.input.loader as it was"
+                "restore config.input.loader"
             )
         with tempfile.TemporaryDirectory() as folder:
             with tarfile.open(fileobj=io.BytesIO(state)) as archive:
@@ -148,19 +148,19 @@ class SeqioTrainInput:
             checkpoint = tf.train.Checkpoint(iterator=self._iterator)
             checkpoint.read(prefix).assert_consumed()
             counts = pathlib.Path(folder) / _COUNTS
-            if counts.exists():  # else a run from before records were counted
+            if counts.exists():  # older runs did not count records
                 self._counter.set_state(json.loads(counts.read_text()))
 
     def close(self) -> None:
-        """Waits for what is being made ahead."""
+        """Waits for examples that are being prepared."""
         wait_until_idle()
 
 
 class SeqioEvalBatches:
-    """A repeatable iterable of `(batch, infos)`, sized where the source is.
+    """A repeatable iterable of `(batch, infos)`, with a length if the source has one.
 
     Attributes:
-      bad_records: how many the last iteration has met.
+      bad_records: the number of bad records in the last iteration.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class SeqioEvalBatches:
     def __len__(self) -> int:
         known = [number for number in self._numbers if number is not None]
         if len(known) < len(self._numbers):
-            raise TypeError("the source does not say how many examples it has")
+            raise TypeError("the number of examples in the source is unknown")
         return math.ceil(sum(known) / self._batch_size)
 
     def __iter__(self) -> Iterator[tuple[Batch, Infos]]:
@@ -190,7 +190,7 @@ class SeqioEvalBatches:
                 self.bad_records = counter.bad
                 batch = self._converter(taken, self._batch_size)
                 yield batch, self._converter.infos(taken)
-            self.bad_records = counter.bad  # those behind the last good one
+            self.bad_records = counter.bad  # includes those after the last good one
         except GeneratorExit:  # dropped before the end
             wait_until_idle()
             raise
@@ -215,7 +215,7 @@ def make_train_input(
             seed=config.seed,
             shard_info=seqio.ShardInfo(shard_index, shard_count),
             num_epochs=None,
-            # It would keep the first epoch's order for all epochs.
+            # A cache would keep the first epoch's order for all epochs.
             try_in_mem_cache=False,
         )
     return SeqioTrainInput(dataset, converter, batch_size, Policy.from_config(config))
@@ -270,7 +270,7 @@ def _lengths(converter: Converter) -> dict[str, int]:
 class _Reader:
     """Yields examples as numpy arrays; errors inside TensorFlow become ValueErrors.
 
-    A dataset goes on behind an element that failed, so a bad record can be skipped.
+    A dataset continues after an element that failed, so bad records can be skipped.
     """
 
     def __init__(self, elements: Iterator[Any], name: str, counter: Counter):
@@ -284,17 +284,16 @@ class _Reader:
             try:
                 example = next(self._elements)
             except UnicodeDecodeError as error:
-                # TensorFlow failed to tell of an error; behind it, it may crash.
+                # TensorFlow failed to report an error, and may crash after it.
                 raise ValueError(
-                    f"config.task.name={self._name!r} holds a damaged record; read it "
-                    "with rahf.input.seqio.tasks.TFExampleSource to learn more"
+                    f"config.task.name={self._name!r} has a damaged record; read it "
+                    "with rahf.input.seqio.tasks.TFExampleSource to find out more"
                 ) from error
             except tf.errors.OpError as error:
                 why = f"config.task.name={self._name!r} failed to make an example: "
                 why += error.message
-                # What a ValueError of ours becomes, and what TensorFlow says of fields
-                # that do not fit. Others, such as a file that breaks off, would come
-                # again and again.
+                # Our ValueErrors and mismatched fields become InvalidArgumentError.
+                # Other errors, such as a truncated file, would recur forever.
                 record = isinstance(error, tf.errors.InvalidArgumentError)
                 if not (record and self._counter.policy.skip):
                     raise ValueError(why) from error

@@ -1,4 +1,4 @@
-"""What the sources of seqio tasks have in common."""
+"""The base class of sources for seqio tasks."""
 
 from collections.abc import Sequence
 from typing import Any

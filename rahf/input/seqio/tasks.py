@@ -1,7 +1,7 @@
-"""What seqio tasks are made of: sources and preprocessors.
+"""Sources and preprocessors for seqio tasks.
 
-A task for RAHF ends in the preprocessor `AskFor(targets)`, which takes elements with
-the fields of a record, and has `OUTPUT_FEATURES` (docs/tasks.md).
+The last preprocessor of a task is `AskFor(targets)`, which takes elements with the
+fields of a record; its output features are `OUTPUT_FEATURES` (docs/tasks.md).
 """
 
 import contextlib
@@ -39,13 +39,12 @@ OUTPUT_FEATURES = {
 }
 
 # config.input of the loader that is building a dataset: seqio tasks are registered
-# before any config is read, and hand their preprocessors lengths only.
+# before any config is read, and pass only lengths to their preprocessors.
 _OPTIONS: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
     "rahf_input_options", default=types.MappingProxyType({})
 )
 
-# Of each kind of label: dtype, shape, and what stands for a missing one, since a
-# tensor cannot be left out.
+# Kind -> dtype, shape and the value of a missing label, as a tensor cannot be absent.
 _LABELS = {
     Kind.HEATMAP: ("float32", [None, None], np.zeros((0, 0), np.float32)),
     Kind.SCORE: ("float32", [], np.float32("nan")),
@@ -57,7 +56,7 @@ _LABELS = {
 
 @contextlib.contextmanager
 def building(config) -> Iterator[None]:
-    """Lets the datasets that are built inside see `config.input`."""
+    """Makes `config.input` visible to datasets that are built inside."""
     token = _OPTIONS.set(config.input.to_dict())
     try:
         yield
@@ -66,17 +65,17 @@ def building(config) -> Iterator[None]:
 
 
 def options() -> Mapping[str, Any]:
-    """Returns the `config.input` of the loader that is building, or nothing."""
+    """Returns `config.input` of the loader that is building, or an empty mapping."""
     return _OPTIONS.get()
 
 
 class RecordSource(OwnOrderSource):
     """A source over `(split, config.input) -> sequence of records`.
 
-    It yields `{"split", "index", "epoch", "seed"}`, of which the preprocessor
-    `read_records` makes the record; epoch -1 asks for it without augmentation.
-    Indices are shuffled, not records, so the shuffle sees the whole split: such a
-    task has `shuffle_buffer_size=None`.
+    It yields `{"split", "index", "epoch", "seed"}`, from which the preprocessor
+    `read_records` makes the record; epoch -1 means without augmentation. Indices are
+    shuffled instead of records, over the whole split, so such a task has
+    `shuffle_buffer_size=None`.
     """
 
     def __init__(
@@ -85,11 +84,10 @@ class RecordSource(OwnOrderSource):
         """Makes the source.
 
         Args:
-          records: makes the sequence; of `config.input`, only `image_size` is sure
-            to be there.
+          records: makes the sequence; only `config.input.image_size` is always given.
           splits: name -> number of records, unless config.input changes it.
-          name: sources of different names shuffle differently. (A mixture gives
-            its seed to all tasks, which would show each record once per task.)
+          name: a name; sources with different names shuffle differently. (All tasks of
+            a mixture have the same seed, and would otherwise have the same order.)
         """
         self._records = records
         self._name, self._salt = name, zlib.crc32(name.encode())
@@ -102,12 +100,12 @@ class RecordSource(OwnOrderSource):
         self, split: str, shuffle: bool, seed: int | None, shard: seqio.ShardInfo
     ) -> tf.data.Dataset:
         number = self.num_input_examples(split)
-        # The same as the procedural loader's, so that both augment alike.
+        # The same seed as in the grain loader, so that both augment alike.
         stream = zlib.crc32(f"{seed or 0}/{self._name}".encode())
         indices = tf.data.Dataset.range(number).map(
             lambda index: (index, tf.constant(-1, tf.int64))
         )
-        if shuffle and _OPTIONS.get():  # a training input of ours, which never ends
+        if shuffle and _OPTIONS.get():  # one of our training inputs, which never end
             indices = _shuffled_forever(number, (seed or 0) + self._salt)
         elif shuffle:
             indices = indices.shuffle(number, seed, reshuffle_each_iteration=True)
@@ -122,12 +120,11 @@ class RecordSource(OwnOrderSource):
 
 
 def _shuffled_forever(number: int, seed: int) -> tf.data.Dataset:
-    """Returns 0 to `number` - 1 again and again, each time in another order, with
-    the number of the epoch.
+    """Returns 0 to `number` - 1 endlessly, in another order each epoch, with the epoch.
 
-    `Dataset.shuffle` would do, but an iterator's checkpoint would hold its buffer,
-    that is the whole split for each task of a mixture: megabytes that take seconds
-    to read. Here it holds a counter.
+    With `Dataset.shuffle`, an iterator's checkpoint would contain its buffer, which is
+    the whole split for each task of a mixture: megabytes that take seconds to read.
+    Here it contains a counter.
     """
 
     def permute(step):
@@ -143,8 +140,8 @@ def _shuffled_forever(number: int, seed: int) -> tf.data.Dataset:
 class TFExampleSource(seqio.FileDataSource):
     """`seqio.TFExampleDataSource`, safe on damaged records.
 
-    TensorFlow puts a record that it cannot parse into its error message; bytes that are
-    no text then end the process (2.21). Here such a record is a ValueError.
+    TensorFlow quotes a record that it cannot parse in its error message, and bytes that
+    are not text then crash the process (2.21). Here such a record is a ValueError.
     """
 
     def __init__(
@@ -153,7 +150,7 @@ class TFExampleSource(seqio.FileDataSource):
         feature_description: Mapping[str, Any],
         num_input_examples: Mapping[str, int] | None = None,
     ):
-        """Makes the source; the arguments are those of seqio's."""
+        """Makes the source; see `seqio.TFExampleDataSource` for the arguments."""
 
         def read_file(path):
             return tf.data.TFRecordDataset(path).map(
@@ -169,7 +166,7 @@ class TFExampleSource(seqio.FileDataSource):
 
 def parse_example(data: tf.Tensor, description: Mapping[str, Any]) -> dict:
     """Parses a serialised `tf.train.Example`, as `tf.io.parse_single_example` does."""
-    # What Python has read and written again, TensorFlow's own parser takes.
+    # TensorFlow's parser accepts everything that Python has parsed and serialised.
     checked = tf.numpy_function(_rewrite_example, [data], tf.string, stateful=False)
     checked.set_shape([])
     return tf.io.parse_single_example(checked, dict(description))
@@ -180,20 +177,20 @@ def _rewrite_example(data: bytes) -> bytes:
         return tf.train.Example.FromString(data).SerializeToString()
     except DecodeError:
         raise ValueError(
-            f"expected a tf.train.Example, got {len(data)} bytes that do not parse as "
-            "one; write the file again"
+            f"expected a tf.train.Example, got {len(data)} bytes that cannot be parsed "
+            "as one; write the file again"
         ) from None
 
 
 def read_records(records: MakeRecords, targets: Sequence[str]):
-    """Makes the preprocessor that turns what `RecordSource` yields into records.
+    """Makes the preprocessor that turns elements of `RecordSource` into records.
 
     Args:
       records: makes the sequence.
-      targets: whose label fields to keep.
+      targets: the targets whose label fields to keep.
 
     Returns:
-      A preprocessor, to `uid`, `image`, `prompt` and the label fields as tensors.
+      A preprocessor whose elements are `uid`, `image`, `prompt` and the label fields.
     """
     fields = _fields(targets)
 
@@ -209,7 +206,7 @@ def read_records(records: MakeRecords, targets: Sequence[str]):
             if lacks := {"image", "prompt"} - set(record):
                 raise ValueError(f"record {index} of {split!r} has no {lacks}")
             values = (record.get(name, missing) for name, _, _, missing in fields)
-            # A text goes as an object: numpy's own strings would have to be ASCII.
+            # Texts are passed as objects because numpy's own must be ASCII.
             return [
                 np.asarray(
                     value.encode() if isinstance(value, str) else value,
@@ -225,21 +222,20 @@ def read_records(records: MakeRecords, targets: Sequence[str]):
 
 
 class AskFor:
-    """The last preprocessor of a task: from record tensors to task features.
+    """The last preprocessor of a task: makes task features from record tensors.
 
-    An element holds `uid`, `prompt` (strings), `image` uint8[H, W, 3] and the label
+    An element has `uid`, `prompt` (strings), `image` uint8[H, W, 3] and the label
     fields of the targets: maps float32[H, W], scores float32[], word labels
-    int[num_words]. An element that lacks a label holds a map of size 0, a score of
-    NaN or word labels of -1.
+    int[num_words]. A missing label is a map of size 0, a score of NaN or word labels
+    of -1.
     """
 
     def __init__(self, targets: Sequence[str], *, augment: bool | None = None):
-        """Says what to ask.
+        """Sets what to ask for.
 
         Args:
-          targets: the targets that each example answers.
-          augment: whether the target is written into the prompt; by default where
-            there is one target.
+          targets: the targets of each example.
+          augment: whether the prompt names the target; by default if there is one.
         """
         self.targets = tuple(row.name for row in select(targets))
         self.augment = len(self.targets) == 1 if augment is None else augment
@@ -290,14 +286,14 @@ def add_task(
     augment: bool | None = None,
     order: str = "",
 ) -> seqio.Task:
-    """Registers a task over records that Python makes.
+    """Registers a task over records made by Python.
 
     Args:
-      name: of the task.
-      targets: as `AskFor` takes them.
-      records, splits: as `RecordSource` takes them.
-      augment: as `AskFor` takes it.
-      order: what the order is drawn from, see `rahf.input.registry.Task`.
+      name: the name of the task.
+      targets: see `AskFor`.
+      records, splits: see `RecordSource`.
+      augment: see `AskFor`.
+      order: see `rahf.input.registry.Task`.
     """
     records = functools.partial(_records_for, targets, records)
     return seqio.TaskRegistry.add(
@@ -318,7 +314,7 @@ def _records_for(
     split: str,
     options: Mapping[str, Any],
 ) -> Records:
-    """Makes records and checks that they can answer the task's targets."""
+    """Makes records and checks that they have labels for the task's targets."""
     found = records(split, options)
     if isinstance(found, RatedImages):
         check_targets(found.targets, targets)
@@ -364,11 +360,11 @@ _CALLS = _Calls()
 
 
 def wait_until_idle(quiet_seconds: float = 0.1, most_seconds: float = 30.0) -> None:
-    """Returns once no dataset calls Python any more, its buffers being full.
+    """Returns once all buffers are full, so that no dataset calls Python any more.
 
-    TensorFlow destroys an iterator with Python's global lock held, and waits for
-    its threads; a thread that waits for the lock then waits forever. So whoever
-    drops an iterator that has not ended calls this first.
+    TensorFlow destroys an iterator while holding Python's global lock, and waits for
+    its threads; a thread that waits for the lock then waits forever. So call this
+    before dropping an iterator that has not ended.
     """
     until = time.monotonic() + most_seconds
     begun = -1
@@ -383,12 +379,11 @@ def map_python(dataset, function, names, specs, *, parallel: int = 2):
     """Maps elements through a Python function, in order.
 
     Args:
-      dataset: of dicts.
-      function: takes the elements' `names` as arrays, returns one array for each
-        of `specs`.
+      dataset: a dataset of dicts.
+      function: maps arrays of the elements' `names` to one array for each of `specs`.
       names: keys of the elements.
       specs: key of the result -> (dtype, shape).
-      parallel: how many elements at a time.
+      parallel: the number of elements to map at a time.
     """
 
     called = _CALLS.counted(function)

@@ -213,7 +213,10 @@ def test_labels_that_nobody_gave_are_not_there():
     [
         ({"scores": "mode"}, "scores='mode' is unknown; options: mean, median"),
         ({"radius": 0}, "radius=0 must be a share"),
-        ({"weights": {"a": 0.0}}, "rater 'a': weight 0.0 is not above 0"),
+        (
+            {"weights": {"a": 0.0}},
+            "rater 'a': the weight must be finite and above 0, got 0.0",
+        ),
     ],
 )
 def test_options_are_checked(options, message):

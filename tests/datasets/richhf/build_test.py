@@ -123,7 +123,7 @@ def test_tfds_reads_it_in_each_of_its_ways(built):
 def test_nothing_is_left_behind_and_nothing_is_built_twice(built, published, capsys):
     found = {path.name for path in (built / "rich_hf_18k").iterdir()}
     assert found == {"1.0.0", "build_report.json"}
-    with pytest.raises(SystemExit, match="is there already, and whole; remove it"):
+    with pytest.raises(SystemExit, match="already exists and is complete; remove it"):
         run(published / "labels", published / "pickapic", built, "--partial")
 
 
@@ -131,7 +131,9 @@ def test_problems_are_listed_and_a_named_policy_decides(
     published, tmp_path, monkeypatch
 ):
     given = (published / "spoiled", published / "lacking", tmp_path, "--partial")
-    with pytest.raises(SystemExit, match="1 missing_image.* Name a policy") as failure:
+    with pytest.raises(
+        SystemExit, match="1 missing_image.* Choose a policy"
+    ) as failure:
         run(*given)
     folder = tmp_path / "rich_hf_18k"
     assert str(folder / "build_report.json") in str(failure.value)
@@ -217,7 +219,7 @@ def test_counts_are_verified(published, tmp_path):
     data = bytearray((labels / "test.tfrecord").read_bytes())
     data[-100] ^= 1
     (labels / "test.tfrecord").write_bytes(data)
-    with pytest.raises(SystemExit, match="test.tfrecord is damaged behind record 1"):
+    with pytest.raises(SystemExit, match="test.tfrecord is damaged after record 1"):
         run(labels, *given[1:], "--partial")
 
 
@@ -258,4 +260,4 @@ def test_damaged_shards_are_passed_over_and_read_once_they_are_whole(
 def test_the_flags_explain_themselves(capsys):
     with pytest.raises(SystemExit):
         build_richhf.main(["--help"])
-    assert "exclude: leave out every record with a problem" in capsys.readouterr().out
+    assert "exclude: omit every record with a problem" in capsys.readouterr().out

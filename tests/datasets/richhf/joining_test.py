@@ -54,7 +54,7 @@ def test_a_complete_picture_comes_before_one_that_is_not(tmp_path):
 
 
 def test_a_folder_without_shards(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no .parquet file; it must be a copy"):
+    with pytest.raises(ValueError, match=r"has no .parquet files; it must be a copy"):
         pickapic.find_shards(tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_the_store_is_one_process_alone_and_knows_what_it_looked_for(tmp_path):
     with picture_store.PictureStore(path, {"a", "b"}) as opened:
         assert opened.add("x", 10, 0, [("a", picture), ("a", picture)]) == {"a"}
         assert (opened.done("x", 10), opened.done("x", 11)) == ({0}, set())
-        with pytest.raises(ValueError, match="another build may be writing"):
+        with pytest.raises(ValueError, match="is another build writing"):
             picture_store.PictureStore(path, {"a", "b"})
     with picture_store.PictureStore(
         path, {"a", "c"}

@@ -171,7 +171,7 @@ def test_the_configs_run_on_it(data_dir):
         assert batch["image"].shape == (7, 384, 384, 3)
         assert sum(weights(batch).values()) == 7 * (7 if task == "multihead" else 1)
         config.input.richhf.data_dir = "/none"
-        with pytest.raises(ValueError, match="/none holds no dataset 'rich_hf_18k'"):
+        with pytest.raises(ValueError, match="/none has no dataset 'rich_hf_18k'"):
             data_input.make_train_input(config)
         with pytest.raises(ValueError, match="richhff is unknown; options: richhf"):
             module.get_config("richhff")
