@@ -99,6 +99,7 @@ def test_mistakes_name_line_and_field(tmp_path, change, message):
         ("[" * 100_000, "line 2, expected a rating, got brackets|expected JSON"),
         ('{"image": "a", "rater": "b"}', "'scores': a rating needs one of"),
         ("1" * 5000, "line 2, expected"),
+        ('{"image": "a", "scores": {"overall": 1, "overall": 5}}', "key 'overall' app"),
         (LINE, "line 2, field 'rater': 'r07' has rated 'cat.png' in line 1 already"),
         (
             LINE | {"rater": "x", "prompt": "a red cat"},
