@@ -13,14 +13,14 @@ import pathlib
 from collections.abc import Sequence
 
 from rahf.bin import rating_flags
-from rahf.bin.flags import clear_errors
+from rahf.bin.flags import clear_errors, finite
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = rating_flags.make_parser("agreement", __doc__)
     add = parser.add_argument
     add("--images", metavar="DIR", help="for the shapes of maps (square without it)")
-    add("--radius", type=float, default=1 / 20, help="of a click's disk (0.05)")
+    add("--radius", type=finite(0, 1), default=1 / 20, help="of a click's disk (0.05)")
     add("--output", metavar="DIR", help="folder of the files (none: print only)")
     add("--title", default="Agreement of raters", help="of the page (%(default)s)")
     args = parser.parse_args(argv)

@@ -21,17 +21,19 @@ from rahf.bin import flags, shipped
 def main(argv: Sequence[str] | None = None) -> None:
     configs = f"Shipped configs:\n{shipped.listing()}"
     parser = flags.new_parser("benchmark_input", __doc__, epilog=configs)
-    add = parser.add_argument
-    add("--examples", type=int, default=160, help="of each measurement (%(default)s)")
-    add("--image_size", type=int, default=384, help="of examples (%(default)s)")
-    add("--sizes", default="512,768", help="of the JPEG files (%(default)s)")
+    add, number = parser.add_argument, flags.at_least
+    add("--examples", type=number(1), default=160, help="of each measurement (160)")
+    add("--image_size", type=number(1), default=384, help="of examples (%(default)s)")
+    sizes = lambda text: [number(1)(part) for part in text.split(",")]
+    add("--sizes", type=sizes, default="512,768", help="of the JPEG files (512,768)")
     add("--needed", action="store_true", help="say what the base model needs")
     add(
         "--config",
         default="rahf_base",
         help="of --needed, a name or path (%(default)s)",
     )
-    add("--utilisation", type=float, default=0.4, help="of --needed (%(default)s)")
+    share = flags.finite(0.001, 1)
+    add("--utilisation", type=share, default=0.4, help="of --needed (%(default)s)")
     args = parser.parse_args(argv)
     try:
         _print(args)
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _print(args: argparse.Namespace) -> None:
     config = shipped.load(args.config) if args.needed else None
     slowest = float("inf")
-    for size in map(int, args.sizes.split(",")):
+    for size in args.sizes:
         found = input_pipeline.compare(size, args.image_size, args.examples)
         slowest = min(slowest, found["score_augmented"])
         print(json.dumps(found), flush=True)

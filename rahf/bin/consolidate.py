@@ -11,7 +11,7 @@ config.input.consolidated.data_dir=DIR. docs/annotate.md describes the files.
 from collections.abc import Sequence
 
 from rahf.bin import rating_flags
-from rahf.bin.flags import clear_errors
+from rahf.bin.flags import at_least, clear_errors, finite
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,10 +22,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--prompt", help="of images that come without one")
     add("--scores", choices=("mean", "median"), default="mean", help="(%(default)s)")
     add("--weights", choices=("equal", "reliability"), default="equal", help="(equal)")
-    add("--radius", type=float, default=1 / 20, help="share of the height (0.05)")
-    add("--map_size", type=int, default=512, help="of the longer side (%(default)s)")
-    add("--dev_share", type=float, default=0.1, help="of prompts (%(default)s)")
-    add("--test_share", type=float, default=0.1, help="of prompts (%(default)s)")
+    share = finite(0, 1)
+    add("--radius", type=share, default=1 / 20, help="share of the height (0.05)")
+    add("--map_size", type=at_least(1), default=512, help="of the longer side (512)")
+    add("--dev_share", type=share, default=0.1, help="of prompts (%(default)s)")
+    add("--test_share", type=share, default=0.1, help="of prompts (%(default)s)")
     add("--seed", type=int, default=0, help="of the splits (%(default)s)")
     add("--bad_images", choices=("fail", "skip"), default="fail", help="(%(default)s)")
     args = parser.parse_args(argv)

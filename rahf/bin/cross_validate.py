@@ -26,11 +26,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--workdir", required=True, help="where the folds are written")
-    add("--folds", type=int, default=5, help="k, at least 2 (%(default)s)")
-    add("--step", help="of each fold: a step, latest or best on dev (latest)")
+    add(
+        "--folds", type=flags.at_least(2), default=5, help="k, at least 2 (%(default)s)"
+    )
+    step = flags.a_step
+    add(
+        "--step", type=step, help="of each fold: a step, latest or best on dev (latest)"
+    )
     args, rest = parser.parse_known_args(argv)
-    if args.folds < 2:
-        parser.error(f"--folds={args.folds} must be at least 2")
     folders = [f"{args.workdir}/fold_{fold}" for fold in range(args.folds)]
     for fold, folder in enumerate(folders):
         print(f"fold {fold} of {args.folds}: {folder}", flush=True)

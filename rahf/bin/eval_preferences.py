@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--pairs", required=True, help="a Parquet file, or a folder of them")
     add("--split", default="", help="in a folder, the files that begin so (all)")
     add("--tune_split", help="files whose pairs choose the threshold of ties (none)")
-    add("--tie_threshold", type=float, default=0.0, help="without it (%(default)s)")
+    zero_up = flags.finite(0)
+    add("--tie_threshold", type=zero_up, default=0.0, help="without it (%(default)s)")
     add(
         "--candidates",
         choices=("all", "pickapic"),
