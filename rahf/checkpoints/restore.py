@@ -99,7 +99,7 @@ def restore_for_inference(workdir, step: int | str | None = None):
       ValueError: not a workdir, no complete checkpoint, no such step, a damaged one,
         parameters that do not fit the config, or modules in the folder itself.
     """
-    workdir, step = _split_step(workdir, step)
+    workdir, step = split_step(workdir, step)
     config = read_config(workdir)
     trust.check_modules(config, workdir)
     if exported.is_exported(workdir):
@@ -116,8 +116,17 @@ def restore_for_inference(workdir, step: int | str | None = None):
     return config, _restore_params(_step_folder(workdir, number)), number
 
 
-def _split_step(workdir, step):
-    """W/checkpoints/1200 -> (W, 1200)."""
+def split_step(workdir, step=None):
+    """Returns the workdir and the step that a path names.
+
+    Args:
+      workdir: a workdir or an exported folder, which comes back as it is with `step`,
+        or one step's folder, `W/checkpoints/1200`, which gives (W, "1200").
+      step: a step, "latest", "best" or None.
+
+    Raises:
+      ValueError: the path names one step and `step` another.
+    """
     path = folder(workdir)
     if path.parent.name != CHECKPOINTS or not (path / "state").is_dir():
         return workdir, step

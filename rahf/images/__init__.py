@@ -156,13 +156,18 @@ def read_encoded(path: str | os.PathLike) -> bytes:
         return file.read()
 
 
-def measure(path: str | os.PathLike) -> int:
-    """Returns how many bytes an image file will have decoded, told by its header.
+def measure(source: str | os.PathLike | bytes) -> int:
+    """Returns how many bytes an image will have decoded, told by its header.
 
-    0 where it cannot be read: `read_image` then says why.
+    `source` is a path or encoded bytes. 0 where `read_image` will not read it.
     """
+    encoded = isinstance(source, bytes)
+    bytes_ = contextlib.nullcontext((io.BytesIO(source), "")) if encoded else None
     try:
-        with _open(path) as (file, name), _identify(file, name, MAX_PIXELS) as image:
+        with (
+            bytes_ or _open(source) as (file, name),
+            _identify(file, name, MAX_PIXELS) as image,
+        ):
             return 3 * image.width * image.height
     except ImageError:
         return 0
