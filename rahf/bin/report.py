@@ -36,8 +36,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--title", help="of the page (the task's name)")
     add("--output", help="the page (W/report.html)")
     args = parser.parse_args(argv)
-    if args.images and args.step not in (None, "latest"):
-        parser.error("your own images are predicted by the latest step only")
     with flags.clear_errors():
         from rahf.reports.checkpoint_page import PageRequest, write_checkpoint_page
 

@@ -73,7 +73,7 @@ def write_page(
       facts: label -> value, shown under it.
       sections: HTML.
     """
-    folder = resources.files("rahf.evaluation")
+    folder = resources.files("rahf.reports")
     style = string.Template((folder / "report.css").read_text("utf-8"))
     page = string.Template((folder / "report.html").read_text("utf-8"))
     path = pathlib.Path(path)
