@@ -204,9 +204,24 @@ def read_params(path) -> dict[str, np.ndarray]:
     Raises:
       ValueError: there is no complete checkpoint.
     """
+    here = find_params(path)
+    if here is None:
+        return matching.flatten(exported.read_params(path)[0])
+    return matching.flatten(_restore_params(here, host=True))
+
+
+def find_params(path) -> pathlib.Path | None:
+    """Finds the step's folder whose parameters `read_params` reads; reads no array.
+
+    Returns:
+      The folder; None where the path is of an exported model.
+
+    Raises:
+      ValueError: there is no complete checkpoint.
+    """
     here = folder(path)
     if exported.is_exported(path):
-        return matching.flatten(exported.read_params(path)[0])
+        return None
     _refuse_state_dict(path)
     steps = complete_steps(path)
     if steps:
@@ -217,7 +232,7 @@ def read_params(path) -> dict[str, np.ndarray]:
             f"rahf.bin.train or rahf.bin.import_weights, its checkpoints/<step>, or a "
             f"folder of rahf.bin.export"
         )
-    return matching.flatten(_restore_params(here.resolve(), host=True))
+    return here.resolve()
 
 
 def _restore_params(step_folder: pathlib.Path, *, host: bool = False):
