@@ -33,19 +33,19 @@ class CaptionSource(OwnOrderSource):
     """A source of encoded samples, from whatever `config.input.<dataset>` names."""
 
     def __init__(self, dataset: str = "captions"):
-        self._dataset = dataset
+        self.dataset = dataset
         super().__init__(splits=SPLITS)
 
     def num_input_examples(self, split: str) -> int | None:  # pyright: ignore
-        source = captions.find_source(split, seqio_tasks.options(), self._dataset)
+        source = captions.find_source(split, seqio_tasks.options(), self.dataset)
         return len(source) if isinstance(source, captions.CaptionTable) else None
 
     def make_dataset(
         self, split: str, shuffle: bool, seed: int | None, shard: seqio.ShardInfo
     ) -> tf.data.Dataset:
         options = seqio_tasks.options()
-        own: Mapping[str, Any] = options.get(self._dataset) or {}
-        source = captions.find_source(split, options, self._dataset)
+        own: Mapping[str, Any] = options.get(self.dataset) or {}
+        source = captions.find_source(split, options, self.dataset)
         seed = seed or 0
         if isinstance(source, Shards):
             dataset = _read_shards(source, shuffle, seed, shard)

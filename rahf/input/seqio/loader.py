@@ -1,6 +1,7 @@
 """The loader for any task or mixture that is registered with seqio."""
 
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -9,7 +10,7 @@ import pathlib
 import tarfile
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from rahf.input.bad_records import Counter, Policy
 from rahf.input.converter import Batch, Converter
 from rahf.input.grain_loader import Infos
 from rahf.input.registry import for_targets, parts_of, weights_of
+from rahf.input.seqio.digests import digest_of_tasks
 from rahf.input.seqio.tasks import AskFor, building, wait_until_idle
 from rahf.input.vocabulary import Vocabulary
 
@@ -91,8 +93,9 @@ class SeqioTrainInput:
         converter: Converter,
         batch_size: int,
         policy: Policy,
+        digest: Callable[[], str | None] = lambda: None,
     ):
-        """Starts a dataset of task features."""
+        """Starts a dataset of task features; `digest` tells what they are made of."""
         options = tf.data.Options()
         # Rendering and asking keep no state between elements, so nothing is lost.
         options.experimental_external_state_policy = (
@@ -100,6 +103,7 @@ class SeqioTrainInput:
         )
         self._dataset = dataset.with_options(options)
         self._converter, self._batch_size = converter, batch_size
+        self._digest = digest
         self._iterator = iter(self._dataset)
         self._counter = Counter(policy)
         self._examples = _Reader(self._iterator, converter.task, self._counter)
@@ -117,6 +121,10 @@ class SeqioTrainInput:
     def metrics(self) -> dict[str, float]:
         """Returns how many records were bad until now."""
         return self._counter.metrics()
+
+    def digest(self) -> str | None:
+        """Returns a digest of the data it reads, None where none of it has one."""
+        return self._digest()
 
     def get_state(self) -> bytes:
         """Returns where the next batch stands: a TensorFlow checkpoint, tarred."""
@@ -218,7 +226,14 @@ def make_train_input(
             # It would keep the first epoch's order for all epochs.
             try_in_mem_cache=False,
         )
-    return SeqioTrainInput(dataset, converter, batch_size, Policy.from_config(config))
+    tasks = [found.task for found in find(config.task.name)]
+    return SeqioTrainInput(
+        dataset,
+        converter,
+        batch_size,
+        Policy.from_config(config),
+        functools.partial(digest_of_tasks, tasks, config),
+    )
 
 
 def make_eval_batches(

@@ -95,8 +95,12 @@ class RecordSource(OwnOrderSource):
         self._name, self._salt = name, zlib.crc32(name.encode())
         super().__init__(splits=tuple(splits), num_input_examples=dict(splits))
 
+    def records(self, split: str) -> Records:
+        """Returns the records of a split, as `config.input` wants them."""
+        return self._records(split, {"image_size": 64} | dict(_OPTIONS.get()))
+
     def num_input_examples(self, split: str) -> int:
-        return len(self._records(split, {"image_size": 64} | dict(_OPTIONS.get())))
+        return len(self.records(split))
 
     def make_dataset(
         self, split: str, shuffle: bool, seed: int | None, shard: seqio.ShardInfo
