@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Sequence
 
 from rahf.bin import rating_flags
-from rahf.bin.flags import clear_errors
+from rahf.bin.flags import clear_errors, finite
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--images", metavar="DIR", help="folder of the images (default: square maps)")
     add(
         "--radius",
-        type=float,
+        type=finite(0, 1),
         default=1 / 20,
         help="radius of a click's disk, as a share of the height (0.05)",
     )

@@ -22,14 +22,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     configs = f"Shipped configs:\n{shipped.listing()}"
     parser = flags.new_parser("benchmark_input", __doc__, epilog=configs)
     add = parser.add_argument
-    add("--examples", type=int, default=160, help="examples to time (%(default)s)")
-    add("--image_size", type=int, default=384, help="side of examples (%(default)s)")
-    add("--sizes", default="512,768", help="sides of JPEG files (%(default)s)")
+    number = flags.at_least(1)
+    add("--examples", type=number, default=160, help="examples to time (%(default)s)")
+    add("--image_size", type=number, default=384, help="side of examples (%(default)s)")
+    sizes = lambda text: [number(part) for part in text.split(",")]
+    add("--sizes", type=sizes, default="512,768", help="sides of JPEGs (%(default)s)")
     add("--needed", action="store_true", help="print what training needs")
-    add(
-        "--config", default="rahf_base", help="for --needed, name or path (%(default)s)"
-    )
-    add("--utilisation", type=float, default=0.4, help="share of peak (%(default)s)")
+    add("--config", default="rahf_base", help="name or path for --needed (rahf_base)")
+    share = flags.finite(0.001, 1)
+    add("--utilisation", type=share, default=0.4, help="share of peak (%(default)s)")
     args = parser.parse_args(argv)
     try:
         _print(args)
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _print(args: argparse.Namespace) -> None:
     config = shipped.load(args.config) if args.needed else None
     slowest = float("inf")
-    for size in map(int, args.sizes.split(",")):
+    for size in args.sizes:
         found = input_pipeline.compare(size, args.image_size, args.examples)
         slowest = min(slowest, found["score_augmented"])
         print(json.dumps(found), flush=True)

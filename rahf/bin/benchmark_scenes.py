@@ -6,11 +6,11 @@ A scene is a whole record: description, image, three simulated raters and the
 consolidation of their labels.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
 
+from rahf.bin.flags import at_least, new_parser
 from rahf.datasets.scenes import Scenes
 from rahf.datasets.scenes.grammar import DIFFICULTIES
 
@@ -25,14 +25,10 @@ def scenes_per_second(records: Scenes) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rahf.bin.benchmark_scenes",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("benchmark_scenes", __doc__)
     add = parser.add_argument
-    add("--size", type=int, default=96, help="side in pixels (%(default)s)")
-    add("--scenes", type=int, default=2000, help="scenes to make (%(default)s)")
+    add("--size", type=at_least(1), default=96, help="side in pixels (%(default)s)")
+    add("--scenes", type=at_least(1), default=2000, help="scenes to make (%(default)s)")
     add("--difficulty", choices=DIFFICULTIES, help="difficulty (default: each)")
     args = parser.parse_args(argv)
     for difficulty in [args.difficulty] if args.difficulty else DIFFICULTIES:
@@ -42,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         except ValueError as error:
             parser.error(str(error))
-        if not len(records):
-            parser.error("--scenes must be at least 1")
         rate = {
             "difficulty": difficulty,
             "size": args.size,

@@ -3,6 +3,7 @@
 Nothing heavy is imported, so that `--help` is fast.
 """
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,9 @@ def run(main: Callable[[], None]) -> None:
             main()
         except ValueError as error:
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
 
     app.run(call, flags_parser=_parse)
 
@@ -36,16 +40,38 @@ def _parse(argv: Sequence[str]) -> list[str]:
         if any(argument in _HELP for argument in argv[1:]):
             print(_help(argv))
             sys.exit(0)
-        rest = app.parse_flags_with_usage(shipped.resolve_arguments(argv))
-        getattr(CONFIG.value, "task", None)  # a missing file fails here
+        rest = flags.FLAGS(shipped.resolve_arguments(argv))
+        getattr(CONFIG.value, "task", None)  # a file that is not there fails here
     except (AttributeError, KeyError) as error:
         message = str(error.args[0]).replace("\\n", ". ").replace("\\'", "")
         message = message.strip("'\"")
         sys.exit(f"error: a --config.* flag names an unknown key: {message}")
+    except flags.Error as error:
+        sys.exit(f"error: {_describe(error)}")
     except (OSError, ValueError) as error:
         cause = " ".join(str(error.__cause__ or error).split())
         sys.exit(f"error: --config cannot be read: {cause}")
     return rest
+
+
+def _describe(error: flags.Error) -> str:
+    """One line; of a config key, which type of value it takes."""
+    message = " ".join(str(error).split())
+    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", message)
+    try:
+        value = CONFIG.value
+        for name in found[1].split(".") if found else ():
+            value = value[name]
+    except (KeyError, TypeError, AttributeError):
+        found = None
+    if found is None:
+        return message
+    if hasattr(value, "items"):
+        return f"--config.{found[1]} has keys of its own: {', '.join(value)}; set these"
+    return (
+        f"--config.{found[1]}={found[2]}: expected {type(value).__name__}, as in "
+        f"--config.{found[1]}={value!r}"
+    )
 
 
 def _help(argv: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ it with --config.task.name=consolidated_seven or consolidated_multihead and
 from collections.abc import Sequence
 
 from rahf.bin import rating_flags
-from rahf.bin.flags import clear_errors
+from rahf.bin.flags import at_least, clear_errors, finite
 
 _WEIGHTS = ("equal", "reliability")
 
@@ -24,10 +24,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--prompt", help="prompt of images without one of their own")
     add("--scores", choices=("mean", "median"), default="mean", help="average (mean)")
     add("--weights", choices=_WEIGHTS, default="equal", help="rater weights (equal)")
-    add("--radius", type=float, default=1 / 20, help="disk radius / height (0.05)")
-    add("--map_size", type=int, default=512, help="longer side of the maps (512)")
-    add("--dev_share", type=float, default=0.1, help="share of prompts in dev (0.1)")
-    add("--test_share", type=float, default=0.1, help="share of prompts in test (0.1)")
+    share = finite(0, 1)
+    add("--radius", type=share, default=1 / 20, help="disk radius / height (0.05)")
+    add("--map_size", type=at_least(1), default=512, help="longer side of maps (512)")
+    add("--dev_share", type=share, default=0.1, help="share of prompts in dev (0.1)")
+    add("--test_share", type=share, default=0.1, help="share of prompts in test (0.1)")
     add("--seed", type=int, default=0, help="seed of the splits (%(default)s)")
     add("--bad_images", choices=("fail", "skip"), default="fail", help="policy (fail)")
     args = parser.parse_args(argv)

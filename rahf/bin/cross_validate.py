@@ -25,12 +25,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "cross_validate", __doc__, allow_abbrev=False, epilog=configs
     )
     add = parser.add_argument
-    add("--workdir", required=True, metavar="DIR", help="folder for the folds' runs")
-    add("--folds", type=int, default=5, help="number of folds, from 2 (%(default)s)")
-    add("--step", help="step to test in each fold, latest, or best on dev (latest)")
+    add("--workdir", required=True, help="where the folds are written")
+    add(
+        "--folds", type=flags.at_least(2), default=5, help="k, at least 2 (%(default)s)"
+    )
+    step = flags.a_step
+    add(
+        "--step", type=step, help="of each fold: a step, latest or best on dev (latest)"
+    )
     args, rest = parser.parse_known_args(argv)
-    if args.folds < 2:
-        parser.error(f"--folds={args.folds}: expected at least 2")
     folders = [f"{args.workdir}/fold_{fold}" for fold in range(args.folds)]
     for fold, folder in enumerate(folders):
         print(f"fold {fold} of {args.folds}: {folder}", flush=True)

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--tune_split", help="prefix of the files to choose tie thresholds on (none)")
     add(
         "--tie_threshold",
-        type=float,
+        type=flags.finite(0),
         default=0.0,
         help="threshold of ties without --tune_split (%(default)s)",
     )

@@ -9,20 +9,16 @@ richhf: a state dict for the first author's PyTorch model (multi-head, paper hea
 stablehlo: safetensors, and the predict function as a program that runs without rahf.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
+
+from rahf.bin import flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rahf.bin.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.new_parser("export", __doc__)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
-    add("--step", help="a step, latest or best (latest)")
+    add("--step", type=flags.a_step, help="a step, latest or best (latest)")
     add("--format", choices=("safetensors", "richhf", "stablehlo"), required=True)
     add("--output", required=True, metavar="DIR", help="a new or empty folder")
     add(
@@ -30,16 +26,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="unknown",
         help="licence of the weights, such as apache-2.0 (%(default)s)",
     )
-    add("--batch_size", type=int, default=1, help="images per call (%(default)s)")
+    add(
+        "--batch_size",
+        type=flags.at_least(1),
+        default=1,
+        help="images per call (%(default)s)",
+    )
     add(
         "--platforms",
         default="cpu,cuda,tpu",
         help="platforms the program runs on (%(default)s)",
     )
     args = parser.parse_args(argv)
-    from rahf.export.folder import export  # `--help` needs no JAX
+    with flags.clear_errors():
+        from rahf.export.folder import export  # `--help` needs no JAX
 
-    try:
         folder = export(
             args.checkpoint,
             args.output,
@@ -49,8 +50,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             batch_size=args.batch_size,
             platforms=tuple(args.platforms.split(",")),
         )
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     for path in sorted(folder.iterdir()):
         print(f"{path}: {path.stat().st_size:,} bytes")
 

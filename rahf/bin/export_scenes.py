@@ -6,28 +6,26 @@ DIR gets one PNG per scene; prompts.jsonl, so that rahf.bin.predict reads the fo
 it is; and ratings.jsonl, the simulated raters' answers, for rahf.bin.consolidate.
 """
 
-import argparse
 import json
 import pathlib
 from collections.abc import Sequence
 
 from PIL import Image
 
+from rahf.bin.flags import at_least, new_parser
 from rahf.datasets.scenes import SPLITS, Scenes
 from rahf.datasets.scenes.grammar import DIFFICULTIES
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rahf.bin.export_scenes",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("export_scenes", __doc__)
     add = parser.add_argument
     add("--output", required=True, type=pathlib.Path, help="folder to write to")
     add("--split", choices=SPLITS, default="test", help="split (%(default)s)")
-    add("--examples", type=int, default=8, help="number of scenes (%(default)s)")
-    add("--size", type=int, default=256, help="side in pixels (%(default)s)")
+    add(
+        "--examples", type=at_least(1), default=8, help="number of scenes (%(default)s)"
+    )
+    add("--size", type=at_least(1), default=256, help="side in pixels (%(default)s)")
     add("--difficulty", choices=DIFFICULTIES, default="full", help="(%(default)s)")
     args = parser.parse_args(argv)
     try:

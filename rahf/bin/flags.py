@@ -5,6 +5,8 @@ JAX is imported only after the flags are parsed, so that `--help` is fast.
 
 import argparse
 import contextlib
+import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -57,6 +59,20 @@ def at_least(low: int) -> Callable[[str], int]:
     return number
 
 
+def finite(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
+    """Returns a type for argparse: numbers from `low` to `high`, not NaN or infinite."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value) or not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"{value:g} is not a finite number from {low:g} to {high:g}"
+            )
+        return value
+
+    return number
+
+
 def a_step(text: str) -> str:
     """An argparse type: the step of a checkpoint, "latest" or "best"."""
     if text not in ("latest", "best") and not text.isdecimal():
@@ -66,11 +82,17 @@ def a_step(text: str) -> str:
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """Exits with the message alone on errors that the input caused."""
+    """Ends the program with the message alone where the input was at fault.
+
+    After Ctrl-C it ends with 130, the shells' code of an interrupted program.
+    """
     try:
         yield
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def evaluation_request(args: argparse.Namespace, **fields: Any):

@@ -6,20 +6,16 @@ Without --input it makes the vocabulary that ships with the package, from the pr
 the scenes dataset. To use a vocabulary, set --config.input.vocabulary=my.model.
 """
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 
+from rahf.bin.flags import at_least, new_parser
 from rahf.input import vocabulary, vocabulary_training
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rahf.bin.make_vocabulary",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("make_vocabulary", __doc__)
     parser.add_argument(
         "--output",
         type=pathlib.Path,
@@ -32,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="UTF-8 text to train on, one prompt per line (the prompts of scenes)",
     )
     parser.add_argument(
-        "--size", type=int, default=1000, help="maximum number of pieces (%(default)s)"
+        "--size",
+        type=at_least(1),
+        default=1000,
+        help="maximum number of pieces (%(default)s)",
     )
     args = parser.parse_args(argv)
     if args.input is None and args.output == vocabulary.SCENES and args.size != 1000:

@@ -38,16 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="stop at an image that cannot be read, or record it (%(default)s)",
     )
     args = vars(parser.parse_args(argv))
-    try:
-        # Imported here: `--help` needs no JAX.
-        from rahf.inference import stream
+    with flags.clear_errors():
+        from rahf.inference import stream  # only now: `--help` needs no JAX
 
-        with flags.clear_errors():
-            counts, report = stream.predict_folder(**args)
-    except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "interrupted; nothing written", file=sys.stderr)
-        sys.exit(130)
-    # A folder's name may not be valid UTF-8.
+        counts, report = stream.predict_folder(**args)
+    # A folder's name may be no UTF-8.
     print(report.encode("utf-8", "backslashreplace").decode())
     if counts.exit_code:
         sys.exit(counts.exit_code)

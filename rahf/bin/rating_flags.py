@@ -51,7 +51,7 @@ def _columns(text: str) -> dict[str, str]:
 
 def _scale(text: str) -> tuple[float, float]:
     try:
-        low, high = (float(part) for part in text.split("-"))
-    except ValueError:
+        low, high = (flags.finite()(part) for part in text.split("-"))
+    except (ValueError, argparse.ArgumentTypeError):
         raise argparse.ArgumentTypeError("expected WORST-BEST, such as 1-5") from None
     return low, high

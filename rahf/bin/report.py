@@ -36,8 +36,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--title", help="page title (the task's name)")
     add("--output", help="file to write (W/report.html)")
     args = parser.parse_args(argv)
-    if args.images and args.step not in (None, "latest"):
-        parser.error("your own images are predicted with the latest step only")
     with flags.clear_errors():
         from rahf.reports.checkpoint_page import PageRequest, write_checkpoint_page
 

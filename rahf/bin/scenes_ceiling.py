@@ -7,12 +7,12 @@ as a model is. "rater" is each rater against the other two: what one careful per
 reaches. Read a model's results as a share of these.
 """
 
-import argparse
 import json
 import pathlib
 from collections.abc import Sequence
 
 from rahf import durable
+from rahf.bin.flags import at_least, new_parser
 from rahf.datasets.scenes import SPLITS, Scenes
 from rahf.datasets.scenes.grammar import DIFFICULTIES
 from rahf.durable import check_file
@@ -21,17 +21,17 @@ from rahf.evaluation.scenes_ceiling import compute_ceiling
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m rahf.bin.scenes_ceiling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("scenes_ceiling", __doc__)
     add = parser.add_argument
     add("--split", choices=SPLITS, default="test", help="split (%(default)s)")
-    add("--size", type=int, default=96, help="side in pixels (%(default)s)")
+    add("--size", type=at_least(1), default=96, help="side in pixels (%(default)s)")
     add("--seed", type=int, default=0, help="seed of the dataset (%(default)s)")
     add("--difficulty", choices=DIFFICULTIES, default="full", help="(%(default)s)")
-    add("--examples", type=int, help="number of scenes (default: the whole split)")
+    add(
+        "--examples",
+        type=at_least(1),
+        help="number of scenes (default: the whole split)",
+    )
     add("--output", type=pathlib.Path, help="JSON file to write the numbers to")
     args = parser.parse_args(argv)
     try:

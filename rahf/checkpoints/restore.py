@@ -100,7 +100,7 @@ def restore_for_inference(workdir, step: int | str | None = None):
         not exist or is damaged, the parameters do not fit the config, or the config
         names modules in the folder itself.
     """
-    workdir, step = _split_step(workdir, step)
+    workdir, step = split_step(workdir, step)
     config = read_config(workdir)
     trust.check_modules(config, workdir)
     if exported.is_exported(workdir):
@@ -117,8 +117,17 @@ def restore_for_inference(workdir, step: int | str | None = None):
     return config, _restore_params(_step_folder(workdir, number)), number
 
 
-def _split_step(workdir, step):
-    """W/checkpoints/1200 -> (W, 1200)."""
+def split_step(workdir, step=None):
+    """Returns the workdir and the step that a path names.
+
+    Args:
+      workdir: a workdir or an exported folder, which comes back as it is with `step`,
+        or one step's folder, `W/checkpoints/1200`, which gives (W, "1200").
+      step: a step, "latest", "best" or None.
+
+    Raises:
+      ValueError: the path names one step and `step` another.
+    """
     path = folder(workdir)
     if path.parent.name != CHECKPOINTS or not (path / "state").is_dir():
         return workdir, step
@@ -196,9 +205,24 @@ def read_params(path) -> dict[str, np.ndarray]:
     Raises:
       ValueError: there is no complete checkpoint.
     """
+    here = find_params(path)
+    if here is None:
+        return matching.flatten(exported.read_params(path)[0])
+    return matching.flatten(_restore_params(here, host=True))
+
+
+def find_params(path) -> pathlib.Path | None:
+    """Finds the step's folder whose parameters `read_params` reads; reads no array.
+
+    Returns:
+      The folder; None where the path is of an exported model.
+
+    Raises:
+      ValueError: there is no complete checkpoint.
+    """
     here = folder(path)
     if exported.is_exported(path):
-        return matching.flatten(exported.read_params(path)[0])
+        return None
     _refuse_state_dict(path)
     steps = complete_steps(path)
     if steps:
@@ -209,7 +233,7 @@ def read_params(path) -> dict[str, np.ndarray]:
             f"rahf.bin.train or rahf.bin.import_weights, its checkpoints/<step>, or a "
             f"folder of rahf.bin.export"
         )
-    return matching.flatten(_restore_params(here.resolve(), host=True))
+    return here.resolve()
 
 
 def _restore_params(step_folder: pathlib.Path, *, host: bool = False):

@@ -5,7 +5,7 @@ import sys
 import jax
 import numpy as np
 
-from rahf.checkpoints.restore import read_params
+from rahf.checkpoints.restore import find_params, read_params
 from rahf.checkpoints.workdir import VOCABULARY_FILE, folder
 from rahf.input import vocabulary
 from rahf.weights import matching
@@ -31,7 +31,7 @@ def start_from(config, workdir, params):
       ValueError: the checkpoint does not exist, has another vocabulary or does not fit.
     """
     fresh = matching.flatten(params)
-    check_same_vocabulary(config)
+    check_start(config)
     loaded, report = matching.match(
         fresh,
         read_params(config.init_from),
@@ -46,6 +46,21 @@ def start_from(config, workdir, params):
         for name, leaf in fresh.items()
     }
     return matching.unflatten(placed)
+
+
+def check_start(config) -> None:
+    """Finds out, before a model is made, whether `config.init_from` can be started from.
+
+    Raises:
+      ValueError: it is no complete checkpoint, or its vocabulary is another.
+    """
+    if not config.get("init_from"):
+        return
+    try:
+        find_params(config.init_from)
+    except ValueError as error:
+        raise ValueError(f"config.init_from: {error}") from error
+    check_same_vocabulary(config)
 
 
 def check_same_vocabulary(config) -> None:

@@ -22,6 +22,7 @@ import ml_collections
 from rahf import durable
 from rahf.checkpoints import old_names
 from rahf.checkpoints.processes import first_decides
+from rahf.datasets.files import strict_json
 from rahf.input import vocabulary
 
 CONFIG_FILE = "config.json"
@@ -101,7 +102,7 @@ def read_config(workdir: str | os.PathLike) -> Any:
     if not data.strip():
         raise ValueError(f"{path} is empty; was a copy interrupted?")
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        content = strict_json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8 text (it begins with the bytes {data[:4].hex(' ')}); "
@@ -109,6 +110,8 @@ def read_config(workdir: str | os.PathLike) -> Any:
         ) from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+    except strict_json.RepeatedKeyError as error:
+        raise ValueError(f"{path}: {error}") from error
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply") from error
     parts = content if isinstance(content, dict) else {}

@@ -2,10 +2,10 @@
 
 import dataclasses
 import difflib
-import json
 from collections.abc import Iterator
 from typing import Any
 
+from rahf.datasets.files import strict_json
 from rahf.datasets.rated_images import RatedImagesOptions
 
 #: Keys that cannot change, because the parameters depend on them.
@@ -64,7 +64,9 @@ def set_key(config, assignment: str) -> None:
             config[parent] = type(config)()
         config = config[parent]
     try:
-        value: Any = json.loads(text)
+        value: Any = strict_json.loads(text)
+    except strict_json.RepeatedKeyError as error:
+        raise ValueError(f"--set={assignment}: {error}") from error
     except ValueError:
         value = text
     try:

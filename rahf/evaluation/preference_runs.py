@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from rahf import durable
+from rahf.checkpoints.restore import split_step
 from rahf.datasets.preference_pairs import Preferences
 from rahf.evaluation import preference_scores, text_tables
 from rahf.inference.predictor import load
@@ -37,22 +38,23 @@ def compare_preferences(request: PreferenceRequest) -> str:
     Raises:
       ValueError: an input is malformed, or the output cannot be written.
     """
-    folder = request.output or (
-        request.checkpoint and f"{request.checkpoint}/eval/preferences"
-    )
+    workdir, step = request.checkpoint, request.step
+    if workdir:
+        workdir, step = split_step(workdir, step)
+    folder = request.output or (workdir and f"{workdir}/eval/preferences")
     if folder:
         durable.check_folder(folder, _PREFERENCES)
     if request.scores:
         scorer = preference_scores.by_file(request.scores, on_error=request.on_error)
         facts: dict[str, Any] = {"scores": request.scores}
     else:
-        if request.checkpoint is None:
+        if workdir is None:
             raise ValueError("expected a checkpoint or a score file")
-        predictor = load(request.checkpoint, request.step)
+        predictor = load(workdir, step)
         scorer = preference_scores.by_model(
             predictor, batch_size=request.batch_size, on_error=request.on_error
         )
-        facts = {"checkpoint": request.checkpoint, "step": predictor.step}
+        facts = {"checkpoint": workdir, "step": predictor.step}
 
     def read(split: str, examples: int) -> Preferences:
         source = Preferences(request.pairs, split, images=not request.scores)

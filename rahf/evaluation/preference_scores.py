@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +12,10 @@ from absl import logging
 from tqdm import tqdm
 
 from rahf import images
+from rahf.datasets.files import strict_json
 from rahf.datasets.preference_pairs import Pair, Preferences
 from rahf.evaluation.preferences import PreferenceAgreement, choose_threshold, measure
+from rahf.inference.stream import chunk_by_bytes
 
 if TYPE_CHECKING:
     from rahf.inference.predictor import Predictor
@@ -70,6 +71,12 @@ def by_model(
     """
 
     def score(pairs: Sequence[Pair]) -> list[tuple[Scores, Scores] | None]:
+        found = []
+        for some in chunk_by_bytes(pairs, max(1, batch_size // 2), _decoded_bytes):
+            found += score_at_once(some)
+        return found
+
+    def score_at_once(pairs: Sequence[Pair]) -> list[tuple[Scores, Scores] | None]:
         read = [_read(pair, on_error) for pair in pairs]
         whole = [pair for pair in read if pair is not None]
         predictions = predictor.predict(
@@ -81,6 +88,10 @@ def by_model(
         return [None if pair is None else (next(scores), next(scores)) for pair in read]
 
     return score
+
+
+def _decoded_bytes(pair: Pair) -> int:
+    return sum(map(images.measure, pair.images or ()))
 
 
 def by_file(path: str | pathlib.Path, *, on_error: str = "fail") -> Scorer:
@@ -138,7 +149,7 @@ def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, int]]
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_without_repeats)
+            row = strict_json.loads(line)
             if "error" in row:
                 continue
             uid, scores = row["id"], dict(row["scores"].items())
@@ -163,15 +174,6 @@ def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, int]]
             )
         known[uid], line_of[uid] = {n: float(v) for n, v in scores.items()}, number
     return known, line_of
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} appears twice")
-    return found
 
 
 def _is_number(value: Any) -> bool:

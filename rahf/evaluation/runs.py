@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rahf import durable
-from rahf.checkpoints.restore import restore_for_inference
+from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.overrides import set_key
 from rahf.evaluation.results import results_folder
@@ -19,7 +19,8 @@ class EvaluationRequest:
     """What to evaluate; the fields match the flags of the eval binaries.
 
     Attributes:
-      checkpoint: the workdir of a run, or an exported folder.
+      checkpoint: the workdir of a run, the folder of one of its steps, or an exported
+        folder.
       step: a step, "latest" (default) or "best".
       split: the split of the task.
       batch_size: examples per batch; default `config.eval.batch_size`.
@@ -43,6 +44,7 @@ class RunEvaluation:
     """A restored checkpoint, ready to be measured.
 
     Attributes:
+      workdir: the workdir, even if the request names the folder of a step.
       config, params, step: what the checkpoint holds.
       evaluator: the evaluator of the split.
     """
@@ -58,9 +60,8 @@ class RunEvaluation:
           ValueError: the checkpoint does not exist, or a setting is unknown.
         """
         self.request = request
-        self.config, self.params, self.step = restore_for_inference(
-            request.checkpoint, request.step
-        )
+        self.workdir, step = split_step(request.checkpoint, request.step)
+        self.config, self.params, self.step = restore_for_inference(self.workdir, step)
         for setting in request.settings:
             set_key(self.config, setting)
         self.evaluator = SplitEvaluator(
@@ -89,14 +90,14 @@ class RunEvaluation:
         results = self.evaluator(self.params)
         if not any(values["n"] for values in results.metrics.values()):
             raise ValueError(f"nothing to measure: {'; '.join(results.notes())}")
-        results.facts |= {"checkpoint": self.request.checkpoint, "step": self.step}
+        results.facts |= {"checkpoint": self.workdir, "step": self.step}
         if self.request.settings:
             results.facts["set"] = list(self.request.settings)
         return results, results.write(folder, name)
 
     def _check_output(self, name: str) -> pathlib.Path:
         request, files = self.request, [f"{name}.json", f"{name}.examples.jsonl"]
-        default = results_folder(request.checkpoint, request.split)
+        default = results_folder(self.workdir, request.split)
         try:
             return durable.check_folder(request.output or default, files)
         except ValueError as error:
@@ -130,7 +131,7 @@ def evaluate_run(request: EvaluationRequest, kind: Kind, name: str) -> str:
             "off are not measured"
         )
     parts.append(
-        f"{request.checkpoint}, step {run.step}, {request.split} split, "
+        f"{run.workdir}, step {run.step}, {request.split} split, "
         f"{request.convention} convention; {results.facts['seconds']:.1f} s. "
         "^ higher is better, v lower."
     )

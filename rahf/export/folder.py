@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from rahf import durable, targets
-from rahf.checkpoints.restore import restore_for_inference
+from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.checkpoints.workdir import CONFIG_FILE, VOCABULARY_FILE
 from rahf.export import model_card, stablehlo, standalone
 from rahf.inference.predictor import Predictor
@@ -102,7 +102,8 @@ def export(
     _check_empty(folder)
     with claimed(folder, "an export"):
         _check_empty(folder)
-        config, params, found = restore_for_inference(os.fspath(workdir), step)
+        workdir, step = split_step(os.fspath(workdir), step)
+        config, params, found = restore_for_inference(workdir, step)
         check_space(folder, sum(x.nbytes for x in jax.tree.leaves(params)))
         predictor = Predictor(config, params, found)
         options = {"batch_size": batch_size, "platforms": platforms}

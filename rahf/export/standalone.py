@@ -21,11 +21,21 @@ from safetensors.numpy import load_file
 
 EOS_ID = 1
 WORD = re.compile(r'[^,.?!":; ]+')
+# What is decoded, whatever a file is called, and the most pixels an image may have:
+# decoders outside this list may start other programs, and a file of a few bytes may
+# ask for gigabytes.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+MAX_PIXELS = 100_000_000
 
 
 def read_image(path):
     """Reads an image as in training: upright, 8-bit RGB, transparency over white."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(
+                f"{path}: expected at most {MAX_PIXELS:,} pixels, got {image.width} x "
+                f"{image.height}; make it smaller"
+            )
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         grey = np.rint(np.asarray(image, np.float64).clip(0, 65535) * (255 / 65535))
@@ -36,17 +46,30 @@ def read_image(path):
     return image.convert("RGB")
 
 
+def read_config(folder):
+    """The config beside the program; ValueError where it is damaged."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}; copy it again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("input"), dict):
+        raise ValueError(  # noqa: TRY004  the file is at fault
+            f"{path} is not the config of an export; copy it again"
+        )
+    return config
+
+
 class Folder:
     """The program, its parameters and its vocabulary."""
 
     def __init__(self, folder):
         folder = pathlib.Path(folder)
+        self._words_only = read_config(folder)["input"].get("prompts") == "words"
         program = (folder / "program.stablehlo").read_bytes()
         self._program = export.deserialize(bytearray(program))
         self._params = jax.device_put(load_file(folder / "model.safetensors"))
         model = (folder / "vocabulary.model").read_bytes()
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        self._words_only = config["input"].get("prompts", "whole") == "words"
         # One tokenises text that starts a word, the other text that continues one: the
         # second has the option add_dummy_prefix=false appended.
         self._start = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -107,8 +130,11 @@ def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     prompt, image = sys.argv[1:]
-    folder = Folder(pathlib.Path(__file__).parent)
-    outputs = folder.predict([image], [prompt])
+    try:
+        folder = Folder(pathlib.Path(__file__).parent)
+        outputs = folder.predict([image], [prompt])
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        sys.exit(f"error: {error}")
     _, ends = folder.tokenize(prompt)
     answer = {}
     for name, value in outputs.items():

@@ -158,13 +158,19 @@ def read_encoded(path: str | os.PathLike) -> bytes:
         return file.read()
 
 
-def measure(path: str | os.PathLike) -> int:
-    """Returns the decoded size of an image file in bytes, from its header.
+def measure(source: str | os.PathLike | bytes) -> int:
+    """Returns the decoded size of an image in bytes, from its header.
 
-    It is 0 if the file cannot be read; `read_image` then raises the reason.
+    `source` is a path or encoded bytes. The size is 0 if the image cannot be read;
+    `read_image` then raises the reason.
     """
+    encoded = isinstance(source, bytes)
+    bytes_ = contextlib.nullcontext((io.BytesIO(source), "")) if encoded else None
     try:
-        with _open(path) as (file, name), _identify(file, name, MAX_PIXELS) as image:
+        with (
+            bytes_ or _open(source) as (file, name),
+            _identify(file, name, MAX_PIXELS) as image,
+        ):
             return 3 * image.width * image.height
     except ImageError:
         return 0

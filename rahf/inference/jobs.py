@@ -14,6 +14,7 @@ from absl import logging
 from PIL import Image
 
 from rahf import images
+from rahf.datasets.files import strict_json
 from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, read_text
 
 #: The suffixes of files that list jobs.
@@ -261,7 +262,9 @@ def _csv_rows(path: pathlib.Path) -> _Parsed:
 
 def _parse_json(text: str, where: str):
     try:
-        return json.loads(text)
+        return strict_json.loads(text)
+    except strict_json.RepeatedKeyError as error:
+        raise ValueError(f"{where}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not valid JSON: {error}") from error
 

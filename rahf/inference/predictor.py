@@ -73,6 +73,7 @@ class Predictor:
     Attributes:
       config: the training config.
       step: the step of the checkpoint.
+      params: its parameters.
       targets: the names of the targets it predicts.
     """
 
@@ -83,7 +84,7 @@ class Predictor:
         except ValueError:  # a user's target, registered by one of the modules
             import_modules(config)
             rows = targets.select(config.task.targets)
-        self.config, self.step, self._params = config, step, params
+        self.config, self.step, self.params = config, step, params
         self._sizes: set[int] = set()  # batch sizes compiled so far
         rows = [
             row for row in rows if row.kind not in (Kind.CAPTION, Kind.WORD_PRESENCE)
@@ -167,9 +168,9 @@ class Predictor:
             truncated |= [bool(example["truncated"][0]) for example in examples]
             batch = self._converter(examples, rows)
             if image_tokens is None:
-                image_tokens = self._encode_image(self._params, batch["image"])
+                image_tokens = self._encode_image(self.params, batch["image"])
             inputs = {key: batch[key] for key in ("inputs", "prompt", "word_ends")}
-            found = predict(self._params, inputs | {"image_tokens": image_tokens})
+            found = predict(self.params, inputs | {"image_tokens": image_tokens})
             outputs |= {name: found[name] for name in names}
         outputs = jax.device_get(outputs)
         return [

@@ -3,9 +3,9 @@
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -100,9 +100,14 @@ def predict_folder(
         try:
             _check_files(out.missing(jobs), on_error)
             import rahf
+            from rahf.checkpoints import identity, restore
 
-            predictor = rahf.load(checkpoint, step)
-            out.use(f"{os.path.abspath(checkpoint)}, step {predictor.step}")
+            workdir, step = restore.split_step(checkpoint, step)
+            predictor = rahf.load(workdir, step)
+            out.use(
+                f"{os.path.abspath(workdir)}, step {predictor.step}",
+                identity.digest_of(workdir, predictor.step, predictor.params),
+            )
             counts = run(predictor, jobs, out, batch_size=batch_size, on_error=on_error)
         except KeyboardInterrupt:
             raise Interrupted(
@@ -262,7 +267,9 @@ def read_batches(
     """
     with ThreadPoolExecutor(workers) as pool:
         ahead = []
-        for chunk in _chunks(jobs, batch_size):
+        for chunk in chunk_by_bytes(
+            jobs, batch_size, lambda job: images.measure(job.image)
+        ):
             ahead.append([(job, pool.submit(_read, job)) for job in chunk])
             if len(ahead) == 2:
                 yield [(job, future.result()) for job, future in ahead.pop(0)]
@@ -270,14 +277,29 @@ def read_batches(
             yield [(job, future.result()) for job, future in batch]
 
 
-def _chunks(jobs: Sequence[Job], batch_size: int) -> Iterator[list[Job]]:
+_T = TypeVar("_T")
+
+
+def chunk_by_bytes(
+    items: Iterable[_T], most: int, measure: Callable[[_T], int]
+) -> Iterator[list[_T]]:
+    """Divides items into lists whose images can be held decoded at the same time.
+
+    Args:
+      items: what to divide.
+      most: items of a list.
+      measure: bytes that an item's images will take.
+
+    Yields:
+      Lists of at most `most` items and `BATCH_BYTES`; an item over that is alone.
+    """
     chunk, held = [], 0
-    for job in jobs:
-        size = images.measure(job.image)
-        if chunk and (len(chunk) == batch_size or held + size > BATCH_BYTES):
+    for item in items:
+        size = measure(item)
+        if chunk and (len(chunk) == most or held + size > BATCH_BYTES):
             yield chunk
             chunk, held = [], 0
-        chunk.append(job)
+        chunk.append(item)
         held += size
     if chunk:
         yield chunk

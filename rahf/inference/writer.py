@@ -8,17 +8,17 @@ DIR/overlays/<name>.<target>.jpg       the heatmap over the image, for viewing
 import collections
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from PIL import Image
 
 from rahf import durable, images
+from rahf.inference import image_stamps
 from rahf.inference.jobs import Job, free_id, safe_name
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class _Done:
     prompt: str
     truncated: bool
     digest: str | None  # SHA-256 of the image file; None in older lines
+    stamp: Mapping[str, Any]  # size and time of the image file; empty in older lines
     names: frozenset[str]  # of the heatmap files, in lower case
 
 
@@ -65,7 +66,7 @@ class PredictionWriter:
         """
         self.path = pathlib.Path(output_dir) / "predictions.jsonl"
         self.written = self.truncated = 0
-        self._file, self._checkpoint = None, ""
+        self._file, self._checkpoint = None, {}
         durable.check_folder(output_dir)
         with contextlib.ExitStack() as stack, _one_line(self.path.parent):
             stack.enter_context(durable.locked(output_dir, "predicting"))
@@ -92,7 +93,8 @@ class PredictionWriter:
         self._data = self.path.read_bytes() if self.path.exists() else b""
         self._kept: list[bytes] = []
         self._done: dict[str, _Done] = {}
-        self._checkpoints: dict[str, int] = {}  # -> the first line that names it
+        # (checkpoint, digest of its parameters or None) -> the first line of it
+        self._checkpoints: dict[tuple[str, str | None], int] = {}
         for number, line in enumerate(self._data.splitlines(keepends=True), 1):
             if not line.endswith(b"\n"):
                 continue  # the last line, cut in half
@@ -104,9 +106,11 @@ class PredictionWriter:
                     row["prompt"],
                     bool(row.get("prompt_truncated")),
                     row.get("image_sha256"),
+                    {k: v for k, v in row.items() if k.startswith("image_")},
                     _picture_names(row),
                 )
-                self._checkpoints.setdefault(row["checkpoint"], number)
+                made_by = (row["checkpoint"], row.get("checkpoint_digest"))
+                self._checkpoints.setdefault(made_by, number)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f"{self.path}, line {number}: not written by rahf.bin.predict "
@@ -116,19 +120,33 @@ class PredictionWriter:
                 self._kept.append(line)
                 self._done[done.id] = done
 
-    def use(self, checkpoint: str) -> None:
-        """Sets the checkpoint's name, and prepares to write.
+    def use(self, checkpoint: str, digest: str | None = None) -> None:
+        """Sets the checkpoint that makes the predictions, and prepares to write.
+
+        Args:
+          checkpoint: its path and step, for people.
+          digest: the digest of its parameters (`rahf.checkpoints.identity`). If the
+            lines have one of the same kind, it decides: a workdir that was moved
+            continues, one that was retrained does not. Otherwise names are compared.
 
         Raises:
           ValueError: the folder holds predictions of another checkpoint.
         """
-        for other, number in self._checkpoints.items():
-            if other != checkpoint:
-                raise ValueError(
-                    f"{self.path}, line {number}: expected a prediction of checkpoint "
-                    f"{checkpoint!r}, got one of {other!r}; choose another --output"
-                )
-        self._checkpoint = checkpoint
+        for (other, theirs), number in self._checkpoints.items():
+            kinds = [(each or "").partition(":")[0] for each in (digest, theirs)]
+            by_digest = bool(kinds[0]) and kinds[0] == kinds[1]
+            if theirs == digest if by_digest else other == checkpoint:
+                continue
+            anew = ""
+            if other == checkpoint:
+                anew = " with other parameters; was it retrained?"
+            raise ValueError(
+                f"{self.path}, line {number}: expected predictions of checkpoint "
+                f"{checkpoint!r}, got one of {other!r}{anew}; choose another --output"
+            )
+        self._checkpoint: dict[str, str] = {"checkpoint": checkpoint}
+        if digest:
+            self._checkpoint["checkpoint_digest"] = digest
         with _one_line(self.path.parent):
             whole = b"".join(self._kept)
             if whole != self._data:
@@ -149,10 +167,11 @@ class PredictionWriter:
 
         Raises:
           ValueError: an id was predicted with an image or prompt that none of the jobs
-            has.
+            has, or an image has changed since it was predicted.
         """
         jobs = list(jobs)
         claimed = self._claim(jobs)
+        self._check_unchanged([(jobs[n], self._done[i]) for n, i in claimed.items()])
         self.truncated = sum(self._done[id_].truncated for id_ in claimed.values())
         ids, repeats = set(self._done), collections.Counter()
         names = {name for done in self._done.values() for name in done.names}
@@ -194,7 +213,7 @@ class PredictionWriter:
                 moved[done.digest, done.prompt].append(done)
                 names.add((pathlib.PurePath(done.image).name, done.prompt))
         digests = {
-            number: _sha256(job.image)
+            number: image_stamps.sha256(job.image)
             for number, job in enumerate(jobs)
             if number not in claimed
             and (pathlib.PurePath(job.image).name, job.prompt) in names
@@ -204,6 +223,22 @@ class PredictionWriter:
                 same = moved[digest, jobs[number].prompt]
                 _claim_one(claimed, number, jobs[number], same, called)
         return claimed
+
+    def _check_unchanged(self, done: Iterable[tuple[Job, _Done]]) -> None:
+        """Raises ValueError where a file is not the one that was predicted."""
+        changed = [
+            each
+            for job, each in done
+            if job.image == each.image
+            and image_stamps.has_changed(job.image, each.stamp)
+        ]
+        if changed:
+            others = f" (and {len(changed) - 1} others)" if changed[1:] else ""
+            raise ValueError(
+                f"{changed[0].image}: the file has changed since {self.path} got its "
+                f"prediction, id {changed[0].id!r}{others}; remove that line to predict "
+                "it again, or choose another --output"
+            )
 
     def write(self, job: Job, image: np.ndarray, prediction: "Prediction") -> dict:
         """Writes one prediction: its files, then its line; see `write_files`."""
@@ -246,7 +281,7 @@ class PredictionWriter:
         return {
             "id": job.id,
             "image": job.image,
-            "image_sha256": _sha256(job.image),
+            **image_stamps.stamp(job.image),
             "image_size": [int(n) for n in image.shape[:2]],
             "prompt": job.prompt,
             "prompt_truncated": bool(prediction.prompt_truncated),
@@ -261,7 +296,7 @@ class PredictionWriter:
             ],
             "heatmaps": heatmaps,
             "overlays": overlays,
-            "checkpoint": self._checkpoint,
+            **self._checkpoint,
         }
 
     def write_error(self, job: Job, error: Exception) -> dict:
@@ -272,7 +307,7 @@ class PredictionWriter:
                 "image": job.image,
                 "prompt": job.prompt,
                 "error": str(error),
-                "checkpoint": self._checkpoint,
+                **self._checkpoint,
             }
         )
 
@@ -320,15 +355,6 @@ def _claim_one(claimed: dict[int, str], number: int, job: Job, lines, called) ->
 
 def _is_called(job: Job, id_: str) -> bool:
     return id_ == job.id
-
-
-def _sha256(image: str) -> str | None:
-    """Returns the digest of an image file, or None if it cannot be read."""
-    try:
-        with open(image, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):
-        return None
 
 
 def _may_be_called(job: Job, id_: str) -> bool:

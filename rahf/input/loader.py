@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from rahf.input import catalog as _catalog  # noqa: F401  registers the built-in tasks
-from rahf.input import registry, vocabulary
+from rahf.input import rated_columns, registry, vocabulary
 from rahf.input.converter import Batch, Converter
 from rahf.models import passes
 
@@ -73,6 +73,7 @@ def make_train_input(
             f"shard_index={shard_index} must be in [0, shard_count={shard_count})"
         )
     loader = _loader(config)
+    rated_columns.warn_of_missing(config, loader.find(config.task.name))
     return loader.make_train_input(
         config,
         Converter.from_config(config),

@@ -119,6 +119,12 @@ def import_modules(config) -> None:
                 f"config.task.modules: {name!r} cannot be imported ({error}); it "
                 "must be on the Python path, and tasks for seqio need TensorFlow"
             ) from error
+        except Exception as error:  # whatever the user's own code raises
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(
+                f"config.task.modules: {name!r} fails when it is imported ({why}); "
+                f"python -c 'import {name}' shows where"
+            ) from error
 
 
 def find(name: str) -> list[Task]:

@@ -50,11 +50,11 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
       ValueError: the checkpoint does not exist, or the page cannot be written.
     """
     run = RunEvaluation(request.evaluation)
-    workdir = request.evaluation.checkpoint
+    workdir = run.workdir
     page = durable.check_file(request.output or pathlib.Path(workdir) / "report.html")
     results = _results(run)
     if request.pictures:
-        examples = _predict(request)
+        examples = _predict(request, run)
     else:
         examples = run.evaluator.predict_examples(run.params, request.shown)
     ceiling = request.ceiling and json.loads(pathlib.Path(request.ceiling).read_text())
@@ -78,7 +78,7 @@ def _results(run: RunEvaluation) -> Results:
     """Returns the results in the workdir if they are complete, else measures now."""
     request = run.request
     found = eval_results.read_results(
-        eval_results.results_folder(request.checkpoint, request.split),
+        eval_results.results_folder(run.workdir, request.split),
         split=request.split,
         step=run.step,
         convention=request.convention,
@@ -94,13 +94,13 @@ def _results(run: RunEvaluation) -> Results:
     return found
 
 
-def _predict(request: PageRequest) -> list[JudgedExample]:
-    """Predicts the user's images; the examples have no labels."""
+def _predict(request: PageRequest, run: RunEvaluation) -> list[JudgedExample]:
+    """Predicts the user's images, as examples without truth."""
     named = read_jobs(request.pictures, request.prompt)
     jobs = named[: request.shown]
     if len(jobs) < len(named):
         print(f"{len(jobs)} of {len(named)} images; --examples={len(named)} shows all")
-    predictor = load(request.evaluation.checkpoint)
+    predictor = load(run.workdir, run.step)
     cut = next((row.cut for row in select(predictor.targets, Kind.WORDS)), 0.5)
     examples = []
     for job in jobs:  # one at a time: pictures may be large

@@ -16,6 +16,7 @@ from flax import traverse_util
 from rahf.input.converter import Converter
 from rahf.input.features import FEATURES
 from rahf.input.registry import import_modules
+from rahf.input.seqio import python_map
 from rahf.input.seqio import tasks as seqio_tasks
 
 
@@ -72,7 +73,7 @@ class RAHFFeatureConverter(seqio.FeatureConverter):
             name: (tf.as_dtype(dtype), shape)
             for name, (dtype, shape) in self.specs.items()
         }
-        return seqio_tasks.map_python(ds, convert, list(FEATURES), specs)
+        return python_map.map_python(ds, convert, list(FEATURES), specs)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Returns the shapes of one example's model features, by name."""

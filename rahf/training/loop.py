@@ -21,7 +21,7 @@ from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.checkpoints.metrics_log import MetricsLog
 from rahf.checkpoints.processes import sum_over_processes
 from rahf.checkpoints.resume import Start, find_start
-from rahf.checkpoints.start import start_from
+from rahf.checkpoints.start import check_start, start_from
 from rahf.models import sharding
 from rahf.training.meter import Meter
 from rahf.training.steps import make_state, make_train_step
@@ -96,11 +96,13 @@ class _Run:
     checkpointer: Checkpointer
     state: Any = None
     shardings: Any = None
+    told_missing_best: bool = False
 
     def begin(self, start: Start) -> None:
         """Makes or restores the state, and writes the config."""
         config, workdir = self.config, self.workdir
         if start.step is None:
+            check_start(config)
             self.state, self.shardings = make_state(config, self.mesh)
             if config.get("init_from"):
                 params = start_from(config, workdir, self.state.params)
@@ -161,13 +163,26 @@ class _Run:
         if self.evaluate is None:
             return {}
         try:
-            return self.evaluate(self.state.params)
+            results = self.evaluate(self.state.params)
         except Exception:
             # Keep what was learned. With several processes this may be the only one
             # that failed, and saving needs all of them.
             if jax.process_count() == 1:
                 self._save(step, {})
             raise
+        self._tell_missing_best(step, results)
+        return results
+
+    def _tell_missing_best(self, step: int, results: dict[str, float]) -> None:
+        """Says at the first evaluation where there is nothing to choose the best by."""
+        c = self.config.checkpoint
+        if c.keep_best and c.best_metric not in results and not self.told_missing_best:
+            self.told_missing_best = True
+            _say(
+                f"warning: config.checkpoint.best_metric={c.best_metric} was not "
+                f"measured at step {step} (has the {self.config.eval.split} split labels "
+                "for it?); no best checkpoint is kept until it is, only the latest"
+            )
 
     def _save(self, step: int, results: dict[str, float]) -> None:
         position = self.train_input.get_state()

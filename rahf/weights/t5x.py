@@ -21,7 +21,7 @@ import numpy as np
 import tensorstore as ts
 from flax import serialization
 
-from rahf.weights import files, values
+from rahf.weights import chunks, files, values
 
 Arrays = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -185,6 +185,9 @@ def _read_arrays(
             if 0 < math.prod(shapes[name]) < math.prod(chunk):
                 shapes[name] = chunk
     values.check_count(os.fspath(path), shapes, wanted)
+    for name, array in opened.items():
+        with _report_damage(path, name):
+            chunks.check_sizes(array)
     arrays = {}
     for name, array in opened.items():
         with _report_damage(path, name):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import rahf
 from rahf import targets
 from rahf.bin import eval_heatmaps, eval_keywords, eval_scores, report
 from rahf.checkpoints import restore
@@ -21,6 +20,7 @@ from rahf.evaluation.evaluate import Results
 from rahf.evaluation.split import SplitEvaluator
 from rahf.input import vocabulary
 from rahf.models import sharding
+from rahf.reports import checkpoint_page
 from rahf.training import steps
 from tests.support import tiny
 
@@ -148,7 +148,9 @@ def test_the_report_of_a_users_images_has_no_truth(
     predictor = types.SimpleNamespace(
         predict=lambda images, prompts: [prediction], targets=()
     )
-    monkeypatch.setitem(vars(rahf), "load", lambda workdir: predictor)
+    loaded = []
+    load = lambda *which: loaded.append(which) or predictor
+    monkeypatch.setattr(checkpoint_page, "load", load)
     page = tmp_path / "page.html"
     report.main(
         [f"--checkpoint={workdir}", f"--output={page}", "--prompt=a boat"]
@@ -159,8 +161,7 @@ def test_the_report_of_a_users_images_has_no_truth(
     assert text.count("<article") == text.count("data:image/jpeg") == 1
     assert "boat<small>.75</small></mark>" in text
     assert "raters" not in text[text.index("<article") :]
-    with pytest.raises(SystemExit):
-        report.main([f"--checkpoint={workdir}", "--step=3", str(picture)])
+    assert loaded == [(workdir, STEP)] or loaded == [(str(workdir), STEP)]
     shutil.rmtree(workdir / "eval")
 
 
@@ -176,6 +177,30 @@ def test_clear_errors(workdir, tmp_path):
     with pytest.raises(SystemExit, match="error: .*No such file.*/none.json"):
         report.main([*page, "--eval_examples=1"])
     shutil.rmtree(workdir / "eval")
+
+
+def test_a_steps_folder_is_its_workdir(workdir, capsys):
+    place = workdir / "checkpoints" / str(STEP)
+    eval_scores.main([f"--checkpoint={place}", "--examples=2", "--batch_size=2"])
+    assert Results.read(workdir / "eval" / "test" / "scores.json").facts["checkpoint"]
+    report.main([f"--checkpoint={place}", "--examples=0", "--eval_examples=2"])
+    assert "1.5" in (workdir / "report.html").read_text("utf-8")  # its metrics.jsonl
+    assert not (place / "eval").exists() and not (place / "report.html").exists()
+    for binary in (eval_scores, report):
+        with pytest.raises(SystemExit, match=f"is step {STEP}, but step='4' was"):
+            binary.main([f"--checkpoint={place}", "--step=4"])
+    shutil.rmtree(workdir / "eval")
+
+
+def test_ctrl_c_is_one_line(workdir, monkeypatch, capsys):
+    def interrupt(request):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint_page, "write_checkpoint_page", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        report.main([f"--checkpoint={workdir}"])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize(

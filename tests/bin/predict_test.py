@@ -24,7 +24,7 @@ class _Predictor:
     config = types.SimpleNamespace(input=types.SimpleNamespace(text_length=36))
 
     def __init__(self):
-        self.batches, self.loaded = [], []
+        self.batches, self.loaded, self.params = [], [], {}
         self.before_batch = lambda number: None
 
     def predict(self, pictures, prompts, batch_size):

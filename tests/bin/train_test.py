@@ -89,6 +89,10 @@ for flag in each:
 
 def test_mistakes_are_one_clear_line(tmp_path):
     mistakes = (
+        (
+            "--config.training_steps=x",
+            "training_steps=x: expected int, as in --config.",
+        ),
         ("--config.task.name=scenes_mood", "scenes_multihead"),
         ("--config.model.variant=both", "config.model.variant='both'"),
         ("--config.model.dtype=bfloat17", "config.model.dtype='bfloat17'"),

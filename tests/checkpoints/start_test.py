@@ -159,6 +159,21 @@ def test_one_step_and_no_checkpoint(source, tmp_path):
         _train(_config(tmp_path / "nowhere"), tmp_path / "new")
 
 
+def test_it_is_looked_for_before_the_model_is_made(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "make_state", lambda *_, **__: pytest.fail("made"))
+    empty = tmp_path / "empty"
+    (empty / "checkpoints").mkdir(parents=True)
+    other = tmp_path / "other"
+    shutil.copytree(source, other)
+    (other / "vocabulary.model").write_bytes(b"other pieces")
+    for place, message in (
+        (empty, "config.init_from: .*empty holds no complete checkpoint"),
+        (other, "vocabulary.model, which is another than"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _train(_config(place), tmp_path / "new")
+
+
 def test_values_take_the_dtype_and_place_of_what_they_replace():
     like = jax.device_put(np.zeros((4, 2), np.float32), jax.devices()[3])
     placed = start._place(np.arange(8.0).reshape(4, 2), like)

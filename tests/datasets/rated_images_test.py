@@ -301,6 +301,28 @@ def test_a_task_that_no_column_answers_is_refused(folder, loader):
         data_input.make_train_input(config)
 
 
+@pytest.mark.parametrize("loader", ["grain", "seqio"])
+def test_a_target_without_a_column_is_named_once(folder, loader, caplog):
+    config = _config(folder, loader)
+    with caplog.at_level(logging.WARNING, "absl"):
+        data_input.make_train_input(config)
+        assert "trained on nothing" not in caplog.text
+        config.task.targets = ("overall", "plausibility", "aesthetics")
+        data_input.make_train_input(config)
+    assert caplog.text.count("config.task.targets: aesthetics: no column") == 1
+
+
+@pytest.mark.parametrize("loader", ["grain", "seqio"])
+def test_rows_that_are_added_change_the_digest(folder, tmp_path, loader):
+    rows = [[str(folder / row[0]), *row[1:]] for row in rows_of()]
+    digests = []
+    for number in (len(rows), len(rows), len(rows) - 1):
+        config = _config(folder, loader)
+        config.input.rated_images.path = str(write_table(tmp_path, *rows[:number]))
+        digests.append(data_input.make_train_input(config).digest())
+    assert digests[0] == digests[1] != digests[2] and digests[0]
+
+
 def test_a_table_as_windows_writes_it(folder, tmp_path):
     image = folder / "images/0.jpg"
     lines = [f'{image},"prompt {i}", 3 ,50' for i in range(8)]

@@ -209,3 +209,54 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
         with pytest.raises(ValueError, match=r"^--output=.*\(No such file or direct"):
             out.write(Job("1", "/1.png", "x", "1"), PIXELS, _predict())
         assert out.path.read_bytes() == b""
+
+
+def test_a_picture_that_was_replaced_is_named(folder, tmp_path):
+    output = tmp_path / "out"
+    jobs = read_jobs([str(folder)], "x")
+    _run(output, jobs)
+    picture = folder / "b.png"
+    row = json.loads((output / "predictions.jsonl").read_text().splitlines()[-1])
+    assert row["image_bytes"] == picture.stat().st_size
+    os.utime(picture, ns=(1, 1))  # touched, but the same
+    assert _run(output, jobs) == []
+    Image.new("L", (9, 9), 200).save(picture)
+    with pytest.raises(
+        ValueError, match=r"b\.png: the file has changed .* id 'b'; rem"
+    ):
+        _run(output, jobs)
+    # Lines of before files were measured count as done.
+    path = output / "predictions.jsonl"
+    old = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in old:
+        del line["image_bytes"], line["image_mtime_ns"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert _run(output, jobs) == []
+    # Without its line it is predicted again, under its own names.
+    path.write_text("".join(json.dumps(line) + "\n" for line in old[:-1]))
+    assert _run(output, jobs) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "message"),
+    [
+        ("new/W, step 3", "files:a", None),  # moved
+        ("W, step 3", "files:b", "line 1: .*'W, step 3', which has other parameters"),
+        ("W, step 4", "files:b", "line 1: .*'W, step 3', not of 'W, step 4'"),
+        ("W, step 3", "arrays:c", None),  # says nothing of the other kind: the names
+        ("V, step 3", "arrays:c", "not of 'V, step 3'"),
+        ("W, step 3", None, None),
+        ("V, step 3", None, "not of 'V, step 3'"),
+    ],
+)
+def test_parameters_decide_and_else_the_name(tmp_path, name, digest, message):
+    job = Job(id="one", image="one.png", prompt="", name="one")
+    with PredictionWriter(tmp_path, checkpoint=None) as out:
+        out.use("W, step 3", "files:a")
+        out.write(job, PIXELS, _predict())
+    with PredictionWriter(tmp_path, checkpoint=None) as out:
+        if message is None:
+            out.use(name, digest)
+            return
+        with pytest.raises(ValueError, match=message):
+            out.use(name, digest)

@@ -231,6 +231,19 @@ def test_task_errors():
         data_input.make_eval_batches(config, split="dev", targets=("alignment",))
 
 
+def test_a_module_that_fails_is_named(tmp_path, monkeypatch):
+    (tmp_path / "my_broken_task.py").write_text("DEPTHS = [1, 2]\nDEPTHS[7]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = make_config("my_task")
+    config.task.modules = ("my_broken_task",)
+    with pytest.raises(
+        ValueError, match="'my_broken_task' fails .*IndexError: list"
+    ) as e:
+        data_input.make_train_input(config)
+    assert isinstance(e.value.__cause__, ValueError)
+    assert isinstance(e.value.__cause__.__cause__, IndexError)
+
+
 def test_registering():
     with pytest.raises(ValueError, match="'scenes_seven' is already registered"):
         register(Task("scenes_seven", ("overall",), scenes_records))

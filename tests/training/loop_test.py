@@ -80,6 +80,19 @@ def test_latest_and_best_are_kept(tmp_path):
     assert restore_for_inference(tmp_path, "best")[2] == 2
 
 
+@pytest.mark.parametrize("keep_best", [1, 0])
+def test_a_best_metric_that_is_not_measured_is_told_once(tmp_path, capfd, keep_best):
+    config = tiny.config()
+    config.training_steps = 2
+    config.eval.every_steps = 1
+    config.checkpoint.keep_best = keep_best
+    _train(config, tmp_path, evaluate=lambda _: {"plausibility/n": 0})
+    told = capfd.readouterr().err
+    line = "config.checkpoint.best_metric=plausibility/plcc was not measured at step 1 "
+    assert told.count(line) == told.count("was not measured") == keep_best
+    assert restore.complete_steps(tmp_path)
+
+
 def test_an_evaluation_that_fails_loses_no_step(tmp_path):
     config = tiny.config()
     config.training_steps = 1

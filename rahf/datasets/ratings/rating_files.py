@@ -19,13 +19,13 @@ A CSV or TSV file holds scores, one rating per row (`read_csv`).
 
 import dataclasses
 import difflib
-import json
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rahf import words
+from rahf.datasets.files import strict_json
 from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, TableError
 from rahf.datasets.ratings.consolidation import (
     LIKERT_POINTS,
@@ -188,7 +188,7 @@ def _jsonl_rows(path: pathlib.Path) -> Iterator[_Row]:
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        row = strict_json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"expected UTF-8: {error}") from error
     except RecursionError as error:

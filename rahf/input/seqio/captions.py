@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from rahf.datasets import captions
 from rahf.datasets.files.tar_shards import Sample, Shards, read_shard
 from rahf.datasets.splits import SPLITS
+from rahf.input.seqio import python_map
 from rahf.input.seqio import tasks as seqio_tasks
 from rahf.input.seqio.source import OwnOrderSource
 from rahf.input.shard_stream import order_of, read_sample
@@ -33,19 +34,19 @@ class CaptionSource(OwnOrderSource):
     """A source of encoded samples, which `config.input.<dataset>` names."""
 
     def __init__(self, dataset: str = "captions"):
-        self._dataset = dataset
+        self.dataset = dataset
         super().__init__(splits=SPLITS)
 
     def num_input_examples(self, split: str) -> int | None:  # pyright: ignore
-        source = captions.find_source(split, seqio_tasks.options(), self._dataset)
+        source = captions.find_source(split, seqio_tasks.options(), self.dataset)
         return len(source) if isinstance(source, captions.CaptionTable) else None
 
     def make_dataset(
         self, split: str, shuffle: bool, seed: int | None, shard: seqio.ShardInfo
     ) -> tf.data.Dataset:
         options = seqio_tasks.options()
-        own: Mapping[str, Any] = options.get(self._dataset) or {}
-        source = captions.find_source(split, options, self._dataset)
+        own: Mapping[str, Any] = options.get(self.dataset) or {}
+        source = captions.find_source(split, options, self.dataset)
         seed = seed or 0
         if isinstance(source, Shards):
             dataset = _read_shards(source, shuffle, seed, shard)
@@ -84,7 +85,7 @@ def _decode(dataset: tf.data.Dataset) -> tf.data.Dataset:
         "image": (tf.uint8, [None, None, 3]),
         "prompt": (tf.string, []),
     }
-    return seqio_tasks.map_python(dataset, read, tuple(_SAMPLE), specs)
+    return python_map.map_python(dataset, read, tuple(_SAMPLE), specs)
 
 
 def _tensors(sample: Sample) -> list[Any]:
@@ -98,7 +99,7 @@ def _read_table(table, shuffle: bool, seed: int, shard) -> tf.data.Dataset:
     dataset = tf.data.Dataset.range(len(table)).shard(shard.num_shards, shard.index)
     if shuffle:
         dataset = dataset.shuffle(len(table), seed, reshuffle_each_iteration=True)
-    return seqio_tasks.map_python(
+    return python_map.map_python(
         dataset.map(lambda index: {"index": index}),
         lambda index: _tensors(table.sample(int(index))),
         ("index",),
@@ -120,7 +121,7 @@ def _read_shards(shards: Shards, shuffle: bool, seed: int, shard) -> tf.data.Dat
 
     def samples(piece):
         numbers = tf.data.Dataset.range(1 << 62)
-        found = seqio_tasks.map_python(
+        found = python_map.map_python(
             numbers.map(lambda number: {"piece": piece, "number": number}),
             pieces.read,
             ("piece", "number"),

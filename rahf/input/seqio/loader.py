@@ -1,6 +1,7 @@
 """The loader for tasks and mixtures registered with seqio."""
 
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -9,7 +10,7 @@ import pathlib
 import tarfile
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from rahf.input.bad_records import Counter, Policy
 from rahf.input.converter import Batch, Converter
 from rahf.input.grain_loader import Infos
 from rahf.input.registry import for_targets, parts_of, weights_of
-from rahf.input.seqio.tasks import AskFor, building, wait_until_idle
+from rahf.input.seqio.digests import digest_of_tasks
+from rahf.input.seqio.python_map import wait_until_idle
+from rahf.input.seqio.tasks import AskFor, building
 from rahf.input.vocabulary import Vocabulary
 
 # The file of record counts, beside the iterator in a saved state.
@@ -91,8 +94,9 @@ class SeqioTrainInput:
         converter: Converter,
         batch_size: int,
         policy: Policy,
+        digest: Callable[[], str | None] = lambda: None,
     ):
-        """Starts iterating over a dataset of task features."""
+        """Starts iterating over task features; `digest` identifies the data behind them."""
         options = tf.data.Options()
         # Our Python functions keep no state between elements, so nothing is lost.
         options.experimental_external_state_policy = (
@@ -100,6 +104,7 @@ class SeqioTrainInput:
         )
         self._dataset = dataset.with_options(options)
         self._converter, self._batch_size = converter, batch_size
+        self._digest = digest
         self._iterator = iter(self._dataset)
         self._counter = Counter(policy)
         self._examples = _Reader(self._iterator, converter.task, self._counter)
@@ -117,6 +122,10 @@ class SeqioTrainInput:
     def metrics(self) -> dict[str, float]:
         """Returns the number of bad records so far."""
         return self._counter.metrics()
+
+    def digest(self) -> str | None:
+        """Returns a digest of the data it reads, None where none of it has one."""
+        return self._digest()
 
     def get_state(self) -> bytes:
         """Returns the position of the next batch, as a tarred TensorFlow checkpoint."""
@@ -218,7 +227,14 @@ def make_train_input(
             # A cache would keep the first epoch's order for all epochs.
             try_in_mem_cache=False,
         )
-    return SeqioTrainInput(dataset, converter, batch_size, Policy.from_config(config))
+    tasks = [found.task for found in find(config.task.name)]
+    return SeqioTrainInput(
+        dataset,
+        converter,
+        batch_size,
+        Policy.from_config(config),
+        functools.partial(digest_of_tasks, tasks, config),
+    )
 
 
 def make_eval_batches(

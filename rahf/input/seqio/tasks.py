@@ -7,7 +7,6 @@ fields of a record; its output features are `OUTPUT_FEATURES` (docs/tasks.md).
 import contextlib
 import contextvars
 import functools
-import time
 import types
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from rahf.datasets.rated_images import RatedImages, check_targets
 from rahf.input import features, vocabulary
 from rahf.input.augmentation import Augmentation
 from rahf.input.registry import Records
+from rahf.input.seqio import python_map
 from rahf.input.seqio.source import OwnOrderSource
 from rahf.targets import Kind, select
 
@@ -93,8 +93,12 @@ class RecordSource(OwnOrderSource):
         self._name, self._salt = name, zlib.crc32(name.encode())
         super().__init__(splits=tuple(splits), num_input_examples=dict(splits))
 
+    def records(self, split: str) -> Records:
+        """Returns the records of a split, as `config.input` wants them."""
+        return self._records(split, {"image_size": 64} | dict(_OPTIONS.get()))
+
     def num_input_examples(self, split: str) -> int:
-        return len(self._records(split, {"image_size": 64} | dict(_OPTIONS.get())))
+        return len(self.records(split))
 
     def make_dataset(
         self, split: str, shuffle: bool, seed: int | None, shard: seqio.ShardInfo
@@ -216,7 +220,9 @@ def read_records(records: MakeRecords, targets: Sequence[str]):
             ]
 
         specs = {name: (_tensor(dtype), shape) for name, dtype, shape, _ in fields}
-        return map_python(dataset, read, ("split", "index", "epoch", "seed"), specs)
+        return python_map.map_python(
+            dataset, read, ("split", "index", "epoch", "seed"), specs
+        )
 
     return preprocess
 
@@ -274,7 +280,7 @@ class AskFor:
             name: (_tensor(dtype), [None] * rank)
             for name, (dtype, rank) in features.FEATURES.items()
         }
-        return map_python(dataset, ask, names, specs)
+        return python_map.map_python(dataset, ask, names, specs)
 
 
 def add_task(
@@ -336,65 +342,3 @@ def _fields(targets: Sequence[str]) -> list[tuple[str, str, list, Any]]:
 
 def _tensor(dtype: str) -> tf.DType:
     return tf.string if dtype == "str" else tf.as_dtype(dtype)
-
-
-class _Calls:
-    """Counts the calls of Python functions from TensorFlow's threads."""
-
-    def __init__(self):
-        self.begun = self.ended = 0
-
-    def counted(self, function):
-        @functools.wraps(function)
-        def call(*values):
-            self.begun += 1
-            try:
-                return function(*values)
-            finally:
-                self.ended += 1
-
-        return call
-
-
-_CALLS = _Calls()
-
-
-def wait_until_idle(quiet_seconds: float = 0.1, most_seconds: float = 30.0) -> None:
-    """Returns once all buffers are full, so that no dataset calls Python any more.
-
-    TensorFlow destroys an iterator while holding Python's global lock, and waits for
-    its threads; a thread that waits for the lock then waits forever. So call this
-    before dropping an iterator that has not ended.
-    """
-    until = time.monotonic() + most_seconds
-    begun = -1
-    while begun != _CALLS.begun or begun != _CALLS.ended:
-        if time.monotonic() > until:
-            return
-        begun = _CALLS.begun
-        time.sleep(quiet_seconds)
-
-
-def map_python(dataset, function, names, specs, *, parallel: int = 2):
-    """Maps elements through a Python function, in order.
-
-    Args:
-      dataset: a dataset of dicts.
-      function: maps arrays of the elements' `names` to one array for each of `specs`.
-      names: keys of the elements.
-      specs: key of the result -> (dtype, shape).
-      parallel: the number of elements to map at a time.
-    """
-
-    called = _CALLS.counted(function)
-
-    def call(element):
-        dtypes = [dtype for dtype, _ in specs.values()]
-        values = tf.numpy_function(
-            called, [element[name] for name in names], dtypes, stateful=False
-        )
-        for value, (_, shape) in zip(values, specs.values(), strict=True):
-            value.set_shape(shape)
-        return dict(zip(specs, values, strict=True))
-
-    return dataset.map(call, num_parallel_calls=parallel, deterministic=True)

@@ -14,6 +14,7 @@ from rahf.datasets.scenes import SPLITS
 from rahf.input import loader as data_input
 from rahf.input.features import FEATURES
 from rahf.input.registry import MIXTURES, TASKS, find
+from rahf.input.seqio import digests
 from rahf.input.seqio import loader as seqio_loader
 from rahf.input.seqio import tasks as seqio_tasks
 from rahf.targets import FEEDBACK
@@ -184,6 +185,31 @@ def test_other_sources_and_missing_labels():
     # Such a task shuffles in a buffer of its own, and still resumes exactly.
     config.input.batch_size = 2
     assert_resumes(config, 1, 5)
+
+
+def test_of_files_names_and_sizes_are_digested(tmp_path):
+    def digest(pattern="*.tfrecord"):  # seqio lists the files of a pattern once
+        seqio.TaskRegistry.remove("mine_files")
+        task = seqio.TaskRegistry.add(
+            "mine_files",
+            source=seqio_tasks.TFExampleSource(
+                {"train": str(tmp_path / pattern)}, {}, {"train": 1}
+            ),
+            preprocessors=[seqio_tasks.AskFor(("overall",))],
+            output_features=seqio_tasks.OUTPUT_FEATURES,
+        )
+        return digests.digest_of_tasks([task], seqio_config())
+
+    (tmp_path / "a.tfrecord").write_bytes(b"one")
+    one = digest()
+    assert one and one == digest()
+    (tmp_path / "a.tfrecord").write_bytes(b"more")
+    more = digest()
+    (tmp_path / "b.tfrecord").write_bytes(b"")
+    assert len({one, more, digest("*.tf*")}) == 3
+    register("mine_overall", ELEMENTS, ("overall",))
+    task = seqio.TaskRegistry.get("mine_overall")
+    assert digests.digest_of_tasks([task], seqio_config()) is None
 
 
 def test_a_malformed_record_is_named():
