@@ -22,7 +22,7 @@ FLOORS = (
     ("baselines", "input"),
     ("models", "datasets"),
     ("weights",),
-    ("targets", "words", "images", "durable"),
+    ("targets", "words", "images", "durable", "strict_json"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio"}

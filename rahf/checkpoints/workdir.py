@@ -19,10 +19,9 @@ from typing import Any
 
 import ml_collections
 
-from rahf import durable
+from rahf import durable, strict_json
 from rahf.checkpoints import old_names
 from rahf.checkpoints.processes import first_decides
-from rahf.datasets.files import strict_json
 from rahf.input import vocabulary
 
 CONFIG_FILE = "config.json"

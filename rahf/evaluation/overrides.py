@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from rahf.datasets.files import strict_json
+from rahf import strict_json
 from rahf.datasets.rated_images import RatedImagesOptions
 
 #: Keys that cannot change, because the parameters depend on them.

@@ -11,8 +11,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from rahf import images
-from rahf.datasets.files import strict_json
+from rahf import images, strict_json
 from rahf.datasets.preference_pairs import Pair, Preferences
 from rahf.evaluation.preferences import PreferenceAgreement, choose_threshold, measure
 from rahf.inference.stream import chunk_by_bytes

@@ -18,6 +18,7 @@ from rahf.images import limits
 from rahf.images.colormap import colormap
 from rahf.images.formats import FORMATS, is_image
 from rahf.images.limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, ImageError
+from rahf.images.resizing import resize
 
 __all__ = [
     "FORMATS",
@@ -317,33 +318,6 @@ def _to_8bit(image: Image.Image) -> Image.Image:
         alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
         grey.putalpha(Image.fromarray(alpha))
     return grey
-
-
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes bilinearly (antialiased when shrinking), to any aspect ratio.
-
-    Args:
-      image: picture uint8[H, W, 3], or map float[H, W].
-      size: the new height and width.
-
-    Returns:
-      uint8[height, width, 3] or float32[height, width]; a map's values stay between
-      its minimum and maximum.
-
-    Raises:
-      ImageError: the image has no pixels.
-    """
-    height, width = size
-    if not image.size:
-        came = f"{image.dtype}{list(image.shape)}"
-        raise ImageError("an array", "an image of at least one pixel", came, "check it")
-    if image.shape[:2] == (height, width):
-        return image if image.dtype == np.uint8 else image.astype(np.float32)
-    if image.dtype != np.uint8:
-        image = image.astype(np.float32)
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    out = np.asarray(resized)
-    return out if out.dtype == np.uint8 else out.clip(image.min(), image.max())
 
 
 def write_heatmap(path: str | os.PathLike | IO[bytes], heatmap: np.ndarray) -> None:

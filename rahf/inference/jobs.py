@@ -13,8 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from absl import logging
 from PIL import Image
 
-from rahf import images
-from rahf.datasets.files import strict_json
+from rahf import images, strict_json
 from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, read_text
 
 #: The suffixes of files that list jobs.

@@ -24,8 +24,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from rahf import words
-from rahf.datasets.files import strict_json
+from rahf import strict_json, words
 from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, TableError
 from rahf.datasets.ratings.consolidation import (
     LIKERT_POINTS,
