@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 
 import jax
 import ml_collections
@@ -23,6 +24,8 @@ CONFIGS = sorted(
 # By hand from the published sizes. ViT-B/16 at 384 without its classifier
 # 86,090,496; T5-base 222,903,552; the projection 768 * 768 + 768.
 TRUNK = 86_090_496 + 222_903_552 + 768 * 768 + 768
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 VARIANTS = [(name, "") for name in CONFIGS] + [
@@ -87,3 +90,17 @@ def test_the_reference_run_goes_on_where_its_twin_stopped():
         "text_length",
         "batch_size",  # the twin's examples teach all targets at once
     }
+
+
+def test_gin_files_name_modules_that_exist():
+    """T5X, which would import them, may not be installed."""
+    lines = [
+        line
+        for path in ROOT.glob("configs/t5x/*.gin")
+        for line in path.read_text("utf-8").splitlines()
+        if line.startswith("from rahf")
+    ]
+    assert len(lines) >= 5
+    for line in lines:
+        package, name = re.match(r"from ([\w.]+) import (\w+)", line).groups()
+        assert (ROOT / package.replace(".", "/") / f"{name}.py").is_file(), line

@@ -15,7 +15,7 @@ from rahf.export import model_card, stablehlo, standalone
 from rahf.inference.predictor import Predictor
 from rahf.input import vocabulary
 from rahf.targets import Kind
-from rahf.weights import export_layout, export_torch, exported
+from rahf.weights import export_layout, export_torch, exported, matching
 from rahf.weights.export_layout import STATE_DICT_FILE
 from rahf.weights.output import check_space, claimed, failures_told
 
@@ -148,7 +148,7 @@ Files = dict[str, str | bytes | Callable[[pathlib.Path], None]]
 
 def _safetensors(predictor, params, options) -> tuple[Files, str]:
     del options
-    flat, step = exported.flatten(params), predictor.step
+    flat, step = matching.flatten(params), predictor.step
     write = lambda path: exported.write_params(path, flat, step)
     return {exported.PARAMS_FILE: write}, _USE_SAFETENSORS
 
@@ -165,7 +165,7 @@ def _stablehlo(predictor, params, options) -> tuple[Files, str]:
 def _richhf(predictor, params, options) -> tuple[Files, str]:
     del options
     _check_fits_release(predictor)
-    state = export_layout.to_release(exported.flatten(params))
+    state = export_layout.to_release(matching.flatten(params))
     write = lambda path: export_torch.write_state_dict(path, state)
     config = predictor.config
     exact = config.model.vit.get("exact_gelu", False)

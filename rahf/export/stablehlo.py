@@ -20,7 +20,7 @@ from rahf.inference.predictor import Predictor
 from rahf.input import vocabulary
 from rahf.input.vocabulary import EOS_ID, PAD_ID
 from rahf.models import passes
-from rahf.weights import exported
+from rahf.weights import matching
 
 PROGRAM_FILE = "program.stablehlo"
 #: The default platforms of a program: one file serves all three.
@@ -129,7 +129,7 @@ def serialize(
             f"--platforms={','.join(platforms)}; expected some of cpu, cuda, rocm, tpu"
         )
     shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), exported.flatten(params)
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), matching.flatten(params)
     )
     function = jax.jit(make_function(predictor))
     program = export.export(function, platforms=list(platforms))(

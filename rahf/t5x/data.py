@@ -11,23 +11,13 @@ from typing import Any
 import numpy as np
 import seqio
 import tensorflow as tf
-from flax import traverse_util
 
 from rahf.input.converter import Converter
 from rahf.input.features import FEATURES
 from rahf.input.registry import import_modules
 from rahf.input.seqio import python_map
 from rahf.input.seqio import tasks as seqio_tasks
-
-
-def flatten(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Flattens: {"targets": {"plausibility": x}} -> {"targets/plausibility": x}."""
-    return traverse_util.flatten_dict(batch, sep="/")
-
-
-def nest(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    return traverse_util.unflatten_dict(dict(batch), sep="/")
+from rahf.weights import matching
 
 
 class RAHFFeatureConverter(seqio.FeatureConverter):
@@ -67,7 +57,10 @@ class RAHFFeatureConverter(seqio.FeatureConverter):
     def _convert_features(self, ds, task_feature_lengths):
         def convert(*values):
             example = dict(zip(FEATURES, map(np.asarray, values), strict=True))
-            return [array[0] for array in flatten(self.converter([example])).values()]
+            return [
+                array[0]
+                for array in matching.flatten(self.converter([example])).values()
+            ]
 
         specs = {
             name: (tf.as_dtype(dtype), shape)
@@ -103,7 +96,7 @@ def make_feature_converter(config) -> type[RAHFFeatureConverter]:
     converter = Converter.from_config(config)
     specs = {
         name: (array.dtype.name, list(array.shape[1:]))
-        for name, array in flatten(converter([], 1)).items()
+        for name, array in matching.flatten(converter([], 1)).items()
     }
     features = {
         name: seqio.FeatureConverter.FeatureSpec(
@@ -144,7 +137,7 @@ def subtasks(name: str) -> list[seqio.Task]:
 
 def enumerate_rows(batch: Mapping[str, Any]) -> tf.data.Dataset:
     """Returns the numbered rows of a nested batch, for T5X's predict functions."""
-    rows: Any = flatten(batch)
+    rows: Any = matching.flatten(batch)
     return tf.data.Dataset.from_tensor_slices(rows).enumerate()
 
 

@@ -29,6 +29,7 @@ from rahf.models.rahf import TEXT_KINDS, make_model
 from rahf.t5x import data as t5x_data
 from rahf.training import losses
 from rahf.training.optimizer import make_optimizer, make_schedule
+from rahf.weights import matching
 
 
 def read_config(path: str, overrides: Mapping[str, Any] | None = None):
@@ -113,14 +114,14 @@ class RAHFModel(models.BaseTransformerModel):
         del rng, input_shapes, input_types  # the config determines them
         key = jax.random.key(self.config.seed)
         boxed = self.module.init(key, example_batch(self.config))["params"]
-        names: dict[str, Any] = t5x_data.flatten(nn.get_partition_spec(boxed))
+        names: dict[str, Any] = matching.flatten(nn.get_partition_spec(boxed))
         axes = {
             f"{path}_axes": partitioning.AxisMetadata(tuple(spec))
             for path, spec in names.items()
         }
         return {
             "params": nn.unbox(boxed),
-            "params_axes": t5x_data.nest(axes),
+            "params_axes": matching.unflatten(axes),
         }
 
     def _outputs(self, params, batch, dropout_rng=None):
@@ -134,11 +135,11 @@ class RAHFModel(models.BaseTransformerModel):
     def _compute_logits(self, params, batch, dropout_rng=None):
         """Returns float32[B, T, V], the logits of each example's target text."""
         names = self.module.config.names(*TEXT_KINDS)
-        return self._outputs(params, t5x_data.nest(batch), dropout_rng)[names[0]]
+        return self._outputs(params, matching.unflatten(batch), dropout_rng)[names[0]]
 
     def loss_fn(self, params, batch, dropout_rng):
         """Returns the loss of `rahf.training.losses.total`, and each target's mean."""
-        batch = t5x_data.nest(batch)
+        batch = matching.unflatten(batch)
         outputs = self._outputs(params, batch, dropout_rng)
         counts = {name: batch["weights"][name].sum() for name in self._weights}
         loss, sums = losses.total(outputs, batch, self._weights, counts)
@@ -153,7 +154,7 @@ class RAHFModel(models.BaseTransformerModel):
     def score_batch(self, params, batch, return_intermediates=False):
         """Returns float32[B], the negative weighted loss of each example."""
         del return_intermediates
-        batch = t5x_data.nest(batch)
+        batch = matching.unflatten(batch)
         outputs = self._outputs(params, batch)
         total = 0.0
         for name, weight in self._weights.items():
@@ -169,7 +170,7 @@ class RAHFModel(models.BaseTransformerModel):
           int32[B, T] tokens, and {target: array} as `make_predict_step` returns it.
         """
         del rng
-        batch, variables = t5x_data.nest(batch), {"params": params}
+        batch, variables = matching.unflatten(batch), {"params": params}
         bound = self.module.bind(variables)
         tokens = bound.encode_image(batch["image"])
         aux = self._predict(params, batch | {"image_tokens": tokens})

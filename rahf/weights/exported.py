@@ -22,11 +22,6 @@ from rahf import durable
 PARAMS_FILE = "model.safetensors"
 
 
-def flatten(params) -> dict[str, Any]:
-    """Flattens a tree of parameters to {"t5/encoder/...": array}, sorted by name."""
-    return dict(sorted(traverse_util.flatten_dict(params, sep="/").items()))
-
-
 def write_params(path: str | os.PathLike, params: Mapping[str, Any], step: int) -> None:
     """Writes flat parameters and the step they are from, atomically."""
     arrays = {name: np.ascontiguousarray(array) for name, array in params.items()}

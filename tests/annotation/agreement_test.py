@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from rahf.annotation import agreement
+from rahf.annotation import agreement, coefficients
 from rahf.bin import agreement as main
 from rahf.datasets.ratings.rating_files import ImageRatings
 from rahf.datasets.scenes import Scenes
@@ -36,11 +36,11 @@ def test_alpha_equals_krippendorffs_own_example():
     units = [unit for _, unit, _ in data]
     paired = [value for _, unit, value in data if units.count(unit) > 1]
     for distance, expected in (
-        (agreement.nominal_distance, 0.743),
-        (agreement.ordinal_distance(paired), 0.815),
-        (agreement.interval_distance, 0.849),
+        (coefficients.nominal_distance, 0.743),
+        (coefficients.ordinal_distance(paired), 0.815),
+        (coefficients.interval_distance, 0.849),
     ):
-        alpha = agreement.krippendorff_alpha(data, distance)
+        alpha = coefficients.krippendorff_alpha(data, distance)
         assert alpha == pytest.approx(expected, abs=5e-4)
 
 
@@ -56,18 +56,20 @@ def test_the_table_has_alpha_of_intervals_and_of_ranks():
 
 def test_alpha_where_nothing_can_be_compared():
     same = [("a", 1, 3), ("b", 1, 3), ("a", 2, 4)]
-    assert agreement.krippendorff_alpha(same, agreement.interval_distance) is None
-    assert agreement.krippendorff_alpha([], agreement.interval_distance) is None
+    assert coefficients.krippendorff_alpha(same, coefficients.interval_distance) is None
+    assert coefficients.krippendorff_alpha([], coefficients.interval_distance) is None
 
 
 def test_kappa_equals_scikit_learns():
     rng = np.random.default_rng(0)
     one = rng.integers(0, 2, 200)
     other = np.where(rng.random(200) < 0.3, 1 - one, one)
-    kappa = agreement.cohen_kappa(list(zip(one.tolist(), other.tolist(), strict=True)))
+    kappa = coefficients.cohen_kappa(
+        list(zip(one.tolist(), other.tolist(), strict=True))
+    )
     assert kappa == pytest.approx(sklearn_metrics.cohen_kappa_score(one, other))
-    assert agreement.cohen_kappa([(0, 0), (0, 0)]) is None
-    assert agreement.cohen_kappa([(0, 1), (0, 0)]) == 0
+    assert coefficients.cohen_kappa([(0, 0), (0, 0)]) is None
+    assert coefficients.cohen_kappa([(0, 1), (0, 0)]) == 0
 
 
 def rated(name, *ratings, prompt="a b c d"):

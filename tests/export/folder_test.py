@@ -27,7 +27,7 @@ from rahf.inference.predictor import Predictor
 from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
 from rahf.training import steps
-from rahf.weights import export_layout, exported
+from rahf.weights import export_layout, exported, matching
 from tests.support import tiny
 
 PROMPTS = ["a red cat, left of a blue house.", "", 'he said: "cat!"  ' * 9]
@@ -254,7 +254,7 @@ def test_richhf(paper, tmp_path, monkeypatch):
     monkeypatch.setattr(export_lib.export_torch, "write_state_dict", spy)
     binary.main([f"--checkpoint={paper}", "--format=richhf", f"--output={tmp_path}"])
     _, params, _ = restore.restore_for_inference(paper)
-    params = exported.flatten(params)
+    params = matching.flatten(params)
     shapes = {name: array.shape for name, array in params.items()}
     for name, array in export_layout.from_release(written, shapes).items():
         np.testing.assert_array_equal(array, params[name], err_msg=name)

@@ -14,7 +14,7 @@ import pytest
 from rahf.models.batch import example_batch
 from rahf.models.heads import HeadConfig, _Deconv
 from rahf.models.rahf import make_model
-from rahf.weights import export_layout, export_torch, exported
+from rahf.weights import export_layout, export_torch, matching
 from tests.support import tiny
 
 
@@ -27,7 +27,7 @@ def _shapes(**changes):
         lambda key: make_model(c).init(key, example_batch(c))["params"],
         jax.random.key(0),
     )
-    flat = exported.flatten(nn.unbox(params))
+    flat = matching.flatten(nn.unbox(params))
     return {name: leaf.shape for name, leaf in flat.items()}
 
 
