@@ -25,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     number = flags.at_least(1)
     add("--examples", type=number, default=160, help="examples to time (%(default)s)")
     add("--image_size", type=number, default=384, help="side of examples (%(default)s)")
-    sizes = lambda text: [number(part) for part in text.split(",")]
     add("--sizes", type=sizes, default="512,768", help="sides of JPEGs (%(default)s)")
     add("--needed", action="store_true", help="print what training needs")
     add("--config", default="rahf_base", help="name or path for --needed (rahf_base)")
@@ -36,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         _print(args)
     except ValueError as error:
         parser.error(str(error))
+
+
+def sizes(text: str) -> list[int]:
+    return [flags.at_least(1)(part) for part in text.split(",")]
 
 
 def _print(args: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ def test_rates(capsys):
 
 def test_errors(capsys):
     for arguments, message in (
-        (["--sizes=x"], "invalid literal"),
+        (["--sizes=x"], "argument --sizes: invalid sizes value: 'x'"),
         (
             ["--needed", "--config=rahf_bass", "--examples=16"],
             "did you mean 'rahf_base'",

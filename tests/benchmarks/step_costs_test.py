@@ -52,7 +52,7 @@ def test_the_binary():
     assert done.returncode == 0, done.stderr
     printed, _, last = done.stdout.strip().rpartition("\n")
     assert json.loads(printed)["mesh"] == {"data": 1, "fsdp": 1, "model": 2}
-    assert last.startswith("here: 2 devices, 0.0")
+    assert last.startswith("this machine: 2 devices, 0.0")
 
 
 def test_no_such_slice():

@@ -88,7 +88,7 @@ def test_an_old_workdir_goes_on_if_it_has_its_place_in_the_data(
     old = _as_before(folder)
     gone = shutil.copytree(folder, tmp_path / "gone")
     shutil.rmtree(gone / "input_state")
-    with pytest.raises(ValueError, match="step 3 of .*gone has no input_state: it is"):
+    with pytest.raises(ValueError, match="step 3 of .*gone has no input_state, so the"):
         _resume(gone)
     assert restore.restore_for_inference(gone)[2] == 3  # it needs no data
     quick_steps.use(monkeypatch)
@@ -108,14 +108,16 @@ def test_another_number_of_processes_is_refused(workdir, tmp_path, files):
         _as_before(folder)
     for index in range(2):
         (place / files.format(index)).write_text('{"json": {"position": 3}}')
-    message = "trained by 2 processes until step 3, .* and now there are 1; start 2, or"
+    message = "trained by 2 processes until step 3, .* but there are 1 now; start 2, or"
     with pytest.raises(ValueError, match=message):
         _resume(folder)
 
 
 def test_a_url_is_no_workdir():
     for use in (restore.restore_for_inference, restore.read_params, _resume):
-        with pytest.raises(ValueError, match="gs://bucket/run: a workdir is a folder"):
+        with pytest.raises(
+            ValueError, match="gs://bucket/run: a workdir is a local folder"
+        ):
             use("gs://bucket/run")
 
 
@@ -135,7 +137,7 @@ def test_other_images_held_out_are_refused(tmp_path):
     for key, value in other_keys.items():
         other = config.copy_and_resolve_references()
         other.input.rated_images[key] = value
-        with pytest.raises(ValueError, match=f"rated_images.{key}: .* here"):
+        with pytest.raises(ValueError, match=f"rated_images.{key}: was .*, now"):
             changes.compare(tmp_path, other)
 
 

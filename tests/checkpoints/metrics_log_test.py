@@ -44,5 +44,5 @@ def test_a_garbled_line_in_the_middle_loses_itself_alone(tmp_path, caplog):
     path.write_bytes(b"".join(lines))
     _log(tmp_path, 3, 4)
     assert _steps(tmp_path) == [1, 3, 4]
-    assert f"{path}, line 2 is damaged" in caplog.text
+    assert f"{path}: line 2 is damaged" in caplog.text
     assert path.read_bytes().startswith(b"".join(lines))  # what was there still is

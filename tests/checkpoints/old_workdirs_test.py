@@ -74,5 +74,7 @@ def test_keys_of_today_have_their_defaults(commit):
         if key.startswith(("model.", "input.", "task.", "optimizer."))
     ]
     config.model.word_presence = True
-    with pytest.raises(ValueError, match="config.model.word_presence: .* there, True"):
+    with pytest.raises(
+        ValueError, match="config.model.word_presence: was .*, now True"
+    ):
         changes.compare(FOLDER / commit, config)

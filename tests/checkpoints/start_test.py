@@ -168,7 +168,7 @@ def test_it_is_looked_for_before_the_model_is_made(source, tmp_path, monkeypatch
     (other / "vocabulary.model").write_bytes(b"other pieces")
     for place, message in (
         (empty, "config.init_from: .*empty holds no complete checkpoint"),
-        (other, "vocabulary.model, which is another than"),
+        (other, "vocabulary.model, which differs from"),
     ):
         with pytest.raises(ValueError, match=message):
             _train(_config(place), tmp_path / "new")

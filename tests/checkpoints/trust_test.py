@@ -259,5 +259,5 @@ def test_prompts_are_texts(folder):
     predictor = rahf.load(folder)
     picture = np.zeros((32, 32, 3), np.uint8)
     for prompts in ([None], [float("nan")], [b"cat"]):
-        with pytest.raises(ValueError, match=r"prompts\[0\]: expected a text, got"):
+        with pytest.raises(ValueError, match=r"prompts\[0\]: expected text, got"):
             predictor.predict([picture], prompts)

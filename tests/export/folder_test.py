@@ -175,7 +175,7 @@ def test_files_that_are_not_ours_or_cut(folder, tmp_path):
     arrays = {"t5": np.zeros(3), "t5/x": np.zeros(3)}
     save_file(arrays, path, {"library": "rahf", "step": "7"})
     with pytest.raises(
-        ValueError, match=r"model.safetensors: t5 is an array, and t5/x"
+        ValueError, match=r"model.safetensors: t5 is an array, but t5/x"
     ):
         rahf.load(tmp_path)
 
@@ -230,7 +230,7 @@ def test_a_disk_without_room(workdir, tmp_path, monkeypatch):
         shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, 1)
     )
     with pytest.raises(
-        ValueError, match=r"--output=.*/W needs \d+ MB, and its disk has"
+        ValueError, match=r"--output=.*/W needs \d+ MB, but its disk has"
     ):
         export_lib.export(workdir, tmp_path / "W", form="safetensors")
     assert not (tmp_path / "W").exists()
@@ -364,7 +364,6 @@ def test_prefixes_are_cut_as_in_training():
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--batch_size=0", "--batch_size of at least 1, got 0"),
         ("--platforms=cpu,abacus", "--platforms=cpu,abacus; expected some of"),
         ("--licence=a b", "--licence='a b'; expected an identifier"),
         ("--step=5", "has no step 5; it was exported from step 7"),

@@ -241,12 +241,20 @@ def test_a_picture_that_was_replaced_is_named(folder, tmp_path):
     ("name", "digest", "message"),
     [
         ("new/W, step 3", "files:a", None),  # moved
-        ("W, step 3", "files:b", "line 1: .*'W, step 3', which has other parameters"),
-        ("W, step 4", "files:b", "line 1: .*'W, step 3', not of 'W, step 4'"),
+        (
+            "W, step 3",
+            "files:b",
+            "line 1: .*got one of 'W, step 3' with other parameters",
+        ),
+        (
+            "W, step 4",
+            "files:b",
+            "line 1: .*of checkpoint 'W, step 4', got one of 'W, step 3'",
+        ),
         ("W, step 3", "arrays:c", None),  # says nothing of the other kind: the names
-        ("V, step 3", "arrays:c", "not of 'V, step 3'"),
+        ("V, step 3", "arrays:c", "of checkpoint 'V, step 3', got one of 'W"),
         ("W, step 3", None, None),
-        ("V, step 3", None, "not of 'V, step 3'"),
+        ("V, step 3", None, "of checkpoint 'V, step 3', got one of 'W"),
     ],
 )
 def test_parameters_decide_and_else_the_name(tmp_path, name, digest, message):
