@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import socket
 import sys
 import tempfile
@@ -69,9 +70,10 @@ def check_folder(
       The folder.
 
     Raises:
-      ValueError: the folder cannot be made or written to, or one of the files is a
-        folder.
+      ValueError: the folder is a URL, cannot be made or written to, or one of the
+        files is a folder.
     """
+    check_no_url(folder, flag=flag)
     folder = pathlib.Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,8 +89,15 @@ def check_folder(
     return folder
 
 
+def check_no_url(path: str | os.PathLike, *, flag: str = "--output") -> None:
+    """Raises ValueError for a URL, which would become the name of a local folder."""
+    if re.match("[a-z][a-z0-9+]+:/", os.fspath(path)):  # a Path keeps one slash only
+        raise ValueError(f"{flag}={path} cannot be written: URLs are not supported")
+
+
 def check_file(path: str | os.PathLike, *, flag: str = "--output") -> pathlib.Path:
     """Makes the folder of a file and tries to write there; see `check_folder`."""
+    check_no_url(path, flag=flag)
     path = pathlib.Path(path)
     try:
         check_folder(path.parent, [path.name], flag=flag)

@@ -101,7 +101,6 @@ def test_mistakes_name_line_and_field(tmp_path, change, message):
         ("1" * 5000, "line 2, expected"),
         (LINE, "line 2, field 'rater': 'r07' has already rated 'cat.png', in line 1"),
         ('{"image": "a", "scores": {"overall": 1, "overall": 5}}', "key 'overall' app"),
-        (LINE, "line 2, field 'rater': 'r07' has rated 'cat.png' in line 1 already"),
         (
             LINE | {"rater": "x", "prompt": "a red cat"},
             "line 2, field 'prompt': 'a red cat', but line 1 has 'a yellow cat'",
