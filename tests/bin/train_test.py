@@ -132,6 +132,6 @@ def test_mistakes_are_one_clear_line(tmp_path):
     errors = done.stderr.split(_END)
     assert len(errors) == len(mistakes) + 1
     for error, (_, message) in zip(errors, mistakes, strict=False):
-        *_, last, status = filter(None, error.strip().splitlines())
+        *_, last, status = filter(None, error.splitlines())
         assert status == "exited with 1", error
         assert last.startswith("error: ") and message in last, error
