@@ -38,6 +38,12 @@ def test_what_is_in_the_way(tmp_path):
         durable.check_file(file / "x.html")
 
 
+def test_an_unset_variable_is_not_the_current_folder():
+    for check in (durable.check_folder, durable.check_file):
+        with pytest.raises(ValueError, match="^--output='': expected a path"):
+            check("")
+
+
 def test_the_ceiling_is_not_computed_in_vain(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     monkeypatch.setattr(scenes_ceiling, "compute_ceiling", pytest.fail)
