@@ -65,7 +65,9 @@ def _describe(error: flags.Error) -> str:
     if "Traceback (most recent call last)" in str(error):  # from `get_config`
         return f"--config cannot be read: {_last_of_traceback(str(error))}"
     message = " ".join(str(error).split())
-    if missing := re.findall(r"Flag --(\w+) must have a value", message):
+    # The flags of keys exist only beside --config.
+    needed = r"Flag --(\w+) must have a value|Unknown command line flag '(config)\."
+    if missing := ["".join(names) for names in re.findall(needed, message)]:
         return f"missing flags: {', '.join(f'--{name}' for name in missing)}"
     found = re.match(r"flag --config\.([\w.]+)=(.*?): ", message)
     if found is None:  # the config may not have been read

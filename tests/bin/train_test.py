@@ -26,7 +26,9 @@ SMALL = (
 
 def _run(binary, *args, config="configs/scenes_demo.py"):
     return subprocess.run(
-        [sys.executable, "-m", f"rahf.bin.{binary}", f"--config={config}", *args],
+        [sys.executable, "-m", f"rahf.bin.{binary}"]
+        + ([f"--config={config}"] if config else [])
+        + list(args),
         cwd=ROOT,
         env=os.environ | QUICK,
         capture_output=True,
@@ -80,6 +82,8 @@ def test_a_key_or_file_that_does_not_exist(binary, tmp_path):
         result = _run(binary)
         assert result.returncode == 1
         assert result.stderr == f"error: missing flags: --{needed[binary]}\n"
+    result = _run(binary, "--config.seed=1", config="")
+    assert result.stderr == "error: missing flags: --config\n"
 
 
 _END = "-- the end --"
