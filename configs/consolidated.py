@@ -9,7 +9,7 @@ from configs import scenes_multihead
 
 
 def get_config(arg: str = ""):
-    """Returns the config; `arg` is not used."""
+    """Returns the config; it takes no `arg`."""
     c = scenes_multihead.get_config(arg)
     c.task.name = "consolidated_multihead_word_presence"
     c.task.modules = ("tasks.consolidated",)

@@ -24,8 +24,9 @@ TARGETS = (
 
 
 def get_config(arg: str = ""):
-    """Returns the config; `arg` is not used."""
-    del arg
+    """Returns the config; it takes no `arg`."""
+    if arg:
+        raise ValueError(f"{arg!r} is unknown; this config takes no argument")
     c = ml_collections.ConfigDict()
     c.seed = 0
     c.training_steps = 5000

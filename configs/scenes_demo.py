@@ -10,7 +10,7 @@ from configs import scenes_multihead
 
 
 def get_config(arg: str = ""):
-    """Returns the config; `arg` is not used."""
+    """Returns the config; it takes no `arg`."""
     c = scenes_multihead.get_config(arg)
     c.training_steps = 1200
     c.input.batch_size = 32

@@ -11,7 +11,7 @@ from configs import scenes
 
 
 def get_config(arg: str = ""):
-    """Returns the config; `arg` is not used."""
+    """Returns the config; it takes no `arg`."""
     c = scenes.get_config(arg)
     c.training_steps = 6500
     c.input.batch_size = 48

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import socket
 import sys
 import tempfile
@@ -69,9 +70,10 @@ def check_folder(
       The folder.
 
     Raises:
-      ValueError: the folder cannot be made or written to, or one of the files is a
-        folder.
+      ValueError: the folder is "" or a URL, cannot be made or written to, or one of the
+        files is a folder.
     """
+    check_local(folder, flag=flag)
     folder = pathlib.Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,8 +89,21 @@ def check_folder(
     return folder
 
 
+def check_local(path: str | os.PathLike, *, flag: str = "--output") -> None:
+    """Raises ValueError for what pathlib would mistake for the path of something else.
+
+    That is a URL, which would name a local folder, and "", such as an unset variable
+    of a shell, which would name the current one.
+    """
+    if not os.fspath(path):
+        raise ValueError(f"{flag}='': expected a path")
+    if re.match("[a-z][a-z0-9+]+:/", os.fspath(path)):  # a Path keeps one slash only
+        raise ValueError(f"{flag}={path} cannot be written: URLs are not supported")
+
+
 def check_file(path: str | os.PathLike, *, flag: str = "--output") -> pathlib.Path:
     """Makes the folder of a file and tries to write there; see `check_folder`."""
+    check_local(path, flag=flag)
     path = pathlib.Path(path)
     try:
         check_folder(path.parent, [path.name], flag=flag)

@@ -31,7 +31,7 @@ def packages(tmp_path, monkeypatch):
     """A folder on the Python path; what its modules register is forgotten after."""
     tables = (registry.TASKS, registry.MIXTURES, targets._TABLE)
     before = [dict(table) for table in tables]
-    for table in tables:  # of tests/example_task, in other tests of this process
+    for table in tables:  # of tests/support/example_task, from other tests
         for name in [name for name in table if "warm" in name]:
             del table[name]
     monkeypatch.syspath_prepend(tmp_path)

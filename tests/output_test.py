@@ -1,5 +1,7 @@
 """Outputs are tried before the work; what is in the way is told with the flag."""
 
+import pathlib
+
 import pytest
 
 from rahf import durable
@@ -26,8 +28,20 @@ def test_what_is_in_the_way(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"--output={path} .*{message}"):
             durable.check_folder(path, ["x.json"])
+    for url in ("gs://bucket/x", pathlib.Path("gs://bucket/x")):
+        for check in (durable.check_folder, durable.check_file):
+            with pytest.raises(
+                ValueError, match="--output=gs:/+bucket/x .*URLs are not"
+            ):
+                check(url)
     with pytest.raises(ValueError, match=f"--output={file}/x.html cannot be written"):
         durable.check_file(file / "x.html")
+
+
+def test_an_unset_variable_is_not_the_current_folder():
+    for check in (durable.check_folder, durable.check_file):
+        with pytest.raises(ValueError, match="^--output='': expected a path"):
+            check("")
 
 
 def test_the_ceiling_is_not_computed_in_vain(tmp_path, monkeypatch, capsys):

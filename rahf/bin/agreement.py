@@ -12,6 +12,7 @@ rater is also compared with the others.
 import pathlib
 from collections.abc import Sequence
 
+from rahf import durable
 from rahf.bin import rating_flags
 from rahf.bin.flags import clear_errors, finite
 
@@ -20,19 +21,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = rating_flags.make_parser("agreement", __doc__)
     add = parser.add_argument
     add("--images", metavar="DIR", help="folder of the images (default: square maps)")
-    add(
-        "--radius",
-        type=finite(0, 1),
-        default=1 / 20,
-        help="radius of a click's disk, as a share of the height (0.05)",
-    )
+    radius = "radius of a click's disk, as a share of the height (0.05)"
+    add("--radius", type=finite(0, 1), default=1 / 20, help=radius)
     add("--output", metavar="DIR", help="folder to write to (default: print only)")
     add("--title", default="Agreement of raters", help="page title (%(default)s)")
     args = parser.parse_args(argv)
     from rahf.annotation import agreement
     from rahf.reports import agreement_page
 
+    files, folder = ("agreement.json", "agreement.html"), None
     with clear_errors():
+        if args.output is not None:  # before the work
+            folder = durable.check_folder(args.output, files)
         rated = rating_flags.read(args)
         aspects = None
         if args.images:
@@ -44,12 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"\n{args.ratings}: {facts['ratings']} ratings of {facts['images']} images by "
         f"{facts['raters']} raters. ^ higher is better, v lower."
     )
-    if args.output:
-        folder = pathlib.Path(args.output)
-        data = found.write(folder / "agreement.json")
-        page = agreement_page.write_page(
-            folder / "agreement.html", found, title=args.title, source=args.ratings
-        )
+    if folder:
+        named = {"title": args.title, "source": args.ratings}
+        with clear_errors():
+            data = found.write(folder / files[0])
+            page = agreement_page.write_page(folder / files[1], found, **named)
         print("written:", data, page)
 
 

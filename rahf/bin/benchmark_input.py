@@ -14,7 +14,6 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from rahf.benchmarks import input_pipeline
 from rahf.bin import flags, shipped
 
 
@@ -42,6 +41,8 @@ def sizes(text: str) -> list[int]:
 
 
 def _print(args: argparse.Namespace) -> None:
+    from rahf.benchmarks import flops, input_pipeline  # import JAX, which is slow
+
     config = shipped.load(args.config) if args.needed else None
     slowest = float("inf")
     for size in args.sizes:
@@ -49,8 +50,6 @@ def _print(args: argparse.Namespace) -> None:
         slowest = min(slowest, found["score_augmented"])
         print(json.dumps(found), flush=True)
     if config is not None:
-        from rahf.benchmarks import flops  # imports JAX, which is slow
-
         for line in flops.needed(config, args.utilisation, slowest):
             print(json.dumps(line))
 

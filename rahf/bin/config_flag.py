@@ -5,6 +5,7 @@ Nothing heavy is imported, so that `--help` is fast.
 
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
@@ -23,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
 
     def call(argv: Sequence[str]) -> None:
         if len(argv) > 1:
-            raise app.UsageError(f"unexpected arguments {argv[1:]}")
+            sys.exit(f"error: unexpected arguments {argv[1:]}; flags begin with --")
         try:
             main()
         except ValueError as error:
@@ -51,20 +52,31 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except (OSError, ValueError) as error:
         cause = " ".join(str(error.__cause__ or error).split())
         sys.exit(f"error: --config cannot be read: {cause}")
+    except Exception as error:  # noqa: BLE001  whatever the code of a config raises
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f"{last[0]}, line {last[1]}: "
+        cause = f"{where}{type(error).__name__}: {error}"
+        sys.exit(f"error: --config cannot be read: {' '.join(cause.split())}")
     return rest
 
 
 def _describe(error: flags.Error) -> str:
     """One line; of a config key, which type of value it takes."""
+    if "Traceback (most recent call last)" in str(error):  # from `get_config`
+        return f"--config cannot be read: {_last_of_traceback(str(error))}"
     message = " ".join(str(error).split())
+    # The flags of keys exist only beside --config.
+    needed = r"Flag --(\w+) must have a value|Unknown command line flag '(config)\."
+    if missing := ["".join(names) for names in re.findall(needed, message)]:
+        return f"missing flags: {', '.join(f'--{name}' for name in missing)}"
     found = re.match(r"flag --config\.([\w.]+)=(.*?): ", message)
+    if found is None:  # the config may not have been read
+        return message
     try:
         value = CONFIG.value
-        for name in found[1].split(".") if found else ():
+        for name in found[1].split("."):
             value = value[name]
     except (KeyError, TypeError, AttributeError):
-        found = None
-    if found is None:
         return message
     if hasattr(value, "items"):
         return f"--config.{found[1]} has keys of its own: {', '.join(value)}; set these"
@@ -72,6 +84,15 @@ def _describe(error: flags.Error) -> str:
         f"--config.{found[1]}={found[2]}: expected {type(value).__name__}, as in "
         f"--config.{found[1]}={value!r}"
     )
+
+
+def _last_of_traceback(text: str) -> str:
+    """Returns the error at the end; where it is, unless the config raised it itself."""
+    *_, last = text.strip().splitlines()
+    if last.startswith("ValueError: "):
+        return last.removeprefix("ValueError: ")
+    *_, (path, line) = re.findall(r'File "(.+?)", line (\d+)', text)
+    return f"{path}, line {line}: {last}"
 
 
 def _help(argv: Sequence[str]) -> str:

@@ -88,7 +88,11 @@ def clear_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        named = error.filename is not None and error.strerror
+        why = f"{error.filename}: {error.strerror}" if named else error
+        raise SystemExit(f"error: {why}") from error
+    except ValueError as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)

@@ -43,10 +43,9 @@ def describe_processor(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) ->
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    plain = argparse.RawDescriptionHelpFormatter
+    name = "python -m rahf.bin.machine"
+    parser = argparse.ArgumentParser(name, description=__doc__, formatter_class=plain)
     parser.parse_args(argv)
     for library in ("OPENBLAS", "OMP", "MKL", "VECLIB_MAXIMUM"):
         os.environ[f"{library}_NUM_THREADS"] = str(THREADS)

@@ -34,15 +34,16 @@ def main():
 
     config, workdir = config_flag.CONFIG.value, _WORKDIR.value
     if _DISTRIBUTED.value:
-        jax.distributed.initialize()  # finds the others: TPU pods, Slurm, MPI
+        try:
+            jax.distributed.initialize()  # finds the others: TPU pods, Slurm, MPI
+        except ValueError as error:
+            sys.exit(f"error: --distributed: found no other processes ({error})")
     train_input = make_train_input(
         config, shard_index=jax.process_index(), shard_count=jax.process_count()
     )
     evaluator = SplitEvaluator(config)
     evaluator.check()
-
-    def evaluate(params):
-        return evaluator(params, progress=False).flat()
+    evaluate = lambda params: evaluator(params, progress=False).flat()
 
     try:
         with contextlib.closing(train_input):

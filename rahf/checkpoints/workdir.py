@@ -34,9 +34,11 @@ def folder(workdir: str | os.PathLike) -> pathlib.Path:
     """Returns the path of a workdir.
 
     Raises:
-      ValueError: it is a URL, which Orbax and TensorBoard would mistake for the name of
-        a local folder.
+      ValueError: it is empty, such as an unset variable of a shell; or a URL, which
+        Orbax and TensorBoard would mistake for the name of a local folder.
     """
+    if not os.fspath(workdir):
+        raise ValueError("expected the path of a workdir, got ''")
     if "://" in os.fspath(workdir):
         raise ValueError(
             f"{workdir}: a workdir is a local folder or a mounted bucket (Cloud "
@@ -50,10 +52,12 @@ def kept_to_one_run(workdir: str | os.PathLike) -> Iterator[None]:
     """Locks a workdir while a run trains in it, for all of the run's processes.
 
     Raises:
-      ValueError: another run trains there; raised in every process.
+      ValueError: another run trains there, or it is a file; raised in every process.
       OSError: the folder cannot be made or written to.
     """
     path = folder(workdir)
+    if path.is_file():
+        raise ValueError(f"{path} is a file; a workdir is a folder")
     with contextlib.ExitStack() as stack:
         first_decides(lambda: stack.enter_context(durable.locked(path, "training")))
         yield

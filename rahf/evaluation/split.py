@@ -44,7 +44,7 @@ class SplitEvaluator:
           convention: the convention of the metrics.
         """
         self._config = config
-        self._split = split or config.eval.split
+        self._split = config.eval.split if split is None else split
         self._size = batch_size or config.eval.batch_size
         self._examples = config.eval.examples if examples is None else examples
         self._convention = convention

@@ -82,6 +82,8 @@ def read_jobs(sources: Sequence[str], prompt: str | None = None) -> list[Job]:
         check_text("--prompt", prompt)
     rows = []
     for source in sources:
+        if not source:  # an unset variable of a shell; not the current folder
+            raise ValueError("expected an image, a folder or a table, got ''")
         rows.extend(_read_source(pathlib.Path(source), prompt))
     jobs, names, repeats = [], set(), collections.Counter()
     waiting = {row[0] for row in rows}  # ids given in rows and not yet used

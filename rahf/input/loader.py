@@ -64,7 +64,9 @@ def make_train_input(
       ValueError: the config is invalid, or the data it names does not exist.
     """
     size = config.input.batch_size
-    if size < 1 or size % shard_count:
+    if size < 1:
+        raise ValueError(f"config.input.batch_size={size}: expected at least 1")
+    if size % shard_count:
         raise ValueError(
             f"config.input.batch_size={size} must be divisible by {shard_count} shards"
         )

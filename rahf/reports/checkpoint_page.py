@@ -1,11 +1,10 @@
 """The page of a checkpoint: training curves, result tables, predicted examples."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 
-from rahf import durable, images
+from rahf import durable, images, strict_json
 from rahf.evaluation import results as eval_results
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
@@ -47,17 +46,18 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
       The path of the page.
 
     Raises:
-      ValueError: the checkpoint does not exist, or the page cannot be written.
+      ValueError: the checkpoint does not exist, the ceiling cannot be read, or the page
+        cannot be written.
     """
     run = RunEvaluation(request.evaluation)
     workdir = run.workdir
     page = durable.check_file(request.output or pathlib.Path(workdir) / "report.html")
+    ceiling = _read_ceiling(request.ceiling) if request.ceiling else None
     results = _results(run)
     if request.pictures:
         examples = _predict(request, run)
     else:
         examples = run.evaluator.predict_examples(run.params, request.shown)
-    ceiling = request.ceiling and json.loads(pathlib.Path(request.ceiling).read_text())
     facts = eval_results.describe(workdir, run.config, run.params, run.step)
     curves, garbled = run_page.read_log(workdir)
     if garbled:
@@ -69,8 +69,20 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
         facts=facts,
         curves=curves,
         results=results,
-        ceiling=ceiling or None,
+        ceiling=ceiling,
         examples=examples,
+    )
+
+
+def _read_ceiling(path: str) -> dict[str, dict[str, float]]:
+    try:
+        found = strict_json.loads(pathlib.Path(path).read_bytes())
+        if all(name and metrics.items() for name, metrics in found.items()):
+            return found
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise ValueError(
+        f"--ceiling={path}: expected the JSON file that rahf.bin.scenes_ceiling writes"
     )
 
 

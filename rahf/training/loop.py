@@ -51,14 +51,14 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
         `config.eval.every_steps`.
 
     Raises:
-      ValueError: the batch does not divide among the devices, a period is below 1, the
-        workdir is another run's or in use, or `init_from` does not fit.
+      ValueError: the batch does not divide among the devices, a number of steps is
+        below 1, the workdir is another run's or in use, or `init_from` does not fit.
       NonFiniteLossError: a loss or gradient is not finite; names the step and targets.
       OSError: the workdir cannot be written to.
     """
     mesh = sharding.make_mesh(config)
     sharding.check_batch(config, mesh)
-    _check_periods(config)
+    _check_steps(config)
     workdirs.check_vocabulary(config)
     digest = getattr(train_input, "digest", lambda: None)
     with workdirs.kept_to_one_run(workdir), sharding.use(mesh, config):
@@ -75,7 +75,11 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
             run.to_the_end()
 
 
-def _check_periods(config) -> None:
+def _check_steps(config) -> None:
+    if config.training_steps < 1:
+        raise ValueError(
+            f"config.training_steps={config.training_steps}: expected at least 1"
+        )
     for name in ("log", "checkpoint", "eval"):
         if config[name].every_steps < 1:
             raise ValueError(

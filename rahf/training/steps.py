@@ -38,7 +38,14 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
 
     Returns:
       The state, and the tree of its shardings.
+
+    Raises:
+      ValueError: the seed is out of range.
     """
+    if not -(2**31) <= config.seed < 2**31:  # JAX's range without 64-bit types
+        raise ValueError(
+            f"config.seed={config.seed}: expected a number from {-(2**31)} to {2**31 - 1}"
+        )
     model = make_model(config)
     schedule = make_schedule(config.schedule, config.training_steps)
     optimizer = make_optimizer(config.optimizer, schedule)

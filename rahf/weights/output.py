@@ -22,8 +22,10 @@ def claimed(folder: str | os.PathLike, purpose: str) -> Iterator[None]:
       purpose: what this process does there, such as "an export".
 
     Raises:
-      ValueError: it cannot be made or written to, or another process has locked it.
+      ValueError: it is "" or a URL, cannot be made or written to, or another process has
+        locked it.
     """
+    durable.check_local(folder)
     folder = pathlib.Path(folder)
     is_new = not folder.exists()
     with contextlib.ExitStack() as stack:

@@ -222,6 +222,12 @@ def test_the_page_is_whole_and_safe(run):
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_the_output_is_tried_first(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="^error: --output=.*/file cannot be written"):
+        main.main(["/none.jsonl", f"--output={tmp_path}/file"])
+
+
 def test_mistakes_end_with_one_clear_line(tmp_path):
     with pytest.raises(SystemExit, match="error: .*no such file"):
         main.main([str(tmp_path / "none.jsonl")])

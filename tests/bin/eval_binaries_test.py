@@ -170,12 +170,16 @@ def test_clear_errors(workdir, tmp_path):
         ([f"--checkpoint={tmp_path}"], "is not a workdir"),
         ([f"--checkpoint={workdir}", "--step=9"], rf"no step 9; it has \[{STEP}\]"),
         ([f"--checkpoint={workdir}", "--split=mine", "--examples=1"], "mine"),
+        ([f"--checkpoint={workdir}", "--split=", "--examples=1"], "unknown split ''"),
     ):
         with pytest.raises(SystemExit, match=message):
             eval_scores.main(flags)
     page = [f"--checkpoint={workdir}", "--examples=0", "--ceiling=/none.json"]
-    with pytest.raises(SystemExit, match="error: .*No such file.*/none.json"):
+    with pytest.raises(SystemExit, match="error: /none.json: No such file"):
         report.main([*page, "--eval_examples=1"])
+    (tmp_path / "ceiling.json").write_text("[1]")
+    with pytest.raises(SystemExit, match="error: --ceiling=.*: expected the JSON file"):
+        report.main([*page[:-1], f"--ceiling={tmp_path}/ceiling.json"])
     shutil.rmtree(workdir / "eval")
 
 

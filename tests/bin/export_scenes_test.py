@@ -23,6 +23,12 @@ def test_files_are_the_records_and_predict_takes_them(tmp_path, capsys):
     assert set(json.loads(lines[0])) == {"image", "prompt"}
 
 
+def test_a_file_in_the_way_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="error: --output=.*/file cannot be written"):
+        export_scenes.main([f"--output={tmp_path}/file"])
+
+
 def test_a_wrong_size_is_told(tmp_path, capsys):
     with pytest.raises(SystemExit):
         export_scenes.main([f"--output={tmp_path}", "--size=8"])

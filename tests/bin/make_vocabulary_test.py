@@ -28,6 +28,13 @@ def test_it_is_deterministic(tmp_path):
     assert vocabulary.UNK_ID not in v.encode("“Quite” other\twords…")
 
 
+def test_text_that_is_not_utf8(tmp_path):
+    (tmp_path / "latin").write_bytes("café".encode("latin-1"))
+    with pytest.raises(SystemExit, match="error: .*/latin: expected UTF-8"):
+        make_vocabulary.main([f"--input={tmp_path}/latin", f"--output={tmp_path}/x"])
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize(
     "flags", [["--input=x.txt"], ["--size=50"], ["--input=/none", "--output=/tmp/x"]]
 )
@@ -35,4 +42,4 @@ def test_wrong_flags(flags, capsys):
     with pytest.raises(SystemExit) as error:
         make_vocabulary.main(flags)
     assert error.value.code != 0
-    assert capsys.readouterr().err or "make_vocabulary:" in str(error.value.code)
+    assert capsys.readouterr().err or "error: /none: No such" in str(error.value.code)

@@ -26,7 +26,9 @@ SMALL = (
 
 def _run(binary, *args, config="configs/scenes_demo.py"):
     return subprocess.run(
-        [sys.executable, "-m", f"rahf.bin.{binary}", f"--config={config}", *args],
+        [sys.executable, "-m", f"rahf.bin.{binary}"]
+        + ([f"--config={config}"] if config else [])
+        + list(args),
         cwd=ROOT,
         env=os.environ | QUICK,
         capture_output=True,
@@ -69,6 +71,19 @@ def test_a_key_or_file_that_does_not_exist(binary, tmp_path):
     assert result.returncode == 1
     [line] = result.stderr.strip().splitlines()
     assert line.startswith("error: --config cannot be read: ") and "demmo.py" in line
+    result = _run(binary, *flags, config="scenes_demo:richhf")
+    [line] = result.stderr.strip().splitlines()
+    assert "'richhf' is unknown; this config takes no argument" in line
+    (own := tmp_path / "own.py").write_text("def get_config():\n    return colour\n")
+    result = _run(binary, *flags, config=own)
+    [line] = result.stderr.strip().splitlines()
+    assert f"{own}, line 2: NameError: name 'colour' is not defined" in line
+    if binary in needed:
+        result = _run(binary)
+        assert result.returncode == 1
+        assert result.stderr == f"error: missing flags: --{needed[binary]}\n"
+    result = _run(binary, "--config.seed=1", config="")
+    assert result.stderr == "error: missing flags: --config\n"
 
 
 _END = "-- the end --"
@@ -99,6 +114,11 @@ def test_mistakes_are_one_clear_line(tmp_path):
         ("--config.input.vocabulary=/none.model", "cannot be read"),
         ("--config.eval.split=validation", "'validation'"),
         ("--config.log.every_steps=0", "config.log.every_steps=0"),
+        ("--config.training_steps=0", "training_steps=0: expected at least 1"),
+        ("--config.seed=2147483648", "config.seed=2147483648: expected a number"),
+        ("--workdir=", "expected the path of a workdir, got ''"),
+        ("--workdir=setup.py", "setup.py is a file"),
+        ("extra", "unexpected arguments ['extra']"),
         ("--config.checkpoint.best_metric=plausibility/plc", "srcc"),
         ("--config.checkpoint.best_metric=plausibility/mse", "higher is better"),
         ("--config.checkpoint.best_metric=plausible/plcc", "plausibility"),

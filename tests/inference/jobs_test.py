@@ -165,6 +165,8 @@ def test_wrong_sources(folder):
     (folder / "bytes.jsonl").write_bytes(b'{"image": "\xff"}')
     with pytest.raises(ValueError, match="expected UTF-8"):
         read_jobs([str(folder / "bytes.jsonl")])
+    with pytest.raises(ValueError, match="expected an image, a folder or a table"):
+        read_jobs([""], "x")
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match="no images found"):
         read_jobs([str(folder / "empty")], "x")

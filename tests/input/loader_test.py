@@ -194,7 +194,7 @@ def test_all_of_a_split():
             {"batch_size": 30},
             "config.input.batch_size=30 must be divisible by 8 shards",
         ),
-        ({"batch_size": 0}, "config.input.batch_size=0 must be divisible by 8 shards"),
+        ({"batch_size": 0}, "config.input.batch_size=0: expected at least 1"),
         (
             {"loader": "tfds"},
             "config.input.loader='tfds' .* options: grain, seqio",

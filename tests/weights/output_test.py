@@ -35,6 +35,8 @@ def test_an_export_tries_its_output_first(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "x", "/proc/none"):
         with pytest.raises(ValueError, match=f"--output={folder} cannot be written: "):
             run(folder)
+    with pytest.raises(ValueError, match="--output=gs:/+a/b .*URLs are not supported"):
+        run("gs://a/b")
     with (
         durable.locked(tmp_path / "busy", "a test"),
         pytest.raises(ValueError, match="busy is in use by another process .a test"),

@@ -46,7 +46,8 @@ class RatingsError(ValueError):
         listed = "\n".join(f"  {mistake}" for mistake in mistakes[:_LISTED])
         if more := len(mistakes) - _LISTED:
             listed += f"\n  and {more} more" if more > 0 else ""
-        super().__init__(f"{path}: {len(mistakes)} mistakes\n{listed}")
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__(f"{path}: {count}\n{listed}")
 
 
 @dataclasses.dataclass
