@@ -149,7 +149,7 @@ def test_a_copy_of_the_repository(folder, tmp_path):
 
 
 def test_a_source_that_is_not_there(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"files test-\*.parquet, it holds test_uniq"):
+    with pytest.raises(ValueError, match=r"files test-\*.parquet, found test_uniq"):
         source.Preferences(folder, "test")
     one = folder / "validation_unique-00000-of-00001-c3.parquet"
     with pytest.raises(ValueError, match="expected a folder"):

@@ -115,7 +115,7 @@ def test_the_eval_binaries(workdir, tmp_path):
     flags = [f"--checkpoint={workdir}", "--examples=3", "--batch_size=3"]
     # RichHF-18K is looked for, and its place may be said later.
     with pytest.raises(
-        SystemExit, match="config.input.richhf.data_dir='/none'.*docs/d"
+        SystemExit, match="config.input.richhf.data_dir='/none'.*docs/richhf"
     ):
         eval_scores.main(
             [*flags, "--set=input.richhf.data_dir=/none", f"--output={tmp_path}"]
