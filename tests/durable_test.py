@@ -17,7 +17,9 @@ def test_a_file_is_replaced_in_one_step(tmp_path):
         assert path.read_text() == "old"
         raise RuntimeError
     assert path.read_text() == "old"
-    durable.write_text(path, "new")
+    with path.open() as reader:  # whoever reads meanwhile reads the old file to its end
+        durable.write_text(path, "new")
+        assert reader.read() == "old"
     assert path.read_text() == "new"
     assert [each.name for each in tmp_path.iterdir()] == ["config.json"]
 

@@ -1,6 +1,11 @@
 """Configs of older versions read as if they were written today."""
 
+import numpy as np
+
+from configs import scenes_multihead
 from rahf.checkpoints import old_names
+from rahf.input import registry
+from rahf.input.loader import make_train_input
 
 
 def test_today_s_names():
@@ -32,3 +37,20 @@ def test_today_s_names():
     assert old_names.upgrade(new) == new
     mine = {"model": {}, "input": {"loader": "seqio"}, "task": {"name": "mine_shown"}}
     assert old_names.upgrade(mine) == mine
+
+
+def test_a_task_that_was_renamed_keeps_the_order_of_its_examples():
+    """Else a run that goes on would see other examples than it would have seen."""
+    config = scenes_multihead.get_config()
+    config.input.update(batch_size=2, image_size=64)
+    [task] = registry.find(config.task.name)
+    assert task.name == "scenes_multihead_word_presence"
+    old = "scenes_multihead_shown_words"
+    registry.TASKS[old] = registry.Task(old, task.targets, task.records, augment=False)
+    try:
+        first = [next(make_train_input(config))["inputs"]]
+        config.task.name = old
+        first.append(next(make_train_input(config))["inputs"])
+    finally:
+        del registry.TASKS[old]
+    np.testing.assert_array_equal(*first)

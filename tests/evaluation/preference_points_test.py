@@ -1,28 +1,10 @@
 """Points, thresholds and intervals of agreement with human choices."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from rahf.evaluation import preferences as rules
 from rahf.evaluation.preferences import bootstrap, choose_threshold, measure, points
-
-# Of Pick-a-Pic's published schema; what else it has is never read.
-SCHEMA = pa.schema(
-    [
-        ("are_different", pa.bool_()),
-        ("best_image_uid", pa.string()),
-        ("caption", pa.string()),
-        ("has_label", pa.bool_()),
-        ("image_0_uid", pa.string()),
-        ("image_1_uid", pa.string()),
-        ("jpg_0", pa.binary()),
-        ("jpg_1", pa.binary()),
-        ("label_0", pa.float64()),
-        ("label_1", pa.float64()),
-        ("ranking_id", pa.int64()),
-    ]
-)
 
 
 def _pickapic(s0, s1, label, threshold):
