@@ -20,6 +20,10 @@ def row(request, monkeypatch):
     return row
 
 
+def test_the_cut_is_the_threshold_even_at_zero(row):
+    assert row.cut == {0.0: 0.0, None: 0.5, 0.9: 0.9}[row.threshold]
+
+
 CHANCES = [0.0, 0.25, 0.5, 0.75, 0.9, 1.0]
 PROMPT = "a b c d e f"
 
