@@ -5,6 +5,8 @@ initialisation, optimizer and checkpoints are the same, and a run may change ove
 step. The loop reads copies that are joined at the start of each step.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -73,7 +75,7 @@ def _shard(params, layer, x, *shared):
 
     Otherwise XLA might gather the parameters of all layers at once.
     """
-    mesh = jax.sharding.get_abstract_mesh()
+    mesh: Any = jax.sharding.get_abstract_mesh()  # serves where flax names Mesh
     if mesh.empty or not nn.get_logical_axis_rules():
         return params
 
