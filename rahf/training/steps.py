@@ -90,7 +90,7 @@ def make_train_step(config, mesh, shardings):
       "learning_rate", and by target name "loss_sum" and "weight_sum", whose sums over
       steps give an exact mean.
     """
-    model = make_model(config)
+    model = make_model(config, training=True)
     schedule = make_schedule(config.schedule, config.training_steps)
     optimizer = make_optimizer(config.optimizer, schedule)
     weights = losses.loss_weights(config.loss_weights, config.task.targets)
