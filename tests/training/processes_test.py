@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -39,8 +40,27 @@ def config(tmp_path_factory):
     return config
 
 
-def start_two(config, workdir, steps=2):
-    """Starts the binary twice, as Slurm would on one host."""
+def slurm(index):
+    """The environment of a task, as srun sets it."""
+    return {
+        "SLURM_JOB_ID": str(os.getpid()),  # the port is made of it
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": str(index),
+    }
+
+
+def by_hand():
+    """The flags of each of two processes that no launcher started."""
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+    shared = [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
+    return [[*shared, f"--process_id={index}"] for index in range(2)]
+
+
+def start_two(config, workdir, flags, steps=2, environ=lambda index: {}):
+    """Starts the binary twice on one host."""
     splits = ("train", "dev")
     command = [
         *(
@@ -49,25 +69,18 @@ def start_two(config, workdir, steps=2):
             "rahf.bin.train",
             "--config=tests/support/tiny_captions.py",
         ),
-        *(f"--workdir={workdir}", "--distributed", f"--config.training_steps={steps}"),
+        *(f"--workdir={workdir}", f"--config.training_steps={steps}"),
         *(f"--config.input.captions.{s}={config.input.captions[s]}" for s in splits),
     ]
-    slurm = {
-        "SLURM_JOB_ID": str(os.getpid()),  # JAX makes the port of it
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_STEP_NUM_NODES": "1",
-        "SLURM_NTASKS": "2",
-        "XLA_FLAGS": "",
-    }
     return [
         subprocess.Popen(
-            command,
+            [*command, *flags[index]],
             cwd=ROOT,
-            env=os.environ | slurm | {"SLURM_PROCID": i, "SLURM_LOCALID": i},
+            env=os.environ | {"XLA_FLAGS": ""} | environ(index),
             stderr=subprocess.PIPE,
             text=True,
         )
-        for i in "01"
+        for index in range(2)
     ]
 
 
@@ -95,7 +108,11 @@ class Joined:
 
 
 def test_two_processes_are_one(config, tmp_path, capsys):
-    processes = start_two(config, tmp_path / "two")
+    # As on a cluster whose proxy knows nothing of its nodes.
+    proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    processes = start_two(
+        config, tmp_path / "two", by_hand(), environ=lambda index: proxy
+    )
     for config.training_steps in (1, 2):  # stop, and go on
         loop.train(config, tmp_path / "one", Joined(config))
     errors = [process.communicate(timeout=300)[1] for process in processes]
@@ -110,7 +127,8 @@ def test_two_processes_are_one(config, tmp_path, capsys):
     config.training_steps = 3
     with pytest.raises(ValueError, match="trained by 2 processes until step 2, .* now"):
         loop.train(config, tmp_path / "two", Joined(config))
-    for process in start_two(config, tmp_path / "one", steps=3):
+    told = [["--distributed"]] * 2
+    for process in start_two(config, tmp_path / "one", told, steps=3, environ=slurm):
         last = process.communicate(timeout=300)[1].strip().splitlines()[-1]
         assert process.returncode == 1 and last.startswith("error: "), last
         assert "trained by 1 processes until step 2" in last
