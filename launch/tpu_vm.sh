@@ -270,7 +270,7 @@ ask() {
   codes=$(awk '{print $4}' <<<"$lines")
   if grep -q ' running ' <<<"$lines"; then
     VERDICT=running
-    ! grep -qE '^[1-9]' <<<"$codes" || VERDICT=waiting
+    ! grep -qE ' (none|lost|exited [1-9][0-9]*) ' <<<"$lines" || VERDICT=waiting
     [[ $(awk '$3 == "running" {print $6}' <<<"$lines" | sort -u) == "$1" ]] ||
       fail "$NAME is running something else; stop it first"
   elif ! grep -qv ' none ' <<<"$lines"; then

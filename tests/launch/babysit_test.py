@@ -93,6 +93,19 @@ def test_babysit_replaces_a_node_that_is_gone_though_its_request_was_granted(clo
     assert cloud.verbs()[4:] == ["delete", "create", *ONCE]
 
 
+def test_babysit_replaces_hosts_that_wait_for_one_that_is_gone(cloud):
+    cloud.prepared().ends(["waits", 0], ["waits", 0])
+    cloud("run", "rahf.bin.train", "--a=b c")
+    cloud.until_run()
+    run = cloud.folder / "host1" / "rahf-runs" / "last"
+    process, _ = (run / "process").read_text().split()
+    (run / "process").write_text(f"{process} before-a-reboot\n")
+    done = _babysit(cloud, "--patience=1")
+    assert done.returncode == 0, done.stderr
+    assert "do not end" in done.stderr
+    assert cloud.verbs()[5:] == ["delete", "create", *ONCE]
+
+
 @pytest.mark.parametrize("kind", ["queued", "vm"])
 def test_babysit_leaves_a_slice_of_somebody_else(cloud, kind):
     cloud("create")

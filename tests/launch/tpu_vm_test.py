@@ -168,7 +168,7 @@ def test_a_host_that_was_rebooted_is_told_from_one_that_runs(cloud):
     cloud("run", "rahf.bin.train")
     path = cloud.folder / "host1" / "rahf-runs" / "last" / "process"
     process, _ = path.read_text().split()
-    path.write_text(f"{process} another-boot")
+    path.write_text(f"{process} another-boot\n")
     assert cloud.states() == [("running", "-"), ("lost", "-")]
 
 

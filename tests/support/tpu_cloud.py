@@ -138,7 +138,7 @@ class Cloud:
         return [tuple(line[2:4]) for line in lines if line[:1] == ["rahf-worker"]]
 
     def until(self, *wanted):
-        for _ in range(600):
+        for _ in range(200):
             if self.states() == list(wanted):
                 return
             time.sleep(0.05)
