@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -36,10 +38,11 @@ def config(tmp_path_factory):
     write_shard(folder / "dev" / "0.tar", 100, 6)
     config = tiny_captions.get_config()
     config.input.captions.update(train=f"{folder}/train", dev=f"{folder}/dev")
+    config.schedule.name = "constant"  # whenever a run stops
     return config
 
 
-def start_two(config, workdir, steps=2):
+def start_two(config, workdir, steps):
     """Starts the binary twice, as Slurm would on one host."""
     splits = ("train", "dev")
     command = [
@@ -50,6 +53,7 @@ def start_two(config, workdir, steps=2):
             "--config=tests/support/tiny_captions.py",
         ),
         *(f"--workdir={workdir}", "--distributed", f"--config.training_steps={steps}"),
+        *("--config.schedule.name=constant", "--config.eval.every_steps=1"),
         *(f"--config.input.captions.{s}={config.input.captions[s]}" for s in splits),
     ]
     slurm = {
@@ -95,11 +99,19 @@ class Joined:
 
 
 def test_two_processes_are_one(config, tmp_path, capsys):
-    processes = start_two(config, tmp_path / "two")
-    for config.training_steps in (1, 2):  # stop, and go on
-        loop.train(config, tmp_path / "one", Joined(config))
+    processes = start_two(config, tmp_path / "two", steps=1000)
+    log = tmp_path / "two" / "metrics.jsonl"
+    while not (log.exists() and log.stat().st_size) and processes[1].poll() is None:
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGINT)  # Ctrl-C in one terminal stops both
     errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    assert [process.returncode for process in processes] == [75, 75], errors
+    last = read_metrics(tmp_path / "two")[-1]["step"]
+    for error in errors:
+        assert "stopped by SIGINT in process 1 of 2" in error
+        assert f"at step {last} of 1000, saved in {tmp_path}/two" in error
+    for config.training_steps in (1, last):  # stop, and go on
+        loop.train(config, tmp_path / "one", Joined(config))
     two, one = (read_metrics(tmp_path / name) for name in ("two", "one"))
     assert two[-1]["train/bad_records"] > 1
     for row, expected in zip(two, one, strict=True):
@@ -107,13 +119,14 @@ def test_two_processes_are_one(config, tmp_path, capsys):
             assert row[name] == pytest.approx(expected[name], rel=1e-4), name
 
     # Neither goes on with what the other has seen of the data.
-    config.training_steps = 3
-    with pytest.raises(ValueError, match="trained by 2 processes until step 2, .* now"):
+    config.training_steps = last + 1
+    message = f"trained by 2 processes until step {last}, .* now"
+    with pytest.raises(ValueError, match=message):
         loop.train(config, tmp_path / "two", Joined(config))
-    for process in start_two(config, tmp_path / "one", steps=3):
-        last = process.communicate(timeout=300)[1].strip().splitlines()[-1]
-        assert process.returncode == 1 and last.startswith("error: "), last
-        assert "trained by 1 processes until step 2" in last
+    for process in start_two(config, tmp_path / "one", steps=last + 1):
+        line = process.communicate(timeout=300)[1].strip().splitlines()[-1]
+        assert process.returncode == 1 and line.startswith("error: "), line
+        assert f"trained by 1 processes until step {last}" in line
 
     # What two processes wrote, one evaluates and starts from.
     eval_captions.main([f"--checkpoint={tmp_path}/two", "--split=dev"])
