@@ -106,6 +106,9 @@ def get_config(arg: str = ""):
     o.weight_decay = 0.01
     o.clip_norm = 1.0
     o.accumulation = 1  # parts that a batch is split into
+    # Steps in a row that may have a loss or gradient that is not finite, and are then
+    # not applied; 0 stops the run at the first one.
+    o.skip_nonfinite = 0
 
     c.schedule = s = ml_collections.ConfigDict()
     s.name = "cosine"
@@ -156,6 +159,7 @@ def get_config(arg: str = ""):
 
     c.checkpoint = ml_collections.ConfigDict()
     c.checkpoint.every_steps = 1000
+    c.checkpoint.every_minutes = 15.0  # too, at the next logged step; 0 = off
     c.checkpoint.keep_latest = 2  # a fallback, should the newest be damaged
     c.checkpoint.keep_best = 1
     c.checkpoint.best_metric = "plausibility/plcc"  # higher is better

@@ -5,11 +5,10 @@
 
 Any key of the config can be overridden with --config.key=value; docs/train.md explains
 them. To train on several hosts, run the same command on each, with --distributed
-(docs/scale.md).
+(docs/scale.md). SIGTERM and Ctrl-C stop the run once it is saved, with exit code 75.
 """
 
 import contextlib
-import sys
 
 from absl import flags, logging
 
@@ -30,7 +29,8 @@ def main():
 
     from rahf.evaluation.split import SplitEvaluator
     from rahf.input.loader import make_train_input
-    from rahf.training.loop import NonFiniteLossError, train
+    from rahf.training.exits import in_one_line
+    from rahf.training.loop import train
 
     config, workdir = config_flag.CONFIG.value, _WORKDIR.value
     train_input = make_train_input(
@@ -40,14 +40,8 @@ def main():
     evaluator.check()
     evaluate = lambda params: evaluator(params, progress=False).flat()
 
-    try:
-        with contextlib.closing(train_input):
-            train(config, workdir, train_input, evaluate)
-    except NonFiniteLossError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:  # such as a full disk or a read-only folder
-        why = f"{error.filename or workdir}: {error.strerror}" if error.errno else error
-        sys.exit(f"error: {why}")
+    with in_one_line(workdir), contextlib.closing(train_input):
+        train(config, workdir, train_input, evaluate)
 
 
 if __name__ == "__main__":

@@ -124,14 +124,19 @@ class Checkpointer:
         )
         with self._written():
             self._manager.wait_until_finished()
+            if not self._folder.is_dir():
+                raise FileNotFoundError(
+                    f"{self._folder} has vanished; was it deleted, or its disk unmounted?"
+                )
             self._step = step
             self._manager.save(step, args=items, metrics=kept, force=True)
 
-    def restore(self, abstract_state):
-        """Reads the newest step.
+    def restore(self, abstract_state, step: int | None = None):
+        """Reads a step.
 
         Args:
           abstract_state: shapes and shardings of the train state.
+          step: the step; default the newest.
 
         Returns:
           (state, input_state).
@@ -139,7 +144,7 @@ class Checkpointer:
         Raises:
           ValueError: a part of the step is missing or damaged.
         """
-        step = self.latest_step()
+        step = self.latest_step() if step is None else step
         assert step is not None  # the caller has checked
         item = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         with restore.readable(self._folder / str(step)):

@@ -16,6 +16,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import future
 
+from rahf.input import positions
+
 ITEM = "input_state"
 #: Beside checkpoints/, in workdirs from before it became an item of the step.
 OLD_FOLDER = "input_state"
@@ -54,12 +56,20 @@ def count_processes(workdir: str | os.PathLike, step: int) -> int:
     return max(_files(workdir, step)[1], default=0)
 
 
+def read_position(workdir: str | os.PathLike, step: int, index: int) -> Any:
+    """Returns what `get_state` returned at a step in the process of an index."""
+    folder, files = _files(workdir, step)
+    path = folder / files[max(files)].format(index=index)
+    return _from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
 def read_input_state(workdir: str | os.PathLike, step: int) -> Any:
     """Returns the argument for `set_state` of this process's training input."""
-    folder, files = _files(workdir, step)
-    count = max(files)
-    path = folder / files[count].format(index=jax.process_index())
-    return _from_json(json.loads(path.read_text(encoding="utf-8")))
+    before, index = count_processes(workdir, step), jax.process_index()
+    if before == jax.process_count():
+        return read_position(workdir, step, index)
+    states = [read_position(workdir, step, each) for each in range(before)]
+    return positions.spread(states, index)
 
 
 def remove_old(workdir: str | os.PathLike, steps: list[int]) -> None:

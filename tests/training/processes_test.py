@@ -3,9 +3,11 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -37,6 +39,7 @@ def config(tmp_path_factory):
     write_shard(folder / "dev" / "0.tar", 100, 6)
     config = tiny_captions.get_config()
     config.input.captions.update(train=f"{folder}/train", dev=f"{folder}/dev")
+    config.schedule.name = "constant"  # whenever a run stops
     return config
 
 
@@ -59,7 +62,7 @@ def by_hand():
     return [[*shared, f"--process_id={index}"] for index in range(2)]
 
 
-def start_two(config, workdir, flags, steps=2, environ=lambda index: {}):
+def start_two(config, workdir, flags, steps, environ=lambda index: {}):
     """Starts the binary twice on one host."""
     splits = ("train", "dev")
     command = [
@@ -70,6 +73,7 @@ def start_two(config, workdir, flags, steps=2, environ=lambda index: {}):
             "--config=tests/support/tiny_captions.py",
         ),
         *(f"--workdir={workdir}", f"--config.training_steps={steps}"),
+        *("--config.schedule.name=constant", "--config.eval.every_steps=1"),
         *(f"--config.input.captions.{s}={config.input.captions[s]}" for s in splits),
     ]
     return [
@@ -111,12 +115,20 @@ def test_two_processes_are_one(config, tmp_path, capsys):
     # As on a cluster whose proxy knows nothing of its nodes.
     proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
     processes = start_two(
-        config, tmp_path / "two", by_hand(), environ=lambda index: proxy
+        config, tmp_path / "two", by_hand(), steps=1000, environ=lambda index: proxy
     )
-    for config.training_steps in (1, 2):  # stop, and go on
-        loop.train(config, tmp_path / "one", Joined(config))
+    log = tmp_path / "two" / "metrics.jsonl"
+    while not (log.exists() and log.stat().st_size) and processes[1].poll() is None:
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGINT)  # Ctrl-C in one terminal stops both
     errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    assert [process.returncode for process in processes] == [75, 75], errors
+    last = read_metrics(tmp_path / "two")[-1]["step"]
+    for error in errors:
+        assert "stopped by SIGINT in process 1 of 2" in error
+        assert f"at step {last} of 1000, saved in {tmp_path}/two" in error
+    for config.training_steps in (1, last):  # stop, and go on
+        loop.train(config, tmp_path / "one", Joined(config))
     two, one = (read_metrics(tmp_path / name) for name in ("two", "one"))
     assert two[-1]["train/bad_records"] > 1
     for row, expected in zip(two, one, strict=True):
@@ -124,14 +136,17 @@ def test_two_processes_are_one(config, tmp_path, capsys):
             assert row[name] == pytest.approx(expected[name], rel=1e-4), name
 
     # Neither goes on with what the other has seen of the data.
-    config.training_steps = 3
-    with pytest.raises(ValueError, match="trained by 2 processes until step 2, .* now"):
+    config.training_steps = last + 1
+    message = f"trained by 2 processes until step {last}, .* now"
+    with pytest.raises(ValueError, match=message):
         loop.train(config, tmp_path / "two", Joined(config))
     told = [["--distributed"]] * 2
-    for process in start_two(config, tmp_path / "one", told, steps=3, environ=slurm):
-        last = process.communicate(timeout=300)[1].strip().splitlines()[-1]
-        assert process.returncode == 1 and last.startswith("error: "), last
-        assert "trained by 1 processes until step 2" in last
+    for process in start_two(
+        config, tmp_path / "one", told, steps=last + 1, environ=slurm
+    ):
+        line = process.communicate(timeout=300)[1].strip().splitlines()[-1]
+        assert process.returncode == 1 and line.startswith("error: "), line
+        assert f"trained by 1 processes until step {last}" in line
 
     # What two processes wrote, one evaluates and starts from.
     eval_captions.main([f"--checkpoint={tmp_path}/two", "--split=dev"])
