@@ -227,9 +227,9 @@ def _devices_of_task(
     raise ValueError(
         f"{tasks} tasks on this node, of which this one sees {visible} of {offered} "
         f"GPUs (CUDA_VISIBLE_DEVICES={environ.get('CUDA_VISIBLE_DEVICES', '')}): some "
-        f"would be idle or used twice. Start one task per GPU (Slurm: --ntasks-per-node="
-        f"{offered} --gpus-per-node={offered}, and nothing that binds GPUs to tasks), "
-        "or pass each its own --local_device_ids"
+        f"would be idle or used twice. Start one task per GPU (Slurm: "
+        f"--ntasks-per-node={offered} --gpus-per-node={offered}, and nothing that "
+        "binds GPUs to tasks), or pass each its own --local_device_ids"
     )
 
 

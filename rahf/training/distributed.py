@@ -51,6 +51,8 @@ def _initialize(mine: Membership, is_complete: bool, seconds: float) -> None:
 
     # It would take SIGTERM, by which clusters and people ask a run to stop.
     jax.config.update("jax_enable_preemption_service", False)
+    if is_complete and _bypass_proxy(mine):
+        jax.config.update("jax_check_proxy_envs", False)  # would warn of a hang
     try:
         with warnings.catch_warnings():
             # Kubernetes without its package, told below.
@@ -63,15 +65,36 @@ def _initialize(mine: Membership, is_complete: bool, seconds: float) -> None:
                 cluster_detection_method="deactivate" if is_complete else None,
                 initialization_timeout=int(seconds) + 60,  # abandoned before
             )
-    except ValueError as error:
-        raise ValueError(cluster.explain_nothing_found(os.environ)) from error
     except Exception as error:
-        why = " ".join(str(error).split())
-        raise ValueError(
-            f"--distributed: JAX could not join the other processes "
-            f"({type(error).__name__}: {why}); without the help of a cluster, pass to "
-            f"each {cluster.FLAGS}"
-        ) from error
+        raise _in_one_line(error, mine) from error
+
+
+def _in_one_line(error: Exception, mine: Membership) -> Exception:
+    """Returns what to raise for an error of JAX's."""
+    why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if mine.is_complete:
+        return OSError(f"{_name(mine)} could not join the others ({why})")
+    if isinstance(error, ValueError):
+        return ValueError(cluster.explain_nothing_found(os.environ))
+    return ValueError(
+        f"--distributed: JAX could not ask the cluster for the other processes "
+        f"({why}); without its help, pass to each {cluster.FLAGS}"
+    )
+
+
+def _bypass_proxy(mine: Membership) -> bool:
+    """Keeps JAX from asking the proxy of a cluster for the coordinator, in vain.
+
+    Returns:
+      Whether the environment names a proxy.
+    """
+    named = ("grpc_proxy", "https_proxy", "http_proxy")  # those that gRPC reads
+    if not any(os.environ.get(name) for name in named):
+        return False
+    host, _ = cluster.parse_address(mine.coordinator_address or "")
+    direct = os.environ.get("no_grpc_proxy") or os.environ.get("no_proxy")
+    os.environ["no_grpc_proxy"] = f"{direct},{host}" if direct else host
+    return True
 
 
 def check_port(mine: Membership) -> None:
@@ -107,21 +130,27 @@ def wait_for_coordinator(mine: Membership, timeout: float) -> None:
                 raise OSError(
                     f"process {mine.process_id} of {mine.num_processes}: no "
                     f"coordinator answered at {mine.coordinator_address} within "
-                    f"{timeout:g} s ({error.strerror or error}); is process 0 running, on that "
-                    "machine, and may others reach the port? --coordinator_timeout "
+                    f"{timeout:g} s ({error.strerror or error}); is process 0 running, "
+                    "on that machine, and may others reach the port? --coordinator_timeout "
                     "sets how long to wait"
                 ) from error
             time.sleep(min(left, 1))
 
 
-def _did_not_meet(mine: Membership, timeout: float) -> str:
-    who = "this process waits for the others of its cluster"
-    if mine.is_complete:
-        who = f"process {mine.process_id} of {mine.num_processes} waits for the others "
-        who += f"at {mine.coordinator_address}"
+def _name(mine: Membership) -> str:
+    if not mine.is_complete:
+        return "this process"
     return (
-        f"{who}, which did not all come within {timeout:g} s; does each one run, "
-        "with the same flags? --coordinator_timeout sets how long to wait"
+        f"process {mine.process_id} of {mine.num_processes}, whose coordinator is "
+        f"{mine.coordinator_address},"
+    )
+
+
+def _did_not_meet(mine: Membership, timeout: float) -> str:
+    return (
+        f"{_name(mine)} waited {timeout:g} s for the others, which did not all come; "
+        "does each one run, with the same flags? --coordinator_timeout sets how long "
+        "to wait"
     )
 
 

@@ -35,7 +35,8 @@ def initialize(monkeypatch):
         "initialize",
         lambda *args, **named: calls.append((args, named)),
     )
-    for name in [n for n in os.environ if n.startswith(("SLURM_", "JAX_C", "OMPI_"))]:
+    foreign = ("SLURM_", "JAX_C", "OMPI_", "http", "grpc", "no_")
+    for name in [name for name in os.environ if name.startswith(foreign)]:
         monkeypatch.delenv(name)
     return calls
 
@@ -84,6 +85,16 @@ def test_what_jax_is_told(closed, listener, initialize):
     assert named["initialization_timeout"] > distributed.DEFAULT_TIMEOUT
 
 
+def test_the_coordinator_is_not_asked_through_a_proxy(closed, monkeypatch, initialize):
+    monkeypatch.setenv("no_grpc_proxy", "")
+    distributed.join(Membership(closed, 1, 0))
+    assert not os.environ["no_grpc_proxy"]
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "a.b")
+    distributed.join(Membership(closed, 1, 0))
+    assert os.environ["no_grpc_proxy"] == "a.b,127.0.0.1"
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -91,7 +102,7 @@ def test_what_jax_is_told(closed, listener, initialize):
         (RuntimeError("Kubernetes API Error:\n403"), "RuntimeError: .* Error: 403"),
     ],
 )
-def test_jax_finds_nothing(error, message, monkeypatch, initialize):
+def test_jax_finds_nothing(error, message, closed, monkeypatch, initialize):
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 
     def fail(*_, **__):
@@ -101,6 +112,9 @@ def test_jax_finds_nothing(error, message, monkeypatch, initialize):
     with pytest.raises(ValueError, match=message) as raised:
         distributed.join(Membership())
     assert "\n" not in str(raised.value)
+    # What flags say needs no cluster; another process may have died meanwhile.
+    with pytest.raises(OSError, match=r"process 0 of 2, .* could not join .*Error: "):
+        distributed.join(Membership(closed, 2, 0))
 
 
 def test_leaves_before_jax_aborts(closed, monkeypatch, initialize):
@@ -114,7 +128,7 @@ def test_leaves_before_jax_aborts(closed, monkeypatch, initialize):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: given_up.wait())
     distributed.join(Membership(closed, 2, 0), timeout=0.01)
     [line] = told
-    assert f"process 0 of 2 waits for the others at {closed}" in line
+    assert f"process 0 of 2, whose coordinator is {closed}, waited 0.01 s" in line
     assert "--coordinator_timeout" in line
 
 
