@@ -47,9 +47,12 @@ def kill_runs(cloud: pathlib.Path) -> None:
     """Ends what still runs on the hosts, as when the machines are taken away."""
     for name in ("process", "child"):
         for path in cloud.glob(f"host*/rahf-runs/*/{name}"):
-            if not (path.parent / "code").exists():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(path.read_text().split()[0]), signal.SIGKILL)
+            process = path.read_text().split()[0]
+            # Only what runs there: a number may have been given to another since.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                variables = pathlib.Path("/proc", process, "environ").read_bytes()
+                if f"FAKE_CLOUD={cloud}\0".encode() in variables:
+                    os.kill(int(process), signal.SIGKILL)
 
 
 def _describe(world, group, flags, words) -> int:
