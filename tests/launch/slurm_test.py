@@ -5,9 +5,13 @@ tests/slurm/requeue.sh runs it in a real Slurm.
 
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
+from absl import flags
+
+from rahf.bin import train
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "launch" / "slurm.sbatch"
@@ -108,3 +112,15 @@ def test_slurm_reads_every_option():
     options = {line.split()[1] for line in head.splitlines() if "#SBATCH --" in line}
     # Those on which the way of a requeued job depends.
     assert {"--requeue", "--open-mode=append", "--signal=SIGTERM@300"} <= options
+
+
+def test_documented_commands_name_flags_and_configs_that_are():
+    known = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(train)}
+    text = SCRIPT.read_text("utf-8") + (ROOT / "docs" / "scale.md").read_text("utf-8")
+    commands = re.findall(r"launch/slurm\.sbatch (--[^`\n#]*)", text)
+    assert len(commands) > 5
+    for command in commands:
+        for name, value in re.findall(r"--(\w+)=?(\S*)", command):
+            assert name in known | {"dry_run"}, command
+            is_named = name == "config" and value != "..."
+            assert not is_named or (ROOT / value).is_file(), command

@@ -74,7 +74,14 @@ CONF
 }
 
 stop() { # folder
-  local file
+  local file number
+  export SLURM_CONF=$1/slurm.conf
+  # Tasks would outlive the daemons.
+  scancel --full --signal=KILL --user="$(id -un)" || true
+  for ((number = 0; number < 10; number++)); do
+    [[ $(squeue --noheader --states=running,completing) ]] || break
+    sleep 1
+  done
   for file in "$1"/slurmd-*.pid "$1"/slurmctld.pid "$1"/munged.pid; do
     [[ ! -f $file ]] || kill "$(<"$file")" || true
   done
