@@ -19,6 +19,7 @@ from rahf.training import loop, steps
 from rahf.weights import matching
 from tests.support import tiny, tiny_captions
 from tests.support.captions_fixture import write_shard
+from tests.support.quick_xla import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -57,7 +58,7 @@ def start_two(config, workdir, steps=2):
         "SLURM_STEP_NODELIST": "localhost",
         "SLURM_STEP_NUM_NODES": "1",
         "SLURM_NTASKS": "2",
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": QUICK,
     }
     return [
         subprocess.Popen(
