@@ -53,14 +53,17 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
     def init_params(key):
         return model.init(key, example_batch(config))["params"]
 
-    def init(key):
-        params = nn.unbox(init_params(key))
+    def start(boxed):
+        params = nn.unbox(boxed)
         return TrainState(jnp.int32(0), params, optimizer.init(params))
+
+    def init(key):
+        return start(init_params(key))
 
     # Abstract: the mesh may be of devices that are not present.
     key = jax.eval_shape(jax.random.key, config.seed)
-    shapes = jax.eval_shape(init, key)
     boxed = jax.eval_shape(init_params, key)
+    shapes = jax.eval_shape(start, boxed)
     params = sharding.params_sharding(boxed, shapes.params, mesh)
     shardings = TrainState(
         step=jax.NamedSharding(mesh, jax.P()),

@@ -22,6 +22,7 @@ from rahf.training import loop, steps
 from rahf.weights import matching
 from tests.support import tiny, tiny_captions
 from tests.support.captions_fixture import write_shard
+from tests.support.quick_xla import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -80,7 +81,7 @@ def start_two(config, workdir, flags, steps, environ=lambda index: {}):
         subprocess.Popen(
             [*command, *flags[index]],
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": ""} | environ(index),
+            env=os.environ | {"XLA_FLAGS": QUICK} | environ(index),
             stderr=subprocess.PIPE,
             text=True,
         )
