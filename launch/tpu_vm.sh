@@ -31,7 +31,7 @@
 #                            one host (--worker) to this machine
 #   delete                   deletes the slice, if this script created it; asks first
 #   babysit MODULE [ARGS...] create, copy, install and run; then watches. Starts again
-#                            after exit code 75; deletes and recreates what was preempted;
+#                            after exit code 75 or 76; deletes and recreates what was preempted;
 #                            ends when all hosts exit with 0, or with the exit code of an
 #                            error. May itself be stopped and started at any time
 #
@@ -243,7 +243,8 @@ check_module() {
 
 run() {
   check_module "$@"
-  remote all start "$(date -u +%Y%m%dT%H%M%S)-$$" "${ENVIRONMENT[@]}" -- "$@"
+  STARTS=$((${STARTS:-0} + 1)) # two may begin within a second
+  remote all start "$(date -u +%Y%m%dT%H%M%S)-$$-$STARTS" "${ENVIRONMENT[@]}" -- "$@"
 }
 
 fetch() {
@@ -275,8 +276,8 @@ ask() {
       fail "$NAME is running something else; stop it first"
   elif ! grep -qv ' none ' <<<"$lines"; then
     VERDICT=none
-  elif grep -qE ' (none|lost) ' <<<"$lines" || grep -qx 75 <<<"$codes"; then
-    VERDICT=again # a host was rebooted, or asked to stop; the others failed for want of it
+  elif grep -qE ' (none|lost) ' <<<"$lines" || grep -qxE '75|76' <<<"$codes"; then
+    VERDICT=again # a host was lost or asked to stop, and the others ended for want of it
   else
     VERDICT=$(awk '$1 != 0 {print $1; exit}' <<<"$codes")
     VERDICT=${VERDICT:-finished}

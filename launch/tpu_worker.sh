@@ -26,12 +26,14 @@ look() {
   STATE=none CODE=-
   [[ -e $folder ]] || return 0
   STATE=lost # the host was rebooted, or the supervisor killed
+  if read -r process boot 2>/dev/null <"$folder/process" &&
+    [[ $boot == "$(</proc/sys/kernel/random/boot_id)" ]] &&
+    grep -qs "$(basename "$ME")" "/proc/$process/cmdline"; then
+    STATE=running # the supervisor, or the process that is about to become it
+  fi
+  # Last: a supervisor that had ended above has written it.
   if [[ -f $folder/code ]]; then
     STATE=exited CODE=$(<"$folder/code")
-  elif read -r process boot 2>/dev/null <"$folder/process" &&
-    [[ $boot == "$(</proc/sys/kernel/random/boot_id)" ]] &&
-    grep -qs supervise "/proc/$process/cmdline"; then
-    STATE=running
   fi
 }
 

@@ -244,7 +244,7 @@ def test_skypilot_starts_again_on_other_machines():
     # Arguments of a TPU would go on to the GPUs of --gpus.
     assert "accelerator_args" not in resources
     assert resources["use_spot"] is True
-    assert resources["job_recovery"]["recover_on_exit_codes"] == [75]
+    assert resources["job_recovery"]["recover_on_exit_codes"] == [75, 76]
     assert resources["job_recovery"]["max_restarts_on_errors"] > 0
     assert task["file_mounts"] == {
         "/bucket": {"source": "gs://${BUCKET}", "mode": "MOUNT"}

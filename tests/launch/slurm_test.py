@@ -45,14 +45,29 @@ def run(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("code", [0, 75, 1, 134])
-def test_only_a_run_that_was_asked_to_stop_is_requeued(run, tmp_path, code):
-    done = run(*ARGUMENTS, **JOB, CODE=str(code))
+@pytest.mark.parametrize(
+    ("code", "restarts", "again"),
+    [
+        (0, 0, False),
+        (1, 0, False),
+        (134, 0, False),
+        (75, 0, True),
+        (75, 99, True),
+        (76, 9, True),
+        (76, 10, False),
+        (137, 0, True),
+        (137, 10, False),
+    ],
+)
+def test_a_run_that_was_stopped_or_lost_a_task_is_requeued(
+    run, tmp_path, code, restarts, again
+):
+    done = run(*ARGUMENTS, **JOB, CODE=str(code), SLURM_RESTART_COUNT=str(restarts))
     assert done.returncode == code, done.stderr
     assert f"training exited with {code}" in done.stdout
     requeued = tmp_path / "scontrol.txt"
-    assert requeued.exists() == (code == 75)
-    if code == 75:
+    assert requeued.exists() == again
+    if again:
         assert requeued.read_text() == "requeue 7\n"
 
 

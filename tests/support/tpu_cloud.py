@@ -89,6 +89,7 @@ class Cloud:
             "ZONE": "us-east5-b",
             "NAME": "mine",
             "TYPE": "v6e-8",
+            "PATIENCE": "100000",  # looks follow each other at once here
         }
 
     def __call__(self, *arguments, answer=""):
