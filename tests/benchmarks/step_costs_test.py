@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from rahf.benchmarks import step_costs
-from tests.bin.train_test import SMALL
+from tests.bin.train_test import ONE_TARGET, SMALL
 from tests.support import tiny
 from tests.support.quick_xla import QUICK
 
@@ -40,7 +40,8 @@ def test_a_layout_that_cuts_parameters_holds_less_of_them():
 def test_the_binary():
     done = subprocess.run(
         [sys.executable, "-m", "rahf.bin.compile_step"]
-        + ["--config=configs/scenes_demo.py", "--config.sharding.mesh.model=2", *SMALL],
+        + ["--config=configs/scenes_demo.py", "--config.sharding.mesh.model=2"]
+        + [*SMALL, *ONE_TARGET],
         cwd=pathlib.Path(__file__).parents[2],
         env=os.environ
         | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count=2"},
