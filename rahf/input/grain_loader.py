@@ -113,11 +113,11 @@ class GrainTrainInput:
           ValueError: the state is from another loader or, with shards, another number
             of workers.
         """
-        known = {positions.EXAMPLES, "streams", positions.BATCHES}
+        known = {positions.EXAMPLES if self._size else "streams", positions.BATCHES}
         if not isinstance(state, dict) or not known & state.keys():
             raise ValueError(
-                "config.input.loader='grain' cannot continue a run of another loader; "
-                "restore config.input.loader"
+                "config.input.loader='grain' cannot continue a run of another loader, "
+                "or of shards where there were none; restore config.input"
             )
         if self._size:
             taken = state.get(positions.EXAMPLES)

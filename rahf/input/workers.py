@@ -1,15 +1,12 @@
 """Worker processes of the training input, which end when their run does."""
 
+import multiprocessing
 import os
 import signal
 import threading
-import time
 
 import grain
 from absl import flags
-
-#: Seconds between two looks at whether the run is still there.
-_EVERY = 2.0
 
 
 def in_workers(dataset: grain.IterDataset, workers: int) -> grain.IterDataset:
@@ -30,10 +27,11 @@ def _begin(index: int, count: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_run, daemon=True).start()
 
 
-def _end_with(run: int) -> None:
-    while os.getppid() == run:
-        time.sleep(_EVERY)
+def _end_with_run() -> None:
+    run = multiprocessing.parent_process()
+    assert run is not None  # this is a worker
+    run.join()  # returns at once if it has ended before this worker began
     os._exit(1)

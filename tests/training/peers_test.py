@@ -97,6 +97,9 @@ def test_one_that_has_done_its_part_is_not_missed(pair):
         for _ in range(5):
             pair.look(0)
     assert not pair.ends
+    for _ in range(6):  # the others are still watched
+        pair.look(0, stuck=700.0)
+    assert "no step ended for 700 s; process 0 of 2" in pair.ends[0][1]
 
 
 def test_one_that_fails_says_why(pair):
