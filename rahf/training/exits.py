@@ -13,7 +13,7 @@ from collections.abc import Iterator
 ERROR = 1
 #: Stopped by a signal and saved; the same command goes on (sysexits' EX_TEMPFAIL).
 STOPPED = 75
-#: Another process of the run ended; the same command, in all of them, goes on.
+#: Another process of the run was lost; the same command, in all of them, goes on.
 PEER_ENDED = 76
 #: Added to the number of a signal that stopped the run at once.
 SIGNALLED = 128

@@ -114,9 +114,10 @@ class Peers:
         if signal:
             self._tell("stop", f"{signal} in {self._name}")
         news = self._read("news")
-        if "ended" in news:
-            self._leave(news["ended"])
-            return
+        for what in ("failed", "ended"):
+            if what in news:
+                self._leave(what, news[what])
+                return
         if "stop" in news and "steps" not in self._told:
             self._told.add("steps")
             self._agree(news["stop"])
@@ -161,33 +162,39 @@ class Peers:
         with contextlib.suppress(RuntimeError):
             self._set(f"beat/{self._index}", _LEFT)
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> int:
         """Tells the others that this process ends with an error, before it does.
 
         An error of a collective is the end of another process: it is then waited for
         until that one's name is known, which ends this process.
         """
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        if _is_of_collective(error):
+        broken = _is_of_collective(error)
+        if broken:
             deadline = self._clock() + DEAD_AFTER + 3 * _ROUNDS
             while self._clock() < deadline:
                 time.sleep(0.1)
         self._ends = True
         with contextlib.suppress(RuntimeError):
-            self._tell("ended", f"{self._name} ended with {why}")
+            self._tell(
+                "ended" if broken else "failed", f"{self._name} ended with {why}"
+            )
         if self._index == 0:
             time.sleep(_LINGER)
+        return exits.PEER_ENDED if broken else exits.ERROR
 
-    def _leave(self, why: str) -> None:
+    def _leave(self, what: str, why: str) -> None:
+        """Ends this process: another has "failed" by an error, or "ended" otherwise."""
         if self._ends:
             return
         if self._index == 0:
             time.sleep(_LINGER)
-        self._end(
-            exits.PEER_ENDED,
-            f"error: {why}; {self._name} ends at step {self._step}. Start all processes "
-            "again: they go on from the last checkpoint",
-        )
+        line = f"error: {why}; {self._name} ends at step {self._step}"
+        if what == "failed":  # the same command would fail again
+            self._end(exits.ERROR, line)
+        else:
+            remedy = "Start all processes again: they go on from the last checkpoint"
+            self._end(exits.PEER_ENDED, f"{line}. {remedy}")
 
     def _set(self, key: str, value: str) -> None:
         self._client.key_value_set(self._folder + key, value, allow_overwrite=True)

@@ -41,9 +41,9 @@ class Watch:
     def __exit__(self, _, error: BaseException | None, __) -> None:
         alone = not isinstance(error, exits.RunStopped | exits.NonFiniteLossError)
         if self._peers is not None and error is not None and alone:
-            self._peers.failed(error)
+            code = self._peers.failed(error)
             # JAX would wait at exit for the others, which wait for this process.
-            atexit.register(exits.at_once, exits.ERROR, "")
+            atexit.register(exits.at_once, code, "")
         self._closed.set()
         self._thread.join()
         if self._peers is not None:
