@@ -15,7 +15,9 @@ from absl import flags, logging
 
 from rahf.bin import config_flag
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder to write the run to.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder to write the run to, or gs://bucket/folder."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Whether this is one of several processes of a run."
 )

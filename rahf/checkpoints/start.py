@@ -5,6 +5,7 @@ import sys
 import jax
 import numpy as np
 
+from rahf import storage
 from rahf.checkpoints.restore import find_params, read_params
 from rahf.checkpoints.workdir import VOCABULARY_FILE, folder
 from rahf.input import vocabulary
@@ -70,7 +71,7 @@ def check_same_vocabulary(config) -> None:
         theirs = place / VOCABULARY_FILE
         if theirs.exists():
             ours = vocabulary.load(config.input.vocabulary)
-            if ours.serialized() != theirs.read_bytes():
+            if ours.serialized() != storage.read_bytes(theirs):
                 raise ValueError(
                     f"config.init_from={config.init_from} was trained with {theirs}, "
                     f"which differs from {ours.path}: every id would mean something "
