@@ -42,6 +42,16 @@ def test_files_are_written_read_and_listed(folder):
         assert copy.read_text(encoding="utf-8") == "nëw"
 
 
+def test_what_other_processes_write_is_seen(bucket):
+    folder = storage.place("gs://bucket/w")
+    for name in ("a", "b"):
+        assert not (folder / name).exists()
+        bucket.put(f"w/{name}", b"")
+        assert (folder / name).exists()
+        assert [path.name for path in folder.iterdir()][-1] == name
+        assert storage.list_files(folder)[-1] == name
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(folder):
     path = folder / "x"
     storage.write_text(path, "old")
