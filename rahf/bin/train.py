@@ -4,24 +4,21 @@
     python -m rahf.bin.train --config=configs/scenes.py --workdir=W --config.seed=1
 
 Any key of the config can be overridden with --config.key=value; docs/train.md explains
-them. To train on several hosts, run the same command on each, with --distributed.
-SIGTERM and Ctrl-C stop the run once it is saved, with exit code 75.
+them. To train on several hosts, run the same command on each, with --distributed
+(docs/scale.md). SIGTERM and Ctrl-C stop the run once it is saved, with exit code 75.
 """
 
 import contextlib
-import sys
 
 from absl import flags, logging
 
-from rahf.bin import config_flag
+from rahf.bin import config_flag, process_flags
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder to write the run to, or gs://bucket/folder."
 )
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Whether this is one of several processes of a run."
-)
 flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(process_flags)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -29,6 +26,7 @@ def main():
     logging.set_verbosity(logging.WARNING)
     # Orbax logs at length; its failures are also raised, and reported in one line.
     logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathname)
+    process_flags.join()
     import jax  # here, so that --help is fast
 
     from rahf.evaluation.split import SplitEvaluator
@@ -37,12 +35,6 @@ def main():
     from rahf.training.loop import train
 
     config, workdir = config_flag.CONFIG.value, _WORKDIR.value
-    if _DISTRIBUTED.value:
-        jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM
-        try:
-            jax.distributed.initialize()  # finds the others: TPU pods, Slurm, MPI
-        except ValueError as error:
-            sys.exit(f"error: --distributed: found no other processes ({error})")
     train_input = make_train_input(
         config, shard_index=jax.process_index(), shard_count=jax.process_count()
     )

@@ -21,6 +21,7 @@ from rahf.checkpoints import workdir as workdirs
 DEFAULTS: dict[str, Any] = {
     "model.decoding": "constrained",
     "model.word_presence": False,
+    "model.scan_layers": False,
     "model.vit.class_token": True,
     "model.vit.stem": "patch",
     "model.vit.exact_gelu": False,
@@ -45,6 +46,7 @@ _FREE = (
     "input.cache",
     "input.bad_",
     "model.remat",
+    "model.scan_layers",
     "model.decoding",
 )
 #: Last parts of the keys that locate data, which is compared by its digest.

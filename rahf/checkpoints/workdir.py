@@ -146,10 +146,15 @@ def check_same_vocabulary(workdir: str | os.PathLike, config) -> None:
         raise ValueError(
             f"{theirs}, the vocabulary of the run, is missing; was a copy interrupted?"
         )
-    ours = vocabulary.load(config.input.vocabulary)
-    if ours.serialized() != storage.read_bytes(theirs):
+    if not is_vocabulary_of(config, theirs):
         raise ValueError(
             f"config.input.vocabulary={config.input.vocabulary} is not the vocabulary "
             f"that {workdir} was trained with, so every id would mean something else; "
             f"set config.input.vocabulary={theirs}"
         )
+
+
+def is_vocabulary_of(config, path: pathlib.Path) -> bool:
+    """Whether a file holds the vocabulary of the config, whatever its name."""
+    ours = vocabulary.load(config.input.vocabulary).serialized()
+    return ours == storage.read_bytes(path)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from rahf.input.features import FEATURES
+from rahf.input.features import FEATURES, as_text, unpack
 from rahf.input.vocabulary import PAD_ID
 from rahf.models.batch import batch_spec, make_arrays
 from rahf.targets import Kind, get, select
@@ -93,10 +93,10 @@ class Converter:
         """
         return [
             {
-                "uid": _string(example["uid"][0]),
-                "prompt": _string(example["text"][0]),
+                "uid": as_text(example["uid"][0]),
+                "prompt": as_text(example["text"][0]),
                 "truncated": bool(example["truncated"][0]),
-                "targets": [_string(name) for name in example["target_names"]],
+                "targets": [as_text(name) for name in example["target_names"]],
             }
             for example in examples
         ]
@@ -114,49 +114,40 @@ class Converter:
 
     def _answer(self, batch: Batch, row: int, example: Example) -> None:
         """Writes the targets of one example into its row of the batch."""
-        taken = {Kind.HEATMAP: 0, Kind.SCORE: 0}
-        for name in map(_string, example["target_names"]):
+        try:
+            labels = unpack(example)
+        except ValueError as error:
+            raise self._error(example, str(error)) from None
+        for name, label in labels.items():
             if name not in batch["targets"]:
                 raise self._error(
                     example,
-                    "target_names",
-                    f"target {name!r} is not in config.task.targets="
-                    f"{self.targets}; add it there, or train on a task without it",
+                    f"feature 'target_names': target {name!r} is not in "
+                    f"config.task.targets={self.targets}; add it there, or train on a "
+                    f"task without it",
                 )
-            kind = get(name).kind
             batch["weights"][name][row] = 1.0
-            if kind in taken:
-                feature = "heatmaps" if kind is Kind.HEATMAP else "scores"
-                index = taken[kind]
-                taken[kind] += 1
-                if index >= len(example[feature]):
-                    raise self._error(
-                        example,
-                        feature,
-                        f"expected one for each {kind.value} in target_names="
-                        f"{list(map(_string, example['target_names']))}, "
-                        f"got {len(example[feature])}",
-                    )
-                batch["targets"][name][row] = example[feature][index]
+            values = batch["targets"][name]
+            if get(name).kind in (Kind.HEATMAP, Kind.SCORE):
+                values[row] = label
             else:
-                pieces = kind is Kind.WORD_PRESENCE
-                tokens = _word_presence(example) if pieces else example["targets"]
-                batch["targets"][name][row, : len(tokens)] = tokens
+                values[row, : len(label)] = label
 
     def _check(self, example: Example) -> None:
         """Raises ValueError unless dtypes, ranks and lengths are as declared."""
+
+        def bad(feature: str, message: str) -> ValueError:
+            return self._error(example, f"feature {feature!r}: {message}")
+
         for name, (dtype, rank) in FEATURES.items():
             if name not in example:
-                raise self._error(
-                    example, name, f"missing; the example has {sorted(example)}"
-                )
+                raise bad(name, f"missing; the example has {sorted(example)}")
             value = example[name]
             right = (
                 value.dtype.kind in "USO" if dtype == "str" else value.dtype == dtype
             )
             if not right or value.ndim != rank:
-                raise self._error(
-                    example,
+                raise bad(
                     name,
                     f"expected {dtype} of rank {rank}, got {value.dtype} of rank "
                     f"{value.ndim}",
@@ -167,8 +158,7 @@ class Converter:
             ("heatmaps", (len(example["heatmaps"]), size, size)),
         ):
             if example[name].shape != expected:
-                raise self._error(
-                    example,
+                raise bad(
                     name,
                     f"expected shape {expected}, got {example[name].shape}; "
                     "config.input.image_size sets the size",
@@ -177,35 +167,19 @@ class Converter:
             option = "text_length" if name == "inputs" else "target_length"
             limit, got = getattr(self, option), len(example[name])
             if got > limit:
-                raise self._error(
-                    example,
+                raise bad(
                     name,
                     f"expected at most {limit} tokens, got {got}; shorten it in the "
                     f"task or raise config.input.{option}",
                 )
         lengths = [len(example[n]) for n in ("prompt", "word_ends", "word_labels")]
         if len(set(lengths)) > 1:
-            raise self._error(
-                example,
+            raise bad(
                 "word_ends",
                 "prompt, word_ends and word_labels must have the same length, got "
                 f"{lengths}",
             )
 
-    def _error(self, example: Example, feature: str, message: str) -> ValueError:
-        uid = _string(example["uid"][0]) if "uid" in example else "?"
-        return ValueError(
-            f"task {self.task or '?'}, record {uid!r}, feature {feature!r}: {message}"
-        )
-
-
-def _word_presence(example: Example) -> np.ndarray:
-    """Returns int32[T], the prompt's pieces, negative in misaligned words."""
-    # The index of each piece's word.
-    word = np.cumsum(example["word_ends"]) - example["word_ends"]
-    misaligned = np.bincount(word, example["word_labels"])[word] > 0
-    return np.where(misaligned, -example["prompt"], example["prompt"])
-
-
-def _string(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    def _error(self, example: Example, message: str) -> ValueError:
+        uid = as_text(example["uid"][0]) if "uid" in example else "?"
+        return ValueError(f"task {self.task or '?'}, record {uid!r}, {message}")

@@ -1,8 +1,9 @@
 """Makes task features from records: a question about an image, and its answer.
 
 A record is a plain dict with the field names of RichHF-18K (docs/data.md). Task
-features have the same keys for every task, so that tasks can be mixed; `target_names`
-lists the targets of an example.
+features have the same keys for every task, so that tasks can be mixed, as seqio
+requires. Labels are therefore packed: `target_names` lists the targets of an example,
+and `unpack` returns each target's label.
 """
 
 import dataclasses
@@ -197,6 +198,53 @@ def _check_asked(asked: Sequence[Target], augment: bool, where: "_Where") -> Non
             "the decoder produces one text per example, but two targets need one: "
             + " and ".join(row.name for row in texts)
         )
+
+
+def unpack(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the label of each target that an example has.
+
+    Args:
+      example: task features; strings may be bytes, as in TensorFlow.
+
+    Returns:
+      Labels by target: heatmaps float32[S, S], scores float32[], the decoder's text for
+      words and captions int32[<= T]; for WORD_PRESENCE int32[<= T], the prompt's
+      pieces, negative in misaligned words.
+
+    Raises:
+      ValueError: a target is unknown, or there are fewer heatmaps or scores than
+        targets.
+    """
+    labels: dict[str, np.ndarray] = {}
+    packed = {Kind.HEATMAP: "heatmaps", Kind.SCORE: "scores"}
+    left = {kind: iter(example[feature]) for kind, feature in packed.items()}
+    names = [as_text(name) for name in example["target_names"]]
+    for name in names:
+        kind = targets.get(name).kind
+        if kind is Kind.WORD_PRESENCE:
+            labels[name] = _word_presence(example)
+        elif kind not in packed:
+            labels[name] = example["targets"]
+        elif (label := next(left[kind], None)) is not None:
+            labels[name] = label
+        else:
+            raise ValueError(
+                f"feature {packed[kind]!r}: expected one for each {kind.value} in "
+                f"target_names={names}, got {len(example[packed[kind]])}"
+            )
+    return labels
+
+
+def as_text(value: str | bytes) -> str:
+    """Returns a string feature, which is bytes if it came from TensorFlow."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _word_presence(example: Mapping[str, np.ndarray]) -> np.ndarray:
+    # The index of each piece's word.
+    word = np.cumsum(example["word_ends"]) - example["word_ends"]
+    misaligned = np.bincount(word, example["word_labels"])[word] > 0
+    return np.where(misaligned, -example["prompt"], example["prompt"])
 
 
 class _Where:

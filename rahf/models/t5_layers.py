@@ -36,6 +36,8 @@ class T5Config:
       dropout: dropout rate.
       dtype: compute dtype; parameters, norms, softmax and logits are float32.
       remat: recompute each layer in the backward pass.
+      scan_layers: run the layers of a stack as one loop
+        (`rahf.models.scanned_layers`), except when decoding with a cache.
     """
 
     vocab_size: int = 32128
@@ -51,6 +53,7 @@ class T5Config:
     dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: bool = False
+    scan_layers: bool = False
 
     @classmethod
     def from_name(

@@ -46,21 +46,24 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
         raise ValueError(
             f"config.seed={config.seed}: expected a number from {-(2**31)} to {2**31 - 1}"
         )
-    model = make_model(config)
+    model = make_model(config, training=True)
     schedule = make_schedule(config.schedule, config.training_steps)
     optimizer = make_optimizer(config.optimizer, schedule)
 
     def init_params(key):
         return model.init(key, example_batch(config))["params"]
 
-    def init(key):
-        params = nn.unbox(init_params(key))
+    def start(boxed):
+        params = nn.unbox(boxed)
         return TrainState(jnp.int32(0), params, optimizer.init(params))
+
+    def init(key):
+        return start(init_params(key))
 
     # Abstract: the mesh may be of devices that are not present.
     key = jax.eval_shape(jax.random.key, config.seed)
-    shapes = jax.eval_shape(init, key)
     boxed = jax.eval_shape(init_params, key)
+    shapes = jax.eval_shape(start, boxed)
     params = sharding.params_sharding(boxed, shapes.params, mesh)
     shardings = TrainState(
         step=jax.NamedSharding(mesh, jax.P()),
@@ -125,7 +128,7 @@ def make_train_step(config, mesh, shardings):
       "learning_rate", and by target name "loss_sum" and "weight_sum", whose sums over
       steps give an exact mean.
     """
-    model = make_model(config)
+    model = make_model(config, training=True)
     schedule = make_schedule(config.schedule, config.training_steps)
     optimizer = make_optimizer(config.optimizer, schedule)
     weights = losses.loss_weights(config.loss_weights, config.task.targets)

@@ -12,10 +12,12 @@ import pytest
 from rahf.benchmarks import step_costs
 from tests.bin.train_test import SMALL
 from tests.support import tiny
+from tests.support.quick_xla import QUICK
 
 
 def _costs(**mesh):
     config = tiny.config()
+    config.task.targets = ("overall",)  # the heads of others are much the same
     config.sharding.mesh.update(mesh)
     return step_costs.compile_step(config, jax.devices())
 
@@ -41,10 +43,7 @@ def test_the_binary():
         + ["--config=configs/scenes_demo.py", "--config.sharding.mesh.model=2", *SMALL],
         cwd=pathlib.Path(__file__).parents[2],
         env=os.environ
-        | {
-            "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-            "--xla_force_host_platform_device_count=2"
-        },
+        | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count=2"},
         capture_output=True,
         text=True,
         check=False,

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from rahf.training import loop, steps
 from rahf.weights import matching
 from tests.support import tiny, tiny_captions
 from tests.support.captions_fixture import write_shard
+from tests.support.quick_xla import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -42,8 +44,27 @@ def config(tmp_path_factory):
     return config
 
 
-def start_two(config, workdir, steps):
-    """Starts the binary twice, as Slurm would on one host."""
+def slurm(index):
+    """The environment of a task, as srun sets it."""
+    return {
+        "SLURM_JOB_ID": str(os.getpid()),  # the port is made of it
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": str(index),
+    }
+
+
+def by_hand():
+    """The flags of each of two processes that no launcher started."""
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+    shared = [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
+    return [[*shared, f"--process_id={index}"] for index in range(2)]
+
+
+def start_two(config, workdir, flags, steps, environ=lambda index: {}):
+    """Starts the binary twice on one host."""
     splits = ("train", "dev")
     command = [
         *(
@@ -52,26 +73,19 @@ def start_two(config, workdir, steps):
             "rahf.bin.train",
             "--config=tests/support/tiny_captions.py",
         ),
-        *(f"--workdir={workdir}", "--distributed", f"--config.training_steps={steps}"),
+        *(f"--workdir={workdir}", f"--config.training_steps={steps}"),
         *("--config.schedule.name=constant", "--config.eval.every_steps=1"),
         *(f"--config.input.captions.{s}={config.input.captions[s]}" for s in splits),
     ]
-    slurm = {
-        "SLURM_JOB_ID": str(os.getpid()),  # JAX makes the port of it
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_STEP_NUM_NODES": "1",
-        "SLURM_NTASKS": "2",
-        "XLA_FLAGS": "",
-    }
     return [
         subprocess.Popen(
-            command,
+            [*command, *flags[index]],
             cwd=ROOT,
-            env=os.environ | slurm | {"SLURM_PROCID": i, "SLURM_LOCALID": i},
+            env=os.environ | {"XLA_FLAGS": QUICK} | environ(index),
             stderr=subprocess.PIPE,
             text=True,
         )
-        for i in "01"
+        for index in range(2)
     ]
 
 
@@ -99,7 +113,11 @@ class Joined:
 
 
 def test_two_processes_are_one(config, tmp_path, capsys):
-    processes = start_two(config, tmp_path / "two", steps=1000)
+    # As on a cluster whose proxy knows nothing of its nodes.
+    proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    processes = start_two(
+        config, tmp_path / "two", by_hand(), steps=1000, environ=lambda index: proxy
+    )
     log = tmp_path / "two" / "metrics.jsonl"
     while not (log.exists() and log.stat().st_size) and processes[1].poll() is None:
         time.sleep(0.05)
@@ -123,7 +141,10 @@ def test_two_processes_are_one(config, tmp_path, capsys):
     message = f"trained by 2 processes until step {last}, .* now"
     with pytest.raises(ValueError, match=message):
         loop.train(config, tmp_path / "two", Joined(config))
-    for process in start_two(config, tmp_path / "one", steps=last + 1):
+    told = [["--distributed"]] * 2
+    for process in start_two(
+        config, tmp_path / "one", told, steps=last + 1, environ=slurm
+    ):
         line = process.communicate(timeout=300)[1].strip().splitlines()[-1]
         assert process.returncode == 1 and line.startswith("error: "), line
         assert f"trained by 1 processes until step {last}" in line
