@@ -14,7 +14,9 @@ from absl import flags, logging
 
 from rahf.bin import config_flag, process_flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder to write the run to.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder to write the run to, or gs://bucket/folder."
+)
 flags.adopt_module_key_flags(config_flag)
 flags.adopt_module_key_flags(process_flags)
 flags.mark_flags_as_required(["config", "workdir"])

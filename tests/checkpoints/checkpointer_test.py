@@ -156,12 +156,12 @@ def test_a_count_of_batches_needs_the_batch_size_that_was(
     _resume(folder, **{"input.batch_size": 16})
 
 
-def test_a_url_is_no_workdir():
+def test_another_url_is_no_workdir():
     for use in (restore.restore_for_inference, restore.read_params, _resume):
         with pytest.raises(
-            ValueError, match="gs://bucket/run: a workdir is a local folder"
+            ValueError, match="s3://bucket/run: a workdir is a local path or gs://"
         ):
-            use("gs://bucket/run")
+            use("s3://bucket/run")
 
 
 def test_another_size_of_image_is_another_model(workdir):
