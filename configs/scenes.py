@@ -72,6 +72,7 @@ def get_config(arg: str = ""):
     m.dtype = "float32"  # compute dtype; parameters are float32
     m.dropout = 0.0
     m.remat = False
+    m.remat_policy = "full"  # or "dots", which keeps more and computes less again
     m.scan_layers = False  # True: deep stacks compile sooner
     m.decoder_attends = "prompt"  # or "all"
     # Compares image and prompt piece by piece before T5 reads both. For training from

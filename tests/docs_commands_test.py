@@ -57,7 +57,7 @@ def test_they_are_found():
     launched = [command for path in _LAUNCH_FILES for command in _launched(path)]
     assert len(launched) > 4
     assert ["rahf.bin.machine"] in launched
-    assert {"train", "predict", "eval_heatmaps", "compile_step"} <= {
+    assert {"train", "predict", "eval_heatmaps", "plan"} <= {
         command.values[0].removeprefix("rahf.bin.") for command in COMMANDS
     }
 

@@ -22,6 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "model.decoding": "constrained",
     "model.word_presence": False,
     "model.scan_layers": False,
+    "model.remat_policy": "full",
     "model.vit.class_token": True,
     "model.vit.stem": "patch",
     "model.vit.exact_gelu": False,

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from rahf.models.heads import HEATMAP_HEADS, SCORE_HEADS, HeadConfig
 from rahf.models.partitioning import constrain, named
+from rahf.models.remat import POLICIES
 from rahf.models.t5 import T5
 from rahf.models.t5_layers import T5Config
 from rahf.models.vit import ViT, ViTConfig
@@ -245,10 +246,12 @@ def make_model(config, *, training: bool = False) -> RAHF:
     m = config.model
     _check_choice("dtype", m.dtype, DTYPES)
     dtype = jnp.dtype(m.dtype)
+    policy = m.get("remat_policy", "full")
+    _check_choice("remat_policy", policy, POLICIES)
     shared = {
         "dtype": dtype,
         "dropout": m.dropout,
-        "remat": m.remat,
+        "remat": m.remat and policy,
         "scan_layers": training and m.get("scan_layers", False),
     }
     vit = ViTConfig.from_name(image_size=config.input.image_size, **shared, **m.vit)

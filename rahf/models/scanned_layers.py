@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rahf.models import sharding
+from rahf.models.remat import policy_of
 from rahf.models.t5_layers import INTERMEDIATES
 
 
@@ -54,7 +55,8 @@ def scan_layers(stack, layer, names, x, *shared, deterministic: bool):
 
     if layer.config.remat:
         # The loop itself keeps XLA from undoing it, as prevent_cse would.
-        apply = jax.checkpoint(apply, prevent_cse=False)
+        policy = policy_of(layer.config.remat)
+        apply = jax.checkpoint(apply, prevent_cse=False, policy=policy)
     return jax.lax.scan(apply, x, (params, keys))[0]
 
 

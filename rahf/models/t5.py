@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from rahf.models.partitioning import constrain, named
+from rahf.models.remat import policy_of
 from rahf.models.scanned_layers import is_scanned, scan_layers
 from rahf.models.t5_layers import (
     MLP_INIT,
@@ -66,7 +67,9 @@ class Encoder(nn.Module):
             )
         else:
             layer = EncoderLayer
-            layer = nn.remat(layer, static_argnums=(4,)) if c.remat else layer
+            if c.remat:
+                policy = policy_of(c.remat)
+                layer = nn.remat(layer, static_argnums=(4,), policy=policy)
             for name in names:
                 x = layer(c, name=name)(x, bias, mask, deterministic)
         return drop(RMSNorm(c.dtype, name="encoder_norm")(x))
@@ -142,7 +145,9 @@ class Decoder(nn.Module):
 
     def setup(self):
         c = self.config
-        layer = nn.remat(DecoderLayer, static_argnums=(6,)) if c.remat else DecoderLayer
+        layer = DecoderLayer
+        if c.remat:
+            layer = nn.remat(layer, static_argnums=(6,), policy=policy_of(c.remat))
         # flax names the members of a list layers_0, layers_1, ..., as T5X does.
         self.layers = [layer(c) for _ in range(c.decoder_layers)]
         self.relpos_bias = RelativeBias(c, bidirectional=False)

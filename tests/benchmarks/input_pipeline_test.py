@@ -55,7 +55,7 @@ def test_what_a_step_needs():
     assert flops.train_step_flops(config) == pytest.approx(counted[1], rel=0.05)
     config.optimizer.accumulation = 1
     found = {line["host"]: line for line in flops.needed(config, 0.4, 100.0)}
-    line = found["8 x H100"]
+    line = found["8 x h100"]
     rate = 16 * 0.4 * 8 * 989e12 / counted[1]
     assert line["examples_per_second"] == pytest.approx(rate, abs=0.1)
     assert line["cores"] == pytest.approx(rate / 100, abs=0.1)

@@ -65,7 +65,7 @@ def test_trains_on_a_seqio_task(tmp_path):
 def test_a_key_or_file_that_does_not_exist(tmp_path):
     """Of each binary with a config: one line of error."""
     (own := tmp_path / "own.py").write_text("def get_config():\n    return colour\n")
-    needed = {"train": "workdir", "import_weights": "output", "compile_step": None}
+    needed = {"train": "workdir", "import_weights": "output", "plan": "topology"}
     calls, expected = [], []
     for binary, flag in needed.items():
         given = [f"--{flag}={tmp_path}"] if flag else []

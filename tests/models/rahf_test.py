@@ -108,6 +108,9 @@ def test_options_are_named_in_errors():
     config.model.variant = "both"
     with pytest.raises(ValueError, match="config.model.variant='both'.*'augmented'"):
         make_model(config)
+    config.model.update(variant="augmented", remat_policy="most")
+    with pytest.raises(ValueError, match="remat_policy='most'; known: 'full', 'dots'"):
+        make_model(config)
     config = make_model(tiny.config()).config
     with pytest.raises(ValueError, match="unknown target 'mood'.*plausibility"):
         dataclasses.replace(config, targets=("mood",))
