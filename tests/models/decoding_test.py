@@ -1,11 +1,13 @@
 """Decoding: against teacher forcing, and what the constraint promises."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rahf.models import decoding
+from rahf.models.batch import example_batch
 from rahf.models.rahf import RAHF, make_model
 from tests.support import tiny
 
@@ -14,7 +16,9 @@ from tests.support import tiny
 def encoded():
     config = tiny.config()
     model, batch = make_model(config), tiny.batch(config)
-    variables = {"params": tiny.params(config)}
+    # Those of a new model: random ones are never sure of a mark.
+    key, example = jax.random.key(0, impl="rbg"), example_batch(config)
+    variables = jax.jit(lambda: nn.unbox(model.init(key, example)))()
 
     @jax.jit
     def encode(image, inputs):

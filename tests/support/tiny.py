@@ -66,7 +66,7 @@ def random_params(shapes, seed: int = 0):
         noise = rng.standard_normal(leaf.shape)
         if leaf.ndim < 2:
             noise = 0.1 * noise + (path[-1].key == "scale")
-        else:
+        elif path[-1].key != "embedding":  # T5 draws those of tokens as large as 1
             noise = noise / np.prod(leaf.shape[:-1]) ** 0.5
         return np.asarray(noise, np.float32)
 
