@@ -68,7 +68,7 @@ def write_masks(request: MasksRequest) -> str:
         (folder / "masks").mkdir(exist_ok=True)
         names, rows = Names(), found.rows(there)
         for row in tqdm(rows, total=len(there), unit="mask", disable=None):
-            line = _write_mask(folder, request, row, names.name(row).name)
+            line = _write_mask(folder, request, row, names.name(row))
             counts[line["flag"]] += 1
             areas.append(line["area"])
             if line["flag"] == "empty" and request.skip_empty:

@@ -219,12 +219,12 @@ class _Chooser:
 
     def images(self) -> Iterator[ChosenImage]:
         """Yields the images to write, in their order."""
-        yield from map(Names().name, self.found.rows(np.flatnonzero(self.written)))
+        yield from map(Names().image, self.found.rows(np.flatnonzero(self.written)))
 
     def sides(self) -> Iterator[tuple[ChosenImage, ChosenImage, bool]]:
         """Yields the pairs, the better image on either side at random."""
         numbers = (number for pair in self.pairs.items() for number in pair)
-        images = map(Names().name, self.found.rows(numbers))
+        images = map(Names().image, self.found.rows(numbers))
         coins = np.random.default_rng(self.request.seed).random(len(self.pairs))
         for coin, better, worse in zip(coins, images, images, strict=True):
             yield (better, worse, True) if coin < 0.5 else (worse, better, False)

@@ -1,7 +1,7 @@
 """Writes chosen images as trainers read them: a folder, tar shards, or pairs.
 
-images/metadata.jsonl        {"file_name", "text"}, beside the images: the image folder
-                             of the `datasets` library and diffusers' training scripts
+images/metadata.jsonl        {"file_name", "text"}, beside 000000000.png, ...: the image
+                             folder of the `datasets` library and diffusers' scripts
 shards/00000.tar             000000000.png, .txt, .json: WebDataset, as img2dataset does
 pairs/train-00000-of-00001.parquet
                              Pick-a-Pic's columns, as Diffusion-DPO's script reads them
@@ -41,14 +41,12 @@ class ChosenImage:
 
     Attributes:
       id: its id, unique among those written.
-      name: the id as a safe file name.
       path: the image file.
       prompt: the text that goes with it.
       scores: its scores, for people to read.
     """
 
     id: str
-    name: str
     path: str
     prompt: str
     scores: Mapping[str, float]
@@ -62,13 +60,20 @@ class Names:
         self._names: set[str] = set()
         self._repeats: collections.Counter[str] = collections.Counter()
 
-    def name(self, row: Mapping[str, Any]) -> ChosenImage:
+    def image(self, row: Mapping[str, Any]) -> ChosenImage:
         """Returns the image of a line of predictions."""
-        id_ = free_id(row["id"], self._ids, self._repeats)
-        name = safe_name(id_, self._names)
-        self._ids.add(id_)
+        return ChosenImage(self._id(row), row["image"], row["prompt"], row["scores"])
+
+    def name(self, row: Mapping[str, Any]) -> str:
+        """Returns the file name of a line of predictions, without a suffix."""
+        name = safe_name(self._id(row), self._names)
         self._names.add(name.casefold())
-        return ChosenImage(id_, name, row["image"], row["prompt"], row["scores"])
+        return name
+
+    def _id(self, row: Mapping[str, Any]) -> str:
+        id_ = free_id(row["id"], self._ids, self._repeats)
+        self._ids.add(id_)
+        return id_
 
 
 def suffix_of(path: str) -> str:
@@ -85,6 +90,9 @@ def write_images(
 ) -> list[str]:
     """Writes `images/`, and returns the file of each image.
 
+    Files are numbered: the `datasets` library makes a split of those whose names contain
+    a word such as "test".
+
     Args:
       folder: the folder of the results.
       chosen: the images.
@@ -97,8 +105,8 @@ def write_images(
         durable.writing(target / "metadata.jsonl") as temporary,
         temporary.open("wb") as lines,
     ):
-        for image in chosen:
-            name = f"{image.name}{suffix_of(image.path)}"
+        for number, image in enumerate(chosen):
+            name = f"{number:09d}{suffix_of(image.path)}"
             if not os.path.lexists(target / name):
                 if link:
                     os.symlink(image.path, target / name)

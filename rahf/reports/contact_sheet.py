@@ -170,7 +170,7 @@ def _write_sheet(
     shown, scores, names = [], {}, Names()
     rows = _ranked_rows(found, ranked, values)
     for row in tqdm(rows, total=len(ranked), unit="picture", disable=None):
-        file = f"pictures/{names.name(row).name}.jpg"
+        file = f"pictures/{names.name(row)}.jpg"
         width, height = _write_picture(folder / file, row["image"], request.size)
         scores |= dict.fromkeys(row["scores"])
         shown.append(

@@ -127,6 +127,15 @@ def test_a_damaged_heatmap(made):
     assert not os.path.exists("out")
 
 
+def test_ids_that_are_no_file_names(made):
+    for number in (0, 1):
+        predictions.edit(made, number, id="../x")
+    rows = _masks()
+    names = [row["mask"].removeprefix("masks/") for row in rows]
+    assert sorted(os.listdir("out/masks")) == sorted(set(names))
+    assert len(set(names)) == 5
+
+
 def test_a_heatmap_of_its_own_size_gives_a_mask_of_it(made):
     images.write_heatmap(
         made / "heatmaps/0.implausibility.png", np.ones((7, 9), np.float32)

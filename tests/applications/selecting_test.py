@@ -43,6 +43,11 @@ def _lines(path):
     return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
 
 
+def _chosen(out):
+    lines = _lines(pathlib.Path(out, "manifest.jsonl"))
+    return [line["id"] for line in lines if line["chosen"]]
+
+
 def test_the_papers_rule(made, capsys):
     out = _select("--threshold=0.75")
     assert sorted(os.listdir(out)) == [
@@ -53,10 +58,10 @@ def test_the_papers_rule(made, capsys):
         "yield.svg",
     ]
     assert _lines(out / "images/metadata.jsonl") == [
-        {"file_name": "0.png", "text": "a red cat"},
-        {"file_name": "4.png", "text": "a house"},
+        {"file_name": "000000000.png", "text": "a red cat"},
+        {"file_name": "000000001.png", "text": "a house"},
     ]
-    assert (out / "images/4.png").read_bytes() == (made / "4.png").read_bytes()
+    assert (out / "images/000000001.png").read_bytes() == (made / "4.png").read_bytes()
     reasons = [row["reason"] for row in _lines(out / "manifest.jsonl")]
     assert reasons == [
         "number 1 of 2 of its prompt, plausibility 0.9 is at least the threshold 0.75",
@@ -87,19 +92,19 @@ def test_reasons_of_other_rules(made):
 
 
 def test_the_control_has_the_same_prompts(made, capsys):
-    flags = ("--threshold=auto:0.6",)
-    chosen = _lines(_select(*flags) / "images/metadata.jsonl")
-    drawn = [
-        _lines(_select(*flags, "--control=random", f"--seed={seed}", output=f"c{seed}")
-               / "images/metadata.jsonl")
-        for seed in range(8)
-    ]  # fmt: skip
-    texts = [row["text"] for row in chosen]
-    assert all([row["text"] for row in each] == texts for each in drawn)
-    assert any(each != chosen for each in drawn)
-    assert any(each == chosen for each in drawn)
+    out = _select("--threshold=auto:0.6")
+    texts = [row["text"] for row in _lines(out / "images/metadata.jsonl")]
+    drawn = []
+    for seed in range(8):
+        flags = ("--threshold=auto:0.6", "--control=random", f"--seed={seed}")
+        control = _select(*flags, output=f"control{seed}")
+        lines = _lines(control / "images/metadata.jsonl")
+        assert [line["text"] for line in lines] == texts
+        drawn.append(_chosen(control))
+    assert _chosen(out) in drawn
+    assert ["1", "4"] in drawn
     assert "drawn at random as the control" in capsys.readouterr().out
-    reason = _lines("c0/manifest.jsonl")[0]["reason"]
+    reason = _lines("control0/manifest.jsonl")[0]["reason"]
     assert reason.endswith("at random from the images of its prompt")
 
 
@@ -234,11 +239,7 @@ def test_images_that_are_gone(made, capsys):
     assert not os.path.exists(".out.partial")
     out = _select("--on_error=skip")
     # The next best of their prompts are chosen.
-    assert [row["file_name"] for row in _lines(out / "images/metadata.jsonl")] == [
-        "1.png",
-        "2.png",
-        "4.png",
-    ]
+    assert _chosen(out) == ["1", "2", "4"]
     manifest = _lines(out / "manifest.jsonl")
     assert manifest[0]["reason"] == "no such file"
     assert json.loads((out / "selection.json").read_text())["gone"] == 2
@@ -296,30 +297,32 @@ def test_copies_count_once(made, capsys):
     out = _select("--keep=2")
     assert "1 copies of an image of the same prompt" in capsys.readouterr().out
     assert _lines(out / "manifest.jsonl")[1]["reason"] == "the same image as id '0'"
-    names = [row["file_name"] for row in _lines(out / "images/metadata.jsonl")]
-    assert names == ["0.png", "2.png", "3.png", "4.png"]
+    assert _chosen(out) == ["0", "2", "3", "4"]
 
 
-def test_equal_ids_get_names_of_their_own(made):
+def test_equal_ids_stay_apart(made):
     for number in range(5):
         predictions.edit(made, number, id="../x y")
-    out = _select("--keep=2")
-    names = [row["file_name"] for row in _lines(out / "images/metadata.jsonl")]
-    assert len(set(names)) == 5
-    assert set(os.listdir(out / "images")) == {*names, "metadata.jsonl"}
-    assert [p.parent.name for p in pathlib.Path(".").rglob("*x_y*")] == ["images"] * 5
+    pairs = list(Preferences(_select("--format=pairs") / "pairs"))
+    uids = {uid for pair in pairs for uid in pair.uids}
+    assert uids == {"../x y", "../x y-2", "../x y-3", "../x y-4"}
+
+
+def test_names_of_files_hold_no_word_that_means_a_split(made):
+    predictions.edit(made, 0, id="test-1")
+    assert not list((_select() / "images").glob("*test*"))
 
 
 def test_links(made):
     out = _select("--link")
-    assert os.readlink(out / "images/0.png") == str(made / "0.png")
+    assert os.readlink(out / "images/000000000.png") == str(made / "0.png")
 
 
 def test_a_name_without_suffix_gets_the_formats(made):
     (made / "0.png").rename(made / "zero")
     predictions.edit(made, 0, image=str(made / "zero"))
     out = _select()
-    assert (out / "images/0.png").is_file()
+    assert (out / "images/000000000.png").is_file()
 
 
 def test_an_image_without_prompt(made, capsys):
@@ -352,6 +355,5 @@ def test_errors_write_nothing(made, capsys, flags, message):
 def test_a_manifest_can_be_chosen_from_again(made):
     _select("--keep=0", "--require=alignment=0.5")
     main.main(["out/manifest.jsonl", "--by=overall", "--output=again"])
-    files = [row["file_name"] for row in _lines("again/images/metadata.jsonl")]
-    assert files == ["1.png", "2.png", "4.png"]
+    assert _chosen("again") == ["1", "2", "4"]
     assert np.isfinite([row["value"] for row in _lines("again/manifest.jsonl")]).all()
