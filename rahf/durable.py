@@ -160,26 +160,35 @@ def locked(folder: str | os.PathLike, purpose: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise FolderInUseError(
-                f"{folder} is in use by another process ({_holder(file.read())}); wait "
-                "for it to end, or choose another folder"
-            ) from None
+            raise in_use(folder, describe_holder(file.read())) from None
         file.truncate(0)
-        file.write(
-            json.dumps(
-                {
-                    "purpose": purpose,
-                    "process": os.getpid(),
-                    "machine": socket.gethostname(),
-                    "command": " ".join(sys.argv)[:500],
-                }
-            )
-        )
+        file.write(describe_this_process(purpose))
         file.flush()
         yield
 
 
-def _holder(text: str) -> str:
+def in_use(folder: str | os.PathLike, holder: str) -> FolderInUseError:
+    """Returns the error that another process is using a folder."""
+    return FolderInUseError(
+        f"{os.fspath(folder)} is in use by another process ({holder}); wait for it to "
+        "end, or choose another folder"
+    )
+
+
+def describe_this_process(purpose: str) -> str:
+    """Returns the content of a lock of this process; see `describe_holder`."""
+    return json.dumps(
+        {
+            "purpose": purpose,
+            "process": os.getpid(),
+            "machine": socket.gethostname(),
+            "command": " ".join(sys.argv)[:500],
+        }
+    )
+
+
+def describe_holder(text: str) -> str:
+    """Returns who holds a lock, in words, from the lock's content."""
     try:
         held = json.loads(text)
         return (

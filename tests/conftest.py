@@ -8,15 +8,15 @@ import tempfile
 
 import pytest
 
+from tests.support.quick_xla import QUICK
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling takes most of a run's time, running next to none: without LLVM's
-# optimisations it takes a third. XLA's own stay. The last of two flags counts, so that
+# The last of two flags counts, so that
 # XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_max_isa=AVX2" tests what that
 # processor would do.
 os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 "
-    + os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8"
+    f"{QUICK} {os.environ.get('XLA_FLAGS', '')} "
+    "--xla_force_host_platform_device_count=8"
 )
 # Tests compile the same small models again and again, in several processes: what one
 # has compiled the others read. The folder is this run's own, so that no test passes
@@ -35,6 +35,17 @@ def _peaks() -> tuple[int, int]:
     whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     own, children = (unit * resource.getrusage(who).ru_maxrss for who in whose)
     return own, children
+
+
+def pytest_collection_finish(session):
+    """Lets Orbax save an array that is on all devices from one of them.
+
+    It would save an eighth from each, and compile every slice: 20 seconds for a model.
+    Two processes still save so (tests/training/processes_test.py).
+    """
+    if orbax := sys.modules.get("orbax.checkpoint"):
+        jax = sys.modules["jax"]
+        orbax.type_handlers.get_type_handler(jax.Array)._use_replica_parallel = False
 
 
 def pytest_sessionfinish(session):

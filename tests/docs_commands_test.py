@@ -21,7 +21,13 @@ _COMMAND = re.compile(
     r"^ {4}(python -m rahf\.bin\.(?:.*\\\n)*.*)|`(python -m rahf\.bin\.[^`]*)`",
     re.MULTILINE,
 )
+#: A module that launch/tpu_vm.sh or an image runs, in a page or at the head of a script.
+_LAUNCHED = re.compile(
+    r"^(?: {4}|# {3})(?:bash launch/tpu_vm\.sh|docker run)(?:.*\\\n)*.*", re.MULTILINE
+)
+_LAUNCH_PLACES = ("docs/scale.md", "launch/*.sh", "launch/Dockerfile")
 _FILES = sorted(itertools.chain(*(ROOT.glob(place) for place in _PLACES)))
+_LAUNCH_FILES = sorted(itertools.chain(*(ROOT.glob(p) for p in _LAUNCH_PLACES)))
 
 
 def _commands(path):
@@ -30,16 +36,28 @@ def _commands(path):
         yield shlex.split(text, comments=True)[2:]
 
 
+def _launched(path):
+    for command in _LAUNCHED.findall(path.read_text("utf-8")):
+        words = shlex.split(re.sub(r"\\\n#?", " ", command).lstrip("# "), comments=True)
+        modules = [i for i, word in enumerate(words) if word.startswith("rahf.bin.")]
+        if modules:
+            yield words[modules[0] :]
+
+
 COMMANDS = [
     pytest.param(*command[:1], command[1:], id=f"{path.name}: {' '.join(command)[:60]}")
-    for path in _FILES
-    for command in _commands(path)
+    for find, files in ((_commands, _FILES), (_launched, _LAUNCH_FILES))
+    for path in files
+    for command in find(path)
 ]
 
 
 def test_they_are_found():
     assert len(COMMANDS) > 60
-    assert {"train", "predict", "eval_heatmaps", "compile_step"} <= {
+    launched = [command for path in _LAUNCH_FILES for command in _launched(path)]
+    assert len(launched) > 4
+    assert ["rahf.bin.machine"] in launched
+    assert {"train", "predict", "eval_heatmaps", "plan"} <= {
         command.values[0].removeprefix("rahf.bin.") for command in COMMANDS
     }
 
@@ -58,6 +76,8 @@ def _known_flags(module):
 
 def _config(path):
     file, _, argument = path.partition(":")
+    if "/" not in file:  # a shipped config, by name
+        file = f"configs/{file}.py"
     assert (ROOT / file).is_file(), path
     name = file.removesuffix(".py").replace("/", ".")
     return importlib.import_module(name).get_config(argument)

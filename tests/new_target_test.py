@@ -72,7 +72,7 @@ def workdir(tmp_path_factory):
     config.input.image_size = 64
     config.input.batch_size = 32
     config.training_steps = 80
-    config.schedule.update(peak=0.03, warmup_steps=5)
+    config.schedule.update(name="cosine", peak=0.03, warmup_steps=5)
     config.checkpoint.every_steps = 80
     config.eval.update(every_steps=80, examples=64, batch_size=32)
     with config.unlocked():

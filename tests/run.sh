@@ -6,6 +6,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/install.sh
 install_rahf
 
+# XLA's compiler for TPUs, in a folder that only its test has on the path: wherever JAX
+# finds libtpu, it looks for a TPU at every start, and complains that there is none.
+if [[ ! -d .venv/tpu/libtpu ]]; then
+  .venv/bin/python -m pip install --quiet --no-deps --target .venv/tpu "$(
+    .venv/bin/python -c '
+from importlib.metadata import requires
+print(next(line.split(";")[0] for line in requires("jax") if "libtpu" in line))'
+  )"
+fi
+
 .venv/bin/python -m rahf.bin.machine # to read the times below by
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

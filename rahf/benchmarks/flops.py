@@ -1,34 +1,21 @@
-"""The cost of a train step, counted without running or compiling it."""
+"""What a train step asks of the hosts: operations, and examples made in time."""
 
-import jax
-
-from rahf.benchmarks import loops, step_costs
-from rahf.models import sharding
-
-#: Peak dense bfloat16 rates of a whole host in FLOP/s, as stated by the makers.
-HOSTS = {
-    "4 x TPU v4": 4 * 275e12,
-    "8 x TPU v5e": 8 * 197e12,
-    "8 x A100": 8 * 312e12,
-    "8 x H100": 8 * 989e12,
-}
+from rahf.benchmarks.chips import CHIPS
+from rahf.benchmarks.traces import Traces, remat_of
 
 
 def train_step_flops(config) -> float:
     """Returns the floating-point operations of one step on the whole batch.
 
-    Forward, backward and optimizer, as XLA counts them before it optimises, with loop
-    bodies multiplied by their trips; with `config.model.remat` the repeated forward
-    pass counts too.
+    Matrix products and convolutions, forward and backward, in every trip of a loop;
+    with `config.model.remat` the repeated forward pass counts too.
     """
-    traced, mesh, *_ = step_costs.trace_step(config, jax.devices()[:1])
-    with sharding.use(mesh, config):
-        repeated = loops.repeated_flops(traced.jaxpr)
-    return loops.xla_flops(traced.lower()) + repeated
+    step = Traces(config).step(config.input.batch_size, remat_of(config))
+    return step.count({}).flops
 
 
 def needed(config, utilisation: float, rate: float) -> list[dict[str, float | str]]:
-    """Returns what keeps each host of `HOSTS` busy.
+    """Returns what keeps a host of each kind of chip busy.
 
     Args:
       config: the config of the run.
@@ -44,12 +31,12 @@ def needed(config, utilisation: float, rate: float) -> list[dict[str, float | st
             f"utilisation={utilisation} must be in (0, 1] and rate={rate} above 0"
         )
     flops, found = train_step_flops(config), []
-    for host, peak in HOSTS.items():
-        seconds = flops / (peak * utilisation)
+    for chip in CHIPS.values():
+        seconds = flops / (chip.host_chips * chip.flops * utilisation)
         examples = config.input.batch_size / seconds
         found.append(
             {
-                "host": host,
+                "host": f"{chip.host_chips} x {chip.name}",
                 "teraflops_a_step": round(flops / 1e12, 1),
                 "step_seconds": round(seconds, 3),
                 "examples_per_second": round(examples, 1),

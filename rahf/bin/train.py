@@ -4,21 +4,21 @@
     python -m rahf.bin.train --config=configs/scenes.py --workdir=W --config.seed=1
 
 Any key of the config can be overridden with --config.key=value; docs/train.md explains
-them. To train on several hosts, run the same command on each, with --distributed.
+them. To train on several hosts, run the same command on each, with --distributed
+(docs/scale.md). SIGTERM and Ctrl-C stop the run once it is saved, with exit code 75.
 """
 
 import contextlib
-import sys
 
 from absl import flags, logging
 
-from rahf.bin import config_flag
+from rahf.bin import config_flag, process_flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder to write the run to.")
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Whether this is one of several processes of a run."
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder to write the run to, or gs://bucket/folder."
 )
 flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(process_flags)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -26,18 +26,15 @@ def main():
     logging.set_verbosity(logging.WARNING)
     # Orbax logs at length; its failures are also raised, and reported in one line.
     logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathname)
+    process_flags.join()
     import jax  # here, so that --help is fast
 
     from rahf.evaluation.split import SplitEvaluator
     from rahf.input.loader import make_train_input
-    from rahf.training.loop import NonFiniteLossError, train
+    from rahf.training.exits import in_one_line
+    from rahf.training.loop import train
 
     config, workdir = config_flag.CONFIG.value, _WORKDIR.value
-    if _DISTRIBUTED.value:
-        try:
-            jax.distributed.initialize()  # finds the others: TPU pods, Slurm, MPI
-        except ValueError as error:
-            sys.exit(f"error: --distributed: found no other processes ({error})")
     train_input = make_train_input(
         config, shard_index=jax.process_index(), shard_count=jax.process_count()
     )
@@ -45,14 +42,8 @@ def main():
     evaluator.check()
     evaluate = lambda params: evaluator(params, progress=False).flat()
 
-    try:
-        with contextlib.closing(train_input):
-            train(config, workdir, train_input, evaluate)
-    except NonFiniteLossError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:  # such as a full disk or a read-only folder
-        why = f"{error.filename or workdir}: {error.strerror}" if error.errno else error
-        sys.exit(f"error: {why}")
+    with in_one_line(workdir), contextlib.closing(train_input):
+        train(config, workdir, train_input, evaluate)
 
 
 if __name__ == "__main__":

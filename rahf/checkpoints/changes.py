@@ -21,6 +21,8 @@ from rahf.checkpoints import workdir as workdirs
 DEFAULTS: dict[str, Any] = {
     "model.decoding": "constrained",
     "model.word_presence": False,
+    "model.scan_layers": False,
+    "model.remat_policy": "full",
     "model.vit.class_token": True,
     "model.vit.stem": "patch",
     "model.vit.exact_gelu": False,
@@ -30,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "input.augment.flip": False,
     "input.augment.colour": 0.0,
     "input.rated_images.cut": "rank",  # from before groups were hashed
+    "optimizer.skip_nonfinite": 0,
 }
 #: How and where a run computes, measures and saves; does not affect what is learned.
 _FREE = (
@@ -44,6 +47,7 @@ _FREE = (
     "input.cache",
     "input.bad_",
     "model.remat",
+    "model.scan_layers",
     "model.decoding",
 )
 #: Last parts of the keys that locate data, which is compared by its digest.

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from rahf import storage
 from rahf.checkpoints import input_state as input_states
 from rahf.checkpoints import restore
 from rahf.checkpoints.checksums import DamagedError, write_checksums
@@ -40,8 +40,7 @@ def find_whole_step(workdir) -> int | None:
             continue
         for each, error in damaged:
             aside = each.with_name(f"{each.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            each.rename(aside)
+            storage.move(each, aside)
             print(
                 f"warning: {each} is damaged ({error}); renamed to {aside.name}, "
                 f"resuming from step {step}",
@@ -59,7 +58,7 @@ class Checkpointer:
 
     def __init__(self, workdir, config):
         self._workdir = folder(workdir)
-        self._folder = (self._workdir / CHECKPOINTS).resolve()
+        self._folder = storage.absolute(self._workdir / CHECKPOINTS)
         c = config.checkpoint
         metric = c.best_metric
 
@@ -124,14 +123,19 @@ class Checkpointer:
         )
         with self._written():
             self._manager.wait_until_finished()
+            if storage.has_vanished(self._folder):
+                raise FileNotFoundError(
+                    f"{self._folder} has vanished; was it deleted, or its disk unmounted?"
+                )
             self._step = step
             self._manager.save(step, args=items, metrics=kept, force=True)
 
-    def restore(self, abstract_state):
-        """Reads the newest step.
+    def restore(self, abstract_state, step: int | None = None):
+        """Reads a step.
 
         Args:
           abstract_state: shapes and shardings of the train state.
+          step: the step; default the newest.
 
         Returns:
           (state, input_state).
@@ -139,7 +143,7 @@ class Checkpointer:
         Raises:
           ValueError: a part of the step is missing or damaged.
         """
-        step = self.latest_step()
+        step = self.latest_step() if step is None else step
         assert step is not None  # the caller has checked
         item = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         with restore.readable(self._folder / str(step)):
@@ -162,15 +166,16 @@ class Checkpointer:
 
     def _before_commit(self) -> None:
         """Called in the first process once all files of a step are written."""
-        [unfinished] = self._folder.glob(f"{self._step}.orbax-checkpoint-tmp*")
-        write_checksums(unfinished)
+        # In a bucket Orbax writes to the step's folder itself, and a file at the end.
+        begun = [*self._folder.glob(f"{self._step}.orbax-checkpoint-tmp*")]
+        write_checksums(begun[0] if begun else self._folder / str(self._step))
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
         """Turns Orbax's errors, such as for a full disk, into a one-line OSError."""
         try:
             yield
-        except (OSError, ValueError, RuntimeError) as error:
+        except storage.errors_of(self._folder) as error:
             why = " ".join(str(error).split())
             if "No space left" in why or "RESOURCE_EXHAUSTED" in why:
                 why = "no space left on the disk"

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rahf import storage
 from rahf.checkpoints.checksums import CHECKSUMS_FILE
 from rahf.checkpoints.workdir import CHECKPOINTS, folder
 from rahf.weights import matching
@@ -27,7 +28,7 @@ def digest_of(workdir, step: int, params: Any) -> str:
     path = folder(workdir) / CHECKPOINTS / str(step) / CHECKSUMS_FILE
     found = hashlib.sha256()
     if path.is_file():
-        files = json.loads(path.read_bytes())["files"]
+        files = json.loads(storage.read_bytes(path))["files"]
         found.update(json.dumps(files, sort_keys=True).encode())
         return f"files:{found.hexdigest()[:32]}"
     for name, value in sorted(matching.flatten(params).items()):

@@ -10,8 +10,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 
+from rahf import storage
 from rahf.checkpoints import restore, workdir
 from rahf.checkpoints.checksums import write_checksums
 from rahf.checkpoints.trust import parameter_shapes
@@ -121,7 +121,7 @@ def _read(part: str, path: str, wanted, config) -> tuple[dict[str, np.ndarray], 
 
 
 def _write(config, output, sources: Mapping[str, str], loaded, report) -> None:
-    output = epath.Path(output)
+    output = storage.place(output)
     written: Any = ml_collections.ConfigDict(config.to_dict())
     with written.unlocked():
         written.imported = ml_collections.ConfigDict(dict(sources))
@@ -129,7 +129,9 @@ def _write(config, output, sources: Mapping[str, str], loaded, report) -> None:
     report.write(output)
     params = matching.unflatten(loaded)
     try:
-        with ocp.CheckpointManager((output / workdir.CHECKPOINTS).resolve()) as manager:
+        with ocp.CheckpointManager(
+            storage.absolute(output / workdir.CHECKPOINTS)
+        ) as manager:
             item = ocp.args.Composite(state=ocp.args.StandardSave({"params": params}))
             manager.save(0, args=item)
             manager.wait_until_finished()

@@ -16,6 +16,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import future
 
+from rahf import storage
+from rahf.input import positions
+
 ITEM = "input_state"
 #: Beside checkpoints/, in workdirs from before it became an item of the step.
 OLD_FOLDER = "input_state"
@@ -30,7 +33,7 @@ class InputStateHandler(ocp.AsyncCheckpointHandler):
         text = json.dumps(_to_json(args.state))  # now, before the input moves on
 
         async def write() -> None:
-            (pathlib.Path(directory) / name).write_text(text, encoding="utf-8")
+            storage.write_text(storage.place(directory) / name, text)
 
         return [future.CommitFutureAwaitingContractedSignals(write(), name=name)]
 
@@ -54,32 +57,38 @@ def count_processes(workdir: str | os.PathLike, step: int) -> int:
     return max(_files(workdir, step)[1], default=0)
 
 
+def read_position(workdir: str | os.PathLike, step: int, index: int) -> Any:
+    """Returns what `get_state` returned at a step in the process of an index."""
+    folder, files = _files(workdir, step)
+    path = folder / files[max(files)].format(index=index)
+    return _from_json(json.loads(storage.read_bytes(path)))
+
+
 def read_input_state(workdir: str | os.PathLike, step: int) -> Any:
     """Returns the argument for `set_state` of this process's training input."""
-    folder, files = _files(workdir, step)
-    count = max(files)
-    path = folder / files[count].format(index=jax.process_index())
-    return _from_json(json.loads(path.read_text(encoding="utf-8")))
+    before, index = count_processes(workdir, step), jax.process_index()
+    if before == jax.process_count():
+        return read_position(workdir, step, index)
+    states = [read_position(workdir, step, each) for each in range(before)]
+    return positions.spread(states, index)
 
 
 def remove_old(workdir: str | os.PathLike, steps: list[int]) -> None:
     """Removes the data positions beside checkpoints/ of deleted steps."""
-    folder = pathlib.Path(workdir) / OLD_FOLDER
+    folder = storage.place(workdir) / OLD_FOLDER
     if not folder.is_dir():
         return
     for each in folder.iterdir():
         if each.name.isdigit() and int(each.name) not in steps:
-            for path in each.iterdir():
-                path.unlink()
-            each.rmdir()
-    if not any(folder.iterdir()):
-        folder.rmdir()
+            storage.remove(each)
+    if not storage.list_files(folder):
+        storage.remove(folder)
 
 
 def _files(workdir, step: int) -> tuple[pathlib.Path, dict[int, str]]:
     """Returns the folder of the data positions, and file name patterns by process
     count."""
-    workdir = pathlib.Path(workdir)
+    workdir = storage.place(workdir)
     folder = workdir / "checkpoints" / str(step) / ITEM
     if folder.is_dir():
         counts = {

@@ -10,6 +10,9 @@ import numpy as np
 from absl import logging
 from tensorboardX import SummaryWriter
 
+from rahf import storage
+from rahf.storage.growing import GrowingFiles
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -25,10 +28,11 @@ class MetricsLog:
         self._writes = jax.process_index() == 0
         if not self._writes:
             return
-        path = pathlib.Path(workdir) / METRICS_FILE
+        self._files = GrowingFiles(storage.place(workdir), (METRICS_FILE,))
+        path = self._files.folder / METRICS_FILE
         _cut_tail(path, start_step)
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir), purge_step=start_step + 1)
+        self._board = SummaryWriter(str(self._files.folder), purge_step=start_step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         if not self._writes:
@@ -39,11 +43,23 @@ class MetricsLog:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
         self._board.flush()
+        self._files.grown()
+
+    def sync(self) -> None:
+        """Makes the lines outlast the machine; before a checkpoint, which does.
+
+        Raises:
+          OSError: they cannot be written.
+        """
+        if self._writes:
+            os.fsync(self._file.fileno())
+            self._files.flush()
 
     def close(self) -> None:
         if self._writes:
             self._file.close()
             self._board.close()
+            self._files.close()
 
 
 def read_metrics(workdir) -> list[dict]:
@@ -51,7 +67,7 @@ def read_metrics(workdir) -> list[dict]:
 
     An incomplete last line is skipped, any other damaged line with a warning.
     """
-    path = pathlib.Path(workdir) / METRICS_FILE
+    path = storage.place(workdir) / METRICS_FILE
     lines = _lines(path)
     rows = [_parse(line) for line in lines]
     for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):
@@ -77,7 +93,7 @@ def _cut_tail(path: pathlib.Path, start_step: int) -> None:
 
 def _lines(path: pathlib.Path) -> list[bytes]:
     """Returns lines with their ends; splitlines also splits at other characters."""
-    return io.BytesIO(path.read_bytes()).readlines() if path.exists() else []
+    return io.BytesIO(storage.read_bytes(path)).readlines() if path.exists() else []
 
 
 def _parse(line: bytes) -> dict | None:

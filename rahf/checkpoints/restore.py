@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from absl import logging
 
+from rahf import storage
 from rahf.checkpoints import trust
 from rahf.checkpoints.checksums import DamagedError, check_checksums
 from rahf.checkpoints.metrics_log import read_metrics
@@ -113,7 +114,7 @@ def restore_for_inference(workdir, step: int | str | None = None):
             f"{workdir} holds imported parts, {' and '.join(parts)}, without heads: "
             f"train from them first (--config.init_from={workdir})"
         )
-    config.input.vocabulary = str(pathlib.Path(workdir) / VOCABULARY_FILE)
+    config.input.vocabulary = str(folder(workdir) / VOCABULARY_FILE)
     return config, _restore_params(_step_folder(workdir, number)), number
 
 
@@ -139,7 +140,7 @@ def split_step(workdir, step=None):
 
 
 def _step_folder(workdir, step: int) -> pathlib.Path:
-    return (folder(workdir) / CHECKPOINTS / str(step)).resolve()
+    return storage.absolute(folder(workdir) / CHECKPOINTS / str(step))
 
 
 def _find_step(workdir, config, step: int | str | None) -> int:
@@ -171,7 +172,7 @@ def _parse_step(workdir, step: int | str, has) -> int:
 
 
 def _refuse_state_dict(path) -> None:
-    if (pathlib.Path(path) / STATE_DICT_FILE).exists():
+    if (folder(path) / STATE_DICT_FILE).exists():
         raise ValueError(
             f"{path} is an export for PyTorch (--format=richhf); use the workdir it "
             f"came from, export that with --format=safetensors, or import this one "
@@ -188,7 +189,7 @@ def _restore_exported(workdir, config, step):
         raise ValueError(
             f"{workdir} has no step {step}; it was exported from step {found}"
         )
-    config.input.vocabulary = str(pathlib.Path(workdir) / VOCABULARY_FILE)
+    config.input.vocabulary = str(folder(workdir) / VOCABULARY_FILE)
     return config, jax.device_put(params, jax.local_devices()[0]), found
 
 
@@ -233,7 +234,7 @@ def find_params(path) -> pathlib.Path | None:
             f"rahf.bin.train or rahf.bin.import_weights, its checkpoints/<step>, or a "
             f"folder of rahf.bin.export"
         )
-    return here.resolve()
+    return storage.absolute(here)
 
 
 def _restore_params(step_folder: pathlib.Path, *, host: bool = False):
@@ -283,4 +284,4 @@ def _best_step(workdir, config, steps: list[int]) -> int:
 def _saved_metrics(workdir, step: int) -> dict[str, float]:
     """Returns the metrics that Orbax saved with a step to choose the best by."""
     path = _step_folder(workdir, step) / "metrics" / "metrics"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return json.loads(storage.read_bytes(path)) if path.exists() else {}

@@ -10,6 +10,7 @@ from rahf.checkpoints import changes, input_state, restore
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.checkpointer import find_whole_step
 from rahf.checkpoints.processes import first_decides
+from rahf.input import positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,9 @@ def find_start(workdir, config, digest: Callable[[], str | None]) -> Start:
       digest: returns the digest of the training data; called only if steps are left.
 
     Raises:
-      ValueError: the workdir's run has another model, seed, vocabulary, data or number
-        of processes, or no undamaged checkpoint. Nothing has been written then.
+      ValueError: the workdir's run has another model, seed, vocabulary or data, a
+        position in the data that this number of processes or batch size cannot go on
+        from, or no undamaged checkpoint. Nothing has been written then.
     """
     return Start(**first_decides(lambda: _find(workdir, config, digest)))
 
@@ -52,23 +54,32 @@ def _find(workdir, config, digest: Callable[[], str | None]) -> dict[str, Any]:
     assert step is not None  # there are steps
     segments = list(workdirs.read_config(workdir).get(workdirs.SEGMENTS, ()))
     if step < config.training_steps:
-        _check_processes(workdir, step)
         segments = changes.extend(segments, step, changed, digest())
+        _check_positions(workdir, step, segments[-1])
     return {"step": step, "segments": segments}
 
 
-def _check_processes(workdir, step: int) -> None:
+def _check_positions(workdir, step: int, segment: dict[str, Any]) -> None:
+    """Refuses to go on where examples would be repeated or left out."""
     before, now = input_state.count_processes(workdir, step), jax.process_count()
-    if before == now:
-        return
-    if before:
+    if not before:
+        raise ValueError(
+            f"step {step} of {workdir} has no input_state, so the run's position in the "
+            f"data is unknown; copy it again, or start another workdir with "
+            f"--config.init_from={workdir}"
+        )
+    position = input_state.read_position(workdir, step, 0)
+    if before != now and not positions.is_global(position):
         raise ValueError(
             f"{workdir} was trained by {before} processes until step {step}, each with "
             f"its own position in the data, but there are {now} now; start {before}, "
             f"or another workdir with --config.init_from={workdir}"
         )
-    raise ValueError(
-        f"step {step} of {workdir} has no input_state, so the run's position in the "
-        f"data is unknown; copy it again, or start another workdir with "
-        f"--config.init_from={workdir}"
-    )
+    changed = segment.get("changed", {}) if segment["from_step"] == step else {}
+    if "input.batch_size" in changed and positions.counts_batches(position):
+        size, _ = changed["input.batch_size"]
+        raise ValueError(
+            f"step {step} of {workdir} is of an earlier version, whose position in the "
+            f"data counts batches of {size}; go on with config.input.batch_size={size} "
+            f"to the next checkpoint, and then change it"
+        )

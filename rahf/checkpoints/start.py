@@ -6,8 +6,7 @@ import jax
 import numpy as np
 
 from rahf.checkpoints.restore import find_params, read_params
-from rahf.checkpoints.workdir import VOCABULARY_FILE, folder
-from rahf.input import vocabulary
+from rahf.checkpoints.workdir import VOCABULARY_FILE, folder, is_vocabulary_of
 from rahf.weights import matching
 
 
@@ -69,12 +68,12 @@ def check_same_vocabulary(config) -> None:
     for place in (given, given.parent.parent):  # a workdir, or one step of it
         theirs = place / VOCABULARY_FILE
         if theirs.exists():
-            ours = vocabulary.load(config.input.vocabulary)
-            if ours.serialized() != theirs.read_bytes():
+            if not is_vocabulary_of(config, theirs):
                 raise ValueError(
                     f"config.init_from={config.init_from} was trained with {theirs}, "
-                    f"which differs from {ours.path}: every id would mean something "
-                    f"else. Set config.input.vocabulary={theirs}"
+                    f"which differs from config.input.vocabulary="
+                    f"{config.input.vocabulary}: every id would mean something else. "
+                    f"Set config.input.vocabulary={theirs}"
                 )
             return
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import flax.linen as nn
 import jax
 
-from rahf import targets
+from rahf import storage, targets
 from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
 from rahf.weights import matching
@@ -131,6 +131,8 @@ def _is_inside(place: str, folder: str | os.PathLike) -> bool:
     Folders are compared by identity: another spelling, a link, or another case on a
     case-insensitive disk are the same.
     """
+    if not storage.is_local(folder):
+        return False  # Python imports nothing from a bucket
     paths = (pathlib.Path(os.path.abspath(place)), pathlib.Path(place).resolve())
     parents = {parent for path in paths for parent in path.parents}
     return any(p.exists() and os.path.samefile(p, folder) for p in parents)

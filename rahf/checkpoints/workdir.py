@@ -19,7 +19,7 @@ from typing import Any
 
 import ml_collections
 
-from rahf import durable, strict_json
+from rahf import storage, strict_json
 from rahf.checkpoints import old_names
 from rahf.checkpoints.processes import first_decides
 from rahf.input import vocabulary
@@ -31,20 +31,13 @@ SEGMENTS = "segments"
 
 
 def folder(workdir: str | os.PathLike) -> pathlib.Path:
-    """Returns the path of a workdir.
+    """Returns the path of a workdir, in a bucket that of `epath`; see `rahf.storage`.
 
     Raises:
-      ValueError: it is empty, such as an unset variable of a shell; or a URL, which
-        Orbax and TensorBoard would mistake for the name of a local folder.
+      ValueError: it is empty, such as an unset variable of a shell; or a URL that is
+        not gs://.
     """
-    if not os.fspath(workdir):
-        raise ValueError("expected the path of a workdir, got ''")
-    if "://" in os.fspath(workdir):
-        raise ValueError(
-            f"{workdir}: a workdir is a local folder or a mounted bucket (Cloud "
-            f"Storage FUSE); URLs are not supported"
-        )
-    return pathlib.Path(workdir)
+    return storage.place(workdir)
 
 
 @contextlib.contextmanager
@@ -56,10 +49,10 @@ def kept_to_one_run(workdir: str | os.PathLike) -> Iterator[None]:
       OSError: the folder cannot be made or written to.
     """
     path = folder(workdir)
-    if path.is_file():
+    if storage.is_local(path) and path.is_file():
         raise ValueError(f"{path} is a file; a workdir is a folder")
     with contextlib.ExitStack() as stack:
-        first_decides(lambda: stack.enter_context(durable.locked(path, "training")))
+        first_decides(lambda: stack.enter_context(storage.locked(path, "training")))
         yield
 
 
@@ -72,9 +65,9 @@ def write_config(workdir: str | os.PathLike, config, segments=()) -> None:
       segments: see `rahf.checkpoints.changes`; those in the config by default.
     """
     path = folder(workdir)
-    path.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(path)
     model = vocabulary.load(config.input.vocabulary).serialized()
-    durable.write_bytes(path / VOCABULARY_FILE, model)
+    storage.write_bytes(path / VOCABULARY_FILE, model)
     rewrite_config(path, config, segments)
 
 
@@ -83,7 +76,7 @@ def rewrite_config(workdir: str | os.PathLike, config, segments) -> None:
     content = json.loads(config.to_json_best_effort())
     if segments:
         content[SEGMENTS] = list(segments)
-    durable.write_text(folder(workdir) / CONFIG_FILE, json.dumps(content, indent=2))
+    storage.write_text(folder(workdir) / CONFIG_FILE, json.dumps(content, indent=2))
 
 
 def read_config(workdir: str | os.PathLike) -> Any:
@@ -94,7 +87,7 @@ def read_config(workdir: str | os.PathLike) -> Any:
     """
     path = folder(workdir) / CONFIG_FILE
     try:
-        data = path.read_bytes()
+        data = storage.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"{path} does not exist: {workdir} is not a workdir of rahf.bin.train "
@@ -153,10 +146,15 @@ def check_same_vocabulary(workdir: str | os.PathLike, config) -> None:
         raise ValueError(
             f"{theirs}, the vocabulary of the run, is missing; was a copy interrupted?"
         )
-    ours = vocabulary.load(config.input.vocabulary)
-    if ours.serialized() != theirs.read_bytes():
+    if not is_vocabulary_of(config, theirs):
         raise ValueError(
             f"config.input.vocabulary={config.input.vocabulary} is not the vocabulary "
             f"that {workdir} was trained with, so every id would mean something else; "
             f"set config.input.vocabulary={theirs}"
         )
+
+
+def is_vocabulary_of(config, path: pathlib.Path) -> bool:
+    """Whether a file holds the vocabulary of the config, whatever its name."""
+    ours = vocabulary.load(config.input.vocabulary).serialized()
+    return ours == storage.read_bytes(path)

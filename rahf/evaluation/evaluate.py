@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rahf import durable
+from rahf import storage
 from rahf.evaluation import text_tables
 from rahf.evaluation.metrics.accumulator import Accumulator, check_convention
 from rahf.evaluation.metrics.table import METRICS, NAMES, describe_metric
@@ -71,26 +71,26 @@ class Results:
 
     def write(self, directory: str | pathlib.Path, name: str = "metrics") -> list[str]:
         """Writes `<name>.json` and `<name>.examples.jsonl`; returns their paths."""
-        directory = pathlib.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
+        directory = storage.place(directory)
+        storage.make_folder(directory)
         summary = directory / f"{name}.json"
         examples = directory / f"{name}.examples.jsonl"
         metrics = ordered(self.metrics)
         content = self.facts | {"convention": self.convention, "metrics": metrics}
         with (
-            durable.writing(examples) as temporary,
+            storage.writing(examples) as temporary,
             temporary.open("w", encoding="utf-8") as file,
         ):
             for row in self.rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        durable.write_text(summary, json.dumps(content, indent=2) + "\n")
+        storage.write_text(summary, json.dumps(content, indent=2) + "\n")
         return [str(summary), str(examples)]
 
     @classmethod
     def read(cls, path: str | pathlib.Path) -> "Results":
         """Reads a `<name>.json` back, without the rows."""
         try:
-            facts = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+            facts = json.loads(storage.read_bytes(storage.place(path)))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from error
         if not isinstance(facts, dict) or "metrics" not in facts:

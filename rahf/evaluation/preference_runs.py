@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import pathlib
 from typing import Any
 
-from rahf import durable
+from rahf import storage
 from rahf.checkpoints.restore import split_step
 from rahf.datasets.preference_pairs import Preferences
 from rahf.evaluation import preference_scores, text_tables
@@ -43,7 +42,7 @@ def compare_preferences(request: PreferenceRequest) -> str:
         workdir, step = split_step(workdir, step)
     folder = request.output or (workdir and f"{workdir}/eval/preferences")
     if folder:
-        durable.check_folder(folder, _PREFERENCES)
+        storage.check_folder(folder, _PREFERENCES)
     if request.scores:
         scorer = preference_scores.by_file(request.scores, on_error=request.on_error)
         facts: dict[str, Any] = {"scores": request.scores}
@@ -90,7 +89,7 @@ def compare_preferences(request: PreferenceRequest) -> str:
         },
     }
     if folder:
-        print("written:", *_write_preferences(pathlib.Path(folder), facts, scored.rows))
+        print("written:", *_write_preferences(folder, facts, scored.rows))
     return (
         f"{text_tables.render(facts['metrics'])}\n\n"
         f"{scored.unlabelled} rows without a label, {len(scored.skipped)} pairs "
@@ -101,9 +100,9 @@ def compare_preferences(request: PreferenceRequest) -> str:
 _PREFERENCES = ("preferences.json", "preferences.examples.jsonl")
 
 
-def _write_preferences(folder: pathlib.Path, facts, rows) -> list[str]:
-    paths = [folder / name for name in _PREFERENCES]
-    durable.write_text(paths[0], json.dumps(facts, indent=2) + "\n")
+def _write_preferences(folder: str, facts, rows) -> list[str]:
+    paths = [storage.place(folder) / name for name in _PREFERENCES]
+    storage.write_text(paths[0], json.dumps(facts, indent=2) + "\n")
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    durable.write_text(paths[1], "".join(lines))
+    storage.write_text(paths[1], "".join(lines))
     return [str(path) for path in paths]

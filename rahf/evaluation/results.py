@@ -5,14 +5,14 @@ from typing import Any
 
 import jax
 
-from rahf import targets
+from rahf import storage, targets
 from rahf.checkpoints import changes
 from rahf.evaluation.evaluate import Results
 
 
 def results_folder(workdir: str | pathlib.Path, split: str) -> pathlib.Path:
     """Returns the folder that the eval binaries write to."""
-    return pathlib.Path(workdir) / "eval" / split
+    return storage.place(workdir) / "eval" / split
 
 
 def read_results(folder: pathlib.Path, **facts: Any) -> Results:

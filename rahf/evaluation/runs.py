@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rahf import durable
+from rahf import storage
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.overrides import set_key
@@ -99,7 +99,7 @@ class RunEvaluation:
         request, files = self.request, [f"{name}.json", f"{name}.examples.jsonl"]
         default = results_folder(self.workdir, request.split)
         try:
-            return durable.check_folder(request.output or default, files)
+            return storage.check_folder(request.output or default, files)
         except ValueError as error:
             if request.output:
                 raise

@@ -4,9 +4,8 @@ Its head is YAML for the Hugging Face hub, so that the folder can be uploaded th
 """
 
 import itertools
-import pathlib
 
-from rahf import targets
+from rahf import storage, targets
 from rahf.evaluation import results as eval_results
 from rahf.evaluation import text_tables
 from rahf.evaluation.metrics.accumulator import CONVENTIONS
@@ -44,7 +43,7 @@ def write(predictor, source, *, params, licence: str, usage: str) -> str:
     """
     config = predictor.config
     facts = eval_results.describe(
-        pathlib.Path(source).name, config, params, predictor.step
+        storage.place(source).name, config, params, predictor.step
     )
     facts["Checkpoint"] = f"step {predictor.step}"
     return "\n".join(
@@ -118,7 +117,7 @@ def _data(config, step: int) -> list[tuple[str, str]]:
 
 def _metrics(source, step: int) -> list[str]:
     lines = []
-    folders = sorted(pathlib.Path(source).glob("eval/*/"))
+    folders = sorted(storage.place(source).glob("eval/*"))
     for folder, convention in itertools.product(folders, CONVENTIONS):
         results = eval_results.read_results(
             folder, step=step, convention=convention, examples=0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from rahf import images
+from rahf import images, storage
 from rahf.inference.jobs import Job, read_jobs, unread_prompts
 from rahf.inference.writer import PredictionWriter
 
@@ -105,7 +105,7 @@ def predict_folder(
             workdir, step = restore.split_step(checkpoint, step)
             predictor = rahf.load(workdir, step)
             out.use(
-                f"{os.path.abspath(workdir)}, step {predictor.step}",
+                f"{storage.absolute(storage.place(workdir))}, step {predictor.step}",
                 identity.digest_of(workdir, predictor.step, predictor.params),
             )
             counts = run(predictor, jobs, out, batch_size=batch_size, on_error=on_error)

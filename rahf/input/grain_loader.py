@@ -6,16 +6,15 @@ mixture alternates between tasks.
 
 import dataclasses
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
 from rahf.datasets import captions, rated_images
 from rahf.datasets.files.tar_shards import Shards
-from rahf.input import shard_stream
+from rahf.input import positions, shard_stream
 from rahf.input.augmentation import Augmentation
 from rahf.input.bad_records import Counter, Policy
 from rahf.input.batching import Batched, BatchedWithInfos
@@ -26,6 +25,7 @@ from rahf.input.record_cache import RecordCache, cached_records
 from rahf.input.registry import Records, Task, find, for_targets, weights_of
 from rahf.input.shard_stream import Streamed
 from rahf.input.vocabulary import Vocabulary
+from rahf.input.workers import in_workers
 from rahf.targets import Target, register, select
 
 Infos = list[dict[str, Any]]
@@ -37,25 +37,58 @@ _ATTEMPTS = 100
 
 
 class GrainTrainInput:
-    """An endless iterator of batches that resumes exactly."""
+    """An endless iterator of batches that resumes exactly.
+
+    Records with indices come in one global order, of which a position is a number of
+    examples: it holds for any batch size and any number of processes and workers.
+    Shards are read by each process and worker for itself.
+    """
 
     def __init__(
         self,
-        batches: grain.IterDataset,
+        batches_from: Callable[[int], grain.IterDataset],
+        global_size: int,
         workers: int,
         policy: Policy,
         records: Iterable[Any] = (),
     ):
-        self._batches, self._workers = iter(batches), workers
+        """Prepares the batches; nothing is read yet.
+
+        Args:
+          batches_from: number of examples to pass over -> batches of this process.
+          global_size: examples in a batch of all processes; 0 if positions in this data
+            are not numbers of examples.
+          workers: the number of worker processes.
+          policy: what to do with bad records.
+          records: the sources, for their digest.
+        """
+        self._batches_from = batches_from
+        self._size, self._workers = global_size, workers
         self._counter, self._records = Counter(policy), tuple(records)
+        self._examples, self._started, self._closed = 0, None, []
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        batch, number, reasons = next(self._batches)
+        try:
+            batch, number, reasons = next(self._iterator())
+        except RuntimeError as error:
+            if "Worker process was terminated" not in str(error):
+                raise
+            raise ChildProcessError(
+                f"a worker process of the training input ended "
+                f"({str(error).split('.')[0]}); was it killed for want of memory? Lower "
+                f"config.input.workers={self._workers} or config.input.cache"
+            ) from error
+        self._examples += self._size
         self._counter.add(number, reasons)
         return batch
+
+    def _iterator(self) -> grain.DatasetIterator:
+        if self._started is None:
+            self._started = iter(self._batches_from(self._examples))
+        return self._started
 
     def metrics(self) -> dict[str, float]:
         """Returns the number of bad records so far."""
@@ -67,36 +100,48 @@ class GrainTrainInput:
 
     def get_state(self) -> dict[str, Any]:
         """Returns the position of the next batch, as JSON-able values."""
-        return {
-            "workers": self._workers,
-            "iterator": self._batches.get_state(),
-            "records": self._counter.get_state(),
-        }
+        counts = {"records": self._counter.get_state()}
+        if self._size:
+            return {positions.EXAMPLES: self._examples} | counts
+        streams = self._iterator().get_state()
+        return {"workers": self._workers, "streams": streams} | counts
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues where `get_state` was called.
 
         Raises:
-          ValueError: the state is from another loader or another number of workers.
+          ValueError: the state is from another loader or, with shards, another number
+            of workers.
         """
-        if not isinstance(state, dict) or "workers" not in state:
+        known = {positions.EXAMPLES if self._size else "streams", positions.BATCHES}
+        if not isinstance(state, dict) or not known & state.keys():
             raise ValueError(
-                "config.input.loader='grain' cannot continue a run of another loader; "
-                "restore config.input.loader"
+                "config.input.loader='grain' cannot continue a run of another loader, "
+                "or of shards where there were none; restore config.input"
             )
-        if state["workers"] != self._workers:
+        if self._size:
+            taken = state.get(positions.EXAMPLES)
+            if taken is None:
+                taken = positions.batches_taken(state) * self._size
+            self.close()
+            # Kept: in Python 3.11, grain's iterators share a lock, and one that is
+            # collected while another starts may wait for it forever.
+            self._closed.append(self._started)
+            self._started, self._examples = None, int(taken)
+        elif state["workers"] != self._workers:
             raise ValueError(
                 f"config.input.workers={self._workers}, but the run to continue had "
-                f"{state['workers']}; the number of workers changes the order of "
-                "batches"
+                f"{state['workers']}; each worker reads shards of its own"
             )
-        self._batches.set_state(state["iterator"])
+        else:
+            self._iterator().set_state(state.get("streams") or state["iterator"])
         if "records" in state:  # older runs did not count records
             self._counter.set_state(state["records"])
 
     def close(self) -> None:
         """Ends the worker processes, if there are any."""
-        self._batches.close()
+        if self._started is not None:
+            self._started.close()
 
 
 class GrainEvalBatches:
@@ -166,30 +211,41 @@ def make_train_input(
             make = policy.guard(asked.at, len(asked.records))
             streams.append(indices.map_with_index(make))
     batched = {"drop_remainder": True, "batch_fn": Batched(converter, batch_size)}
-    if any(isinstance(stream, grain.IterDataset) for stream in streams):
-        # Each process reads its own part of every task.
-        shares = [
-            stream[shard_index::shard_count].to_iter_dataset(_read_options())
-            if isinstance(stream, grain.MapDataset)
-            else stream
-            for stream in streams
-        ]
-        dataset = grain.IterDataset.mix(shares, weights).batch(batch_size, **batched)
-        if not workers:
-            dataset = grain.experimental.ThreadPrefetchIterDataset(
-                dataset, prefetch_buffer_size=_AHEAD
-            )
-    else:
-        examples = grain.MapDataset.mix(streams, weights)
-        # Processes alternate by batch, so that together they make the same batches as
-        # a single one.
-        batches = examples.batch(batch_size, **batched)[shard_index::shard_count]
-        dataset = batches.to_iter_dataset(_read_options())
-    if workers:
-        if not flags.FLAGS.is_parsed():  # grain reads absl flags, even in a library
-            flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return GrainTrainInput(dataset, workers, policy, records.values())
+    streamed = any(isinstance(stream, grain.IterDataset) for stream in streams)
+    global_size = 0 if streamed else batch_size * shard_count
+
+    def batches_from(position: int) -> grain.IterDataset:
+        if streamed:
+            share = slice(shard_index, None, shard_count)
+            dataset = _mix_streams(streams, weights, share).batch(batch_size, **batched)
+            if not workers:
+                dataset = grain.experimental.ThreadPrefetchIterDataset(
+                    dataset, prefetch_buffer_size=_AHEAD
+                )
+        else:
+            examples = grain.MapDataset.mix(streams, weights)[position:]
+            # Processes alternate by batch, so that together they make the same batches
+            # as a single one.
+            batches = examples.batch(batch_size, **batched)[shard_index::shard_count]
+            dataset = batches.to_iter_dataset(_read_options())
+        return in_workers(dataset, workers) if workers else dataset
+
+    return GrainTrainInput(batches_from, global_size, workers, policy, records.values())
+
+
+def _mix_streams(
+    streams: Sequence[grain.MapDataset | grain.IterDataset],
+    weights: Sequence[float],
+    share: slice,
+) -> grain.IterDataset:
+    """Returns a mixture of which each process reads its own part of every task."""
+    shares = [
+        stream[share].to_iter_dataset(_read_options())
+        if isinstance(stream, grain.MapDataset)
+        else stream
+        for stream in streams
+    ]
+    return grain.IterDataset.mix(shares, weights)
 
 
 def make_eval_batches(

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import sentencepiece
 
-from rahf import words
+from rahf import storage, words
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 #: Sentinels of T5's span corruption, kept so that embedding tables match.
@@ -52,7 +52,9 @@ class Vocabulary:
           ValueError: the file is missing, is not a SentencePiece model or does
             not follow T5's conventions.
         """
-        self.path = SCENES if str(path) == "scenes" else pathlib.Path(path)
+        self.path = (
+            SCENES if str(path) == "scenes" else storage.place(path, "a vocabulary")
+        )
         self._model = _read(self.path)
         self._whole = _processor(self._model, self.path)
         self._inner = _processor(self._model + _NO_DUMMY_PREFIX, self.path)
@@ -224,7 +226,7 @@ def load(path: str = "scenes") -> Vocabulary:
 
 def _read(path: pathlib.Path) -> bytes:
     try:
-        return path.read_bytes()
+        return storage.read_bytes(path)
     except OSError as error:
         raise ValueError(
             f"config.input.vocabulary={str(path)!r} cannot be read "

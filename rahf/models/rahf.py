@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from rahf.models.heads import HEATMAP_HEADS, SCORE_HEADS, HeadConfig
 from rahf.models.partitioning import constrain, named
+from rahf.models.remat import POLICIES
 from rahf.models.t5 import T5
 from rahf.models.t5_layers import T5Config
 from rahf.models.vit import ViT, ViTConfig
@@ -226,15 +227,18 @@ class RAHF(nn.Module):
         return outputs
 
 
-def make_model(config) -> RAHF:
+def make_model(config, *, training: bool = False) -> RAHF:
     """Builds the model that a training config describes.
 
     Args:
       config: `ml_collections.ConfigDict` with `task.targets`, `input.image_size`
         and `model` (see configs/).
+      training: whether for the train step, the only one to heed
+        `config.model.scan_layers`: a scan copies the layers' parameters whenever it is
+        run, which a step on a whole batch does not feel, but a prediction may.
 
     Returns:
-      The module, unbound.
+      The module, unbound; its parameters are the same in either case.
 
     Raises:
       ValueError: a value of the config is not among the options.
@@ -242,14 +246,19 @@ def make_model(config) -> RAHF:
     m = config.model
     _check_choice("dtype", m.dtype, DTYPES)
     dtype = jnp.dtype(m.dtype)
-    shared = {"dtype": dtype, "dropout": m.dropout}
-    vit = ViTConfig.from_name(
-        image_size=config.input.image_size, remat=m.remat, **shared, **m.vit
-    )
+    policy = m.get("remat_policy", "full")
+    _check_choice("remat_policy", policy, POLICIES)
+    shared = {
+        "dtype": dtype,
+        "dropout": m.dropout,
+        "remat": m.remat and policy,
+        "scan_layers": training and m.get("scan_layers", False),
+    }
+    vit = ViTConfig.from_name(image_size=config.input.image_size, **shared, **m.vit)
     return RAHF(
         RAHFConfig(
             vit=vit,
-            t5=T5Config.from_name(remat=m.remat, **shared, **m.t5),
+            t5=T5Config.from_name(**shared, **m.t5),
             heatmap_head=HeadConfig(dtype=dtype, **m.heatmap_head),
             score_head=HeadConfig(dtype=dtype, **m.score_head),
             variant=m.variant,

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from rahf.models.partitioning import constrain, named
+from rahf.models.remat import policy_of
+from rahf.models.scanned_layers import is_scanned, scan_layers
 from rahf.models.t5_layers import (
     MLP_INIT,
     Attention,
@@ -57,9 +59,19 @@ class Encoder(nn.Module):
         mask = mask[:, None, None, :]  # every query attends to every real key
         drop = nn.Dropout(c.dropout, deterministic=deterministic)
         x = drop(x)
-        layer = nn.remat(EncoderLayer, static_argnums=(4,)) if c.remat else EncoderLayer
-        for i in range(c.encoder_layers):
-            x = layer(c, name=f"layers_{i}")(x, bias, mask, deterministic)
+        names = [f"layers_{i}" for i in range(c.encoder_layers)]
+        if is_scanned(self):
+            layer = EncoderLayer(c, parent=None)
+            x = scan_layers(
+                self, layer, names, x, bias, mask, deterministic=deterministic
+            )
+        else:
+            layer = EncoderLayer
+            if c.remat:
+                policy = policy_of(c.remat)
+                layer = nn.remat(layer, static_argnums=(4,), policy=policy)
+            for name in names:
+                x = layer(c, name=name)(x, bias, mask, deterministic)
         return drop(RMSNorm(c.dtype, name="encoder_norm")(x))
 
 
@@ -133,7 +145,9 @@ class Decoder(nn.Module):
 
     def setup(self):
         c = self.config
-        layer = nn.remat(DecoderLayer, static_argnums=(6,)) if c.remat else DecoderLayer
+        layer = DecoderLayer
+        if c.remat:
+            layer = nn.remat(layer, static_argnums=(6,), policy=policy_of(c.remat))
         # flax names the members of a list layers_0, layers_1, ..., as T5X does.
         self.layers = [layer(c) for _ in range(c.decoder_layers)]
         self.relpos_bias = RelativeBias(c, bidirectional=False)
@@ -157,10 +171,14 @@ class Decoder(nn.Module):
         bias = self.relpos_bias(positions, positions)
         mask = (positions[None, :] <= positions[:, None])[None, None]
         x = self.dropout(x, deterministic=deterministic)
-        for layer in self.layers:
-            x = layer(
-                x, memory, bias, mask, memory_mask[:, None, None, :], deterministic
-            )
+        shared = memory, bias, mask, memory_mask[:, None, None, :]
+        if is_scanned(self):
+            layer = DecoderLayer(self.config, parent=None)
+            names = [f"layers_{i}" for i in range(self.config.decoder_layers)]
+            x = scan_layers(self, layer, names, x, *shared, deterministic=deterministic)
+        else:
+            for layer in self.layers:
+                x = layer(x, *shared, deterministic)
         return self._finish(self.dropout(x, deterministic=deterministic))
 
     def start(self, memory, length: int) -> tuple[LayerCache, ...]:

@@ -35,7 +35,10 @@ class T5Config:
         layers of a stack share.
       dropout: dropout rate.
       dtype: compute dtype; parameters, norms, softmax and logits are float32.
-      remat: recompute each layer in the backward pass.
+      remat: recompute each layer in the backward pass; a string is a policy of
+        `rahf.models.remat`.
+      scan_layers: run the layers of a stack as one loop
+        (`rahf.models.scanned_layers`), except when decoding with a cache.
     """
 
     vocab_size: int = 32128
@@ -50,7 +53,8 @@ class T5Config:
     relative_max_distance: int = 128
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: bool | str = False
+    scan_layers: bool = False
 
     @classmethod
     def from_name(

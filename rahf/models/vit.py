@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from rahf.models.partitioning import constrain, named
+from rahf.models.remat import policy_of
+from rahf.models.scanned_layers import is_scanned, scan_layers
 from rahf.models.vit_init import grid_waves
 from rahf.models.vit_stem import STEMS
 
@@ -43,7 +45,9 @@ class ViTConfig:
       norm_epsilon: epsilon of the layer norms; 1e-12 in Hugging Face's ViT.
       dropout: dropout rate after the embeddings, attention and MLP.
       dtype: compute dtype; parameters are float32.
-      remat: recompute each block in the backward pass (less memory, ~30 % slower).
+      remat: recompute each block in the backward pass (less memory, ~30 % slower); a
+        string is a policy of `rahf.models.remat`.
+      scan_layers: run the blocks as one loop (`rahf.models.scanned_layers`).
     """
 
     image_size: int = 384
@@ -58,7 +62,8 @@ class ViTConfig:
     norm_epsilon: float = 1e-6
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    remat: bool = False
+    remat: bool | str = False
+    scan_layers: bool = False
 
     def __post_init__(self):
         if self.stem not in STEMS:
@@ -258,9 +263,17 @@ class _Transformer(nn.Module):
         c = self.config
         x = _PositionEmbedding(c, name="posembed_input")(x, grid)
         x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
-        block = nn.remat(_Block, static_argnums=(2,)) if c.remat else _Block
-        for i in range(c.depth):
-            x = block(c, name=f"encoderblock_{i}")(x, deterministic)
+        names = [f"encoderblock_{i}" for i in range(c.depth)]
+        if is_scanned(self):
+            block = _Block(c, parent=None)
+            x = scan_layers(self, block, names, x, deterministic=deterministic)
+        else:
+            block = _Block
+            if c.remat:
+                policy = policy_of(c.remat)
+                block = nn.remat(_Block, static_argnums=(2,), policy=policy)
+            for name in names:
+                x = block(c, name=name)(x, deterministic)
         return _layer_norm(c, "encoder_norm")(x)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from rahf import durable, images, strict_json
+from rahf import images, storage, strict_json
 from rahf.evaluation import results as eval_results
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
@@ -51,7 +51,7 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
     """
     run = RunEvaluation(request.evaluation)
     workdir = run.workdir
-    page = durable.check_file(request.output or pathlib.Path(workdir) / "report.html")
+    page = storage.check_file(request.output or storage.place(workdir) / "report.html")
     ceiling = _read_ceiling(request.ceiling) if request.ceiling else None
     results = _results(run)
     if request.pictures:

@@ -13,7 +13,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from rahf import targets
+from rahf import storage, targets
 from rahf.evaluation import text_tables
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
@@ -76,15 +76,15 @@ def write_page(
     folder = resources.files("rahf.reports")
     style = string.Template((folder / "report.css").read_text("utf-8"))
     page = string.Template((folder / "report.html").read_text("utf-8"))
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = storage.place(path)
+    storage.make_folder(path.parent)
     text = page.substitute(
         title=escape(title),
         facts=_facts(facts),
         style=style.substitute(scale=cards.color_scale()),
         sections="".join(sections),
     )
-    path.write_text(text, encoding="utf-8", errors="replace")
+    storage.write_bytes(path, text.encode("utf-8", errors="replace"))
     return path
 
 
@@ -114,11 +114,11 @@ def read_log(workdir: str | pathlib.Path) -> tuple[dict[str, list], int]:
     # Here, since it imports JAX, which agreement pages do not need.
     from rahf.checkpoints.metrics_log import METRICS_FILE
 
-    path = pathlib.Path(workdir) / METRICS_FILE
+    path = storage.place(workdir) / METRICS_FILE
     if not path.exists():
         return {}, 0
     rows, garbled = [], 0
-    for line in path.read_bytes().splitlines():
+    for line in storage.read_bytes(path).splitlines():
         try:
             row = {name: float(x) for name, x in json.loads(line).items()}
             int(row["step"])  # neither absent nor NaN

@@ -101,7 +101,7 @@ class RAHFModel(models.BaseTransformerModel):
         marks = vocabulary.load(config.input.vocabulary).mark_ids
         self._predict = make_predict_step(predicted, marks)
         super().__init__(
-            module=make_model(config),
+            module=make_model(config, training=True),
             input_vocabulary=inputs,
             output_vocabulary=said,
             optimizer_def=optimizers.OptaxWrapper(

@@ -23,14 +23,16 @@ from rahf.checkpoints.processes import sum_over_processes
 from rahf.checkpoints.resume import Start, find_start
 from rahf.checkpoints.start import check_start, start_from
 from rahf.models import sharding
+from rahf.training.exits import NonFiniteLossError, RunStopped
 from rahf.training.meter import Meter
+from rahf.training.signals import Signals
 from rahf.training.steps import make_state, make_train_step
+from rahf.training.watch import INPUT, Watch
 
 Evaluate = Callable[[Any], dict[str, float]]
 
-
-class NonFiniteLossError(RuntimeError):
-    """A loss was NaN or infinite; the last checkpoint predates it."""
+#: Minutes between checkpoints where the config has no `checkpoint.every_minutes`.
+EVERY_MINUTES = 15.0
 
 
 def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> None:
@@ -50,10 +52,15 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
       evaluate: params -> {"target/metric": value}, called every
         `config.eval.every_steps`.
 
+    SIGTERM or SIGINT, to any process, stops the run after the step, the evaluation or
+    whatever else is going on, and saves it.
+
     Raises:
+      RunStopped: a signal stopped the run, which is saved.
       ValueError: the batch does not divide among the devices, a number of steps is
         below 1, the workdir is another run's or in use, or `init_from` does not fit.
-      NonFiniteLossError: a loss or gradient is not finite; names the step and targets.
+      NonFiniteLossError: a loss or gradient is not finite, more often in a row than
+        `config.optimizer.skip_nonfinite` allows; names the step and targets.
       OSError: the workdir cannot be written to.
     """
     mesh = sharding.make_mesh(config)
@@ -61,7 +68,11 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
     _check_steps(config)
     workdirs.check_vocabulary(config)
     digest = getattr(train_input, "digest", lambda: None)
-    with workdirs.kept_to_one_run(workdir), sharding.use(mesh, config):
+    with (
+        Signals() as signals,
+        workdirs.kept_to_one_run(workdir),
+        sharding.use(mesh, config),
+    ):
         start = find_start(workdir, config, digest)
         if start.step is not None and start.step >= config.training_steps:
             _say(
@@ -69,8 +80,13 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
                 f"in {workdir}"
             )
             return
-        with contextlib.closing(Checkpointer(workdir, config)) as checkpointer:
-            run = _Run(config, workdir, mesh, train_input, evaluate, checkpointer)
+        with (
+            Watch(signals) as watch,
+            contextlib.closing(Checkpointer(workdir, config)) as checkpointer,
+        ):
+            run = _Run(
+                config, workdir, mesh, train_input, evaluate, checkpointer, watch
+            )
             run.begin(start)
             run.to_the_end()
 
@@ -86,6 +102,12 @@ def _check_steps(config) -> None:
                 f"config.{name}.every_steps={config[name].every_steps}: expected at "
                 "least 1 (the last step is always included)"
             )
+    for section, name in (
+        ("checkpoint", "every_minutes"),
+        ("optimizer", "skip_nonfinite"),
+    ):
+        if (value := config[section].get(name, 0)) < 0:
+            raise ValueError(f"config.{section}.{name}={value}: expected at least 0")
 
 
 @dataclasses.dataclass
@@ -98,9 +120,13 @@ class _Run:
     train_input: Any
     evaluate: Evaluate | None
     checkpointer: Checkpointer
+    watch: Watch
     state: Any = None
     shardings: Any = None
     told_missing_best: bool = False
+    skipped: int = 0  # steps in a row
+    saved_at: float = 0.0
+    logged: tuple[float, int] = (0.0, 0)  # when, and at which step
 
     def begin(self, start: Start) -> None:
         """Makes or restores the state, and writes the config."""
@@ -113,7 +139,7 @@ class _Run:
                 self.state = dataclasses.replace(self.state, params=params)
         else:
             shapes, self.shardings = make_state(config, self.mesh, abstract=True)
-            self.state, input_state = self.checkpointer.restore(shapes)
+            self.state, input_state = self.checkpointer.restore(shapes, start.step)
             self.train_input.set_state(input_state)
         if jax.process_index() == 0:
             is_new = start.step is None
@@ -126,46 +152,85 @@ class _Run:
         config = self.config
         step_fn = make_train_step(config, self.mesh, self.shardings)
         first, last = int(self.state.step), config.training_steps
-        meter, pending = Meter(), None
+        meter, pending = Meter(bool(config.optimizer.get("skip_nonfinite", 0))), None
+        if reason := self.watch.stops_at(first):
+            raise RunStopped(
+                f"stopped by {reason} before step {first + 1} of {last}; the same "
+                "command goes on"
+            )
         with (
             contextlib.closing(MetricsLog(self.workdir, first)) as log,
             tqdm(
                 total=last, initial=first, unit="step", disable=jax.process_index() != 0
             ) as progress,
         ):
-            logged_at, logged_step = time.monotonic(), first
+            self.saved_at = time.monotonic()
+            self.logged = self.saved_at, first
             for step in range(first + 1, last + 1):
+                self.watch.enter(INPUT)
                 batch = sharding.put_batch(next(self.train_input), self.mesh)
+                self.watch.enter("compiling" if step == first + 1 else "")
                 self.state, metrics = step_fn(self.state, batch)
                 if pending is not None:
-                    _record(meter, step - 1, pending)
+                    self._record(meter, step - 1, pending)
                 pending = metrics
                 progress.update()
+                reason = self.watch.stops_at(step) if step < last else None
                 logs, saves, evaluates = (
                     step % part.every_steps == 0 or step == last
                     for part in (config.log, config.checkpoint, config.eval)
                 )
+                logs, saves = logs or bool(reason), saves or bool(reason)
                 if not (logs or saves or evaluates):
                     continue
-                _record(meter, step, pending)
+                self._record(meter, step, pending)
                 pending, values = None, {}
                 if logs:
-                    values = meter.take()
-                    rate = (step - logged_step) / (time.monotonic() - logged_at)
-                    values["train/examples_per_second"] = rate * config.input.batch_size
-                    counts = sum_over_processes(self.train_input.metrics())
-                    values |= {f"train/{name}": count for name, count in counts.items()}
-                    progress.set_postfix(loss=f"{values['train/loss']:.4f}")
+                    values, is_due = self._values(meter, step)
+                    saves = saves or is_due
+                    loss = values.get("train/loss", math.nan)
+                    progress.set_postfix(loss=f"{loss:.4f}")
                 results = self._measure(step) if evaluates else {}
-                log.write(step, values | {f"eval/{k}": v for k, v in results.items()})
+                if values or results:
+                    log.write(
+                        step, values | {f"eval/{k}": v for k, v in results.items()}
+                    )
                 if saves:
+                    log.sync()
                     self._save(step, results)
+                if reason:
+                    raise RunStopped(
+                        f"stopped by {reason} at step {step} of {last}, saved in "
+                        f"{self.workdir}; the same command goes on"
+                    )
                 if values:
-                    logged_at, logged_step = time.monotonic(), step
+                    self.logged = time.monotonic(), step
+                    self.watch.take_input_wait()  # begins anew
+
+    def _values(self, meter: Meter, step: int) -> tuple[dict[str, float], bool]:
+        """Returns what to log since the last line, and whether it is time to save.
+
+        The first process decides by its clock, beside the sums that are exchanged
+        anyway.
+        """
+        now, (logged_at, logged_step) = time.monotonic(), self.logged
+        values, config = meter.take(), self.config
+        rate = (step - logged_step) / (now - logged_at)
+        values["train/examples_per_second"] = rate * config.input.batch_size
+        minutes = config.checkpoint.get("every_minutes", EVERY_MINUTES)
+        is_due = jax.process_index() == 0 and 0 < minutes <= (now - self.saved_at) / 60
+        mine = {
+            "input_wait": self.watch.take_input_wait() / jax.process_count(),
+            "is_due": float(is_due),
+        }
+        sums = sum_over_processes(self.train_input.metrics() | mine)
+        is_due = sums.pop("is_due") > 0
+        return values | {f"train/{name}": x for name, x in sums.items()}, is_due
 
     def _measure(self, step: int) -> dict[str, float]:
         if self.evaluate is None:
             return {}
+        self.watch.enter("evaluating")
         try:
             results = self.evaluate(self.state.params)
         except Exception:
@@ -189,27 +254,40 @@ class _Run:
             )
 
     def _save(self, step: int, results: dict[str, float]) -> None:
+        self.watch.enter("saving")
         position = self.train_input.get_state()
         self.checkpointer.save(step, self.state, position, results)
+        self.saved_at = time.monotonic()
 
-
-def _record(meter: Meter, step: int, metrics) -> None:
-    metrics = jax.device_get(metrics)
-    if not math.isfinite(metrics["loss"]) or not math.isfinite(
-        metrics["gradient_norm"]
-    ):
-        sums = metrics["loss_sum"]
-        names = [name for name, value in sums.items() if not math.isfinite(value)]
-        culprits = (
-            f"losses {names}" if names else "gradient, though every loss is finite"
-        )
+    def _record(self, meter: Meter, step: int, metrics) -> None:
+        """Adds the metrics of a step, or finds that it was not finite."""
+        metrics = jax.device_get(metrics)
+        if math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"]):
+            self.skipped = 0
+            meter.update(metrics)
+            return
+        self.skipped += 1
+        allowed = self.config.optimizer.get("skip_nonfinite", 0)
+        if self.skipped <= allowed:
+            meter.skip()
+            _say(f"warning: step {step}: {_describe(metrics)}: not applied")
+            return
+        many = f", {self.skipped} steps in a row" if allowed else ""
         raise NonFiniteLossError(
-            f"step {step}: non-finite {culprits} "
-            f"(loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}, "
-            f"learning rate {metrics['learning_rate']:.2e}); the last checkpoint "
-            f"predates it. Lower config.schedule.peak or check the data"
+            f"step {step}: {_describe(metrics)}{many}; the last checkpoint predates it. "
+            f"Lower config.schedule.peak or check the data"
         )
-    meter.update(metrics)
+
+
+def _describe(metrics) -> str:
+    """Returns what is not finite in the metrics of a step."""
+    sums = metrics["loss_sum"]
+    names = [name for name, value in sums.items() if not math.isfinite(value)]
+    culprits = f"losses {names}" if names else "gradient, though every loss is finite"
+    return (
+        f"non-finite {culprits} (loss {metrics['loss']}, gradient norm "
+        f"{metrics['gradient_norm']}, learning rate {metrics['learning_rate']:.2e})"
+    )
 
 
 def _announce(config, workdir, mesh, state) -> None:

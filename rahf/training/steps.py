@@ -46,21 +46,24 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
         raise ValueError(
             f"config.seed={config.seed}: expected a number from {-(2**31)} to {2**31 - 1}"
         )
-    model = make_model(config)
+    model = make_model(config, training=True)
     schedule = make_schedule(config.schedule, config.training_steps)
     optimizer = make_optimizer(config.optimizer, schedule)
 
     def init_params(key):
         return model.init(key, example_batch(config))["params"]
 
-    def init(key):
-        params = nn.unbox(init_params(key))
+    def start(boxed):
+        params = nn.unbox(boxed)
         return TrainState(jnp.int32(0), params, optimizer.init(params))
+
+    def init(key):
+        return start(init_params(key))
 
     # Abstract: the mesh may be of devices that are not present.
     key = jax.eval_shape(jax.random.key, config.seed)
-    shapes = jax.eval_shape(init, key)
     boxed = jax.eval_shape(init_params, key)
+    shapes = jax.eval_shape(start, boxed)
     params = sharding.params_sharding(boxed, shapes.params, mesh)
     shardings = TrainState(
         step=jax.NamedSharding(mesh, jax.P()),
@@ -79,33 +82,8 @@ def _shape_with_sharding(shape, placed):
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placed)
 
 
-def make_train_step(config, mesh, shardings):
-    """Returns step(state, batch) -> (state, metrics), jitted over the mesh.
-
-    With `config.optimizer.accumulation` > 1, the batch is split into that many parts
-    to save memory; their gradients add up to exactly that of the whole batch.
-
-    Returns:
-      The function. Its metrics are device scalars: "loss", "gradient_norm" and
-      "learning_rate", and by target name "loss_sum" and "weight_sum", whose sums over
-      steps give an exact mean.
-    """
-    model = make_model(config)
-    schedule = make_schedule(config.schedule, config.training_steps)
-    optimizer = make_optimizer(config.optimizer, schedule)
-    weights = losses.loss_weights(config.loss_weights, config.task.targets)
-    parts = config.optimizer.accumulation
-
-    def compute_loss(params, batch, counts, key):
-        outputs = model.apply(
-            {"params": params},
-            batch,
-            deterministic=config.model.dropout == 0,
-            rngs={"dropout": key},
-        )
-        return losses.total(outputs, batch, weights, counts)
-
-    gradient = jax.value_and_grad(compute_loss, has_aux=True)
+def _in_parts(gradient, parts: int):
+    """Returns the gradient function that splits a batch, and adds up its parts."""
 
     def accumulate(params, batch, counts, key):
         if parts == 1:
@@ -126,6 +104,50 @@ def make_train_step(config, mesh, shardings):
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return jax.lax.scan(add, zeros, (jnp.arange(parts), split))[0]
 
+    return accumulate
+
+
+def _kept_if(finite, new, old):
+    """Returns `new` where the step was finite, `old` where it was not.
+
+    Unlike with `optax.apply_if_finite`, a checkpoint holds the same as without.
+    """
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+
+def make_train_step(config, mesh, shardings):
+    """Returns step(state, batch) -> (state, metrics), jitted over the mesh.
+
+    With `config.optimizer.accumulation` > 1, the batch is split into that many parts
+    to save memory; their gradients add up to exactly that of the whole batch. With
+    `config.optimizer.skip_nonfinite` > 0, a step whose loss or gradient is not finite
+    leaves parameters and optimizer as they are.
+
+    Returns:
+      The function. Its metrics are device scalars: "loss", "gradient_norm" and
+      "learning_rate", and by target name "loss_sum" and "weight_sum", whose sums over
+      steps give an exact mean.
+    """
+    model = make_model(config, training=True)
+    schedule = make_schedule(config.schedule, config.training_steps)
+    optimizer = make_optimizer(config.optimizer, schedule)
+    weights = losses.loss_weights(config.loss_weights, config.task.targets)
+    parts = config.optimizer.accumulation
+    skips = config.optimizer.get("skip_nonfinite", 0) > 0
+
+    def compute_loss(params, batch, counts, key):
+        outputs = model.apply(
+            {"params": params},
+            batch,
+            deterministic=config.model.dropout == 0,
+            rngs={"dropout": key},
+        )
+        return losses.total(outputs, batch, weights, counts)
+
+    gradient = jax.value_and_grad(compute_loss, has_aux=True)
+
+    accumulate = _in_parts(gradient, parts)
+
     def step(state: TrainState, batch):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         counts = {name: batch["weights"][name].sum() for name in weights}
@@ -139,6 +161,11 @@ def make_train_step(config, mesh, shardings):
             "weight_sum": counts,
         }
         params = optax.apply_updates(state.params, updates)
+        if skips:
+            finite = jnp.isfinite(loss) & jnp.isfinite(metrics["gradient_norm"])
+            params, opt_state = _kept_if(
+                finite, (params, opt_state), (state.params, state.opt_state)
+            )
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return jax.jit(

@@ -7,7 +7,6 @@ README.md           the model card
 """
 
 import os
-import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +16,7 @@ import safetensors
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from rahf import durable
+from rahf import durable, storage
 
 PARAMS_FILE = "model.safetensors"
 
@@ -33,7 +32,7 @@ def write_params(path: str | os.PathLike, params: Mapping[str, Any], step: int) 
 
 def is_exported(folder: str | os.PathLike) -> bool:
     """Returns whether a folder holds parameters in this format."""
-    return (pathlib.Path(folder) / PARAMS_FILE).is_file()
+    return (storage.place(folder) / PARAMS_FILE).is_file()
 
 
 def read_params(folder: str | os.PathLike) -> tuple[Any, int]:
@@ -42,9 +41,12 @@ def read_params(folder: str | os.PathLike) -> tuple[Any, int]:
     Raises:
       ValueError: the file is incomplete, not safetensors, or not written by rahf.
     """
-    path = pathlib.Path(folder) / PARAMS_FILE
+    path = storage.place(folder) / PARAMS_FILE
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
+        with (
+            storage.local_copy(path) as copy,
+            safetensors.safe_open(copy, framework="numpy") as file,
+        ):
             about = file.metadata() or {}
             if about.get("library") != "rahf" or not re.fullmatch(
                 r"[0-9]{1,18}", about.get("step", "")

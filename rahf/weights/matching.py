@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 from flax import traverse_util
 
-from rahf import durable
+from rahf import storage
 from rahf.weights import resizing, values
 
 #: The report on every tensor, beside the config of a run or an import.
@@ -80,8 +79,8 @@ class MatchReport:
         """Writes `REPORT_FILE` into a folder."""
         rows = [dataclasses.asdict(tensor) for tensor in self.tensors]
         report = {"source": self.source, "tensors": rows, "notes": self.notes}
-        path = epath.Path(folder) / REPORT_FILE
-        durable.write_text(path, json.dumps(report, indent=1) + "\n")
+        path = storage.place(folder) / REPORT_FILE
+        storage.write_text(path, json.dumps(report, indent=1) + "\n")
 
 
 def _row(tensor: Tensor) -> str:

@@ -6,22 +6,15 @@ import shutil
 import types
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 from PIL import Image
 
 from rahf import targets
 from rahf.bin import eval_heatmaps, eval_keywords, eval_scores, report
 from rahf.checkpoints import restore
-from rahf.checkpoints import workdir as workdirs
-from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.split import SplitEvaluator
-from rahf.input import vocabulary
-from rahf.models import sharding
 from rahf.reports import checkpoint_page
-from rahf.training import steps
 from tests.support import tiny
 
 RECORDS = 5
@@ -47,19 +40,7 @@ def config_of(variant):
 def workdir(request, tmp_path_factory):
     """A workdir with one checkpoint, its parameters noise: no training to wait for."""
     folder = tmp_path_factory.mktemp(request.param)
-    config = config_of(request.param)
-    workdirs.write_config(folder, config)
-    vocabulary.load("scenes").save(folder / workdirs.VOCABULARY_FILE)
-    mesh = sharding.make_mesh(config)
-    with sharding.use(mesh, config):
-        shapes = steps.make_state(config, mesh, abstract=True)[0].params
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape), x.dtype), shapes
-    )
-    saver = Checkpointer(folder, config)
-    saver.save(STEP, {"params": params}, {}, {})
-    saver.close()
+    tiny.write_workdir(folder, config_of(request.param), STEP)
     line = {"step": STEP, "train/loss": 1.5, "eval/plausibility/plcc": 0.5}
     (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     return folder

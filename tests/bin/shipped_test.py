@@ -49,7 +49,7 @@ def test_help_of_the_others(binary, capsys):
     assert shipped.listing() in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("binary", ["train", "import_weights", "compile_step"])
+@pytest.mark.parametrize("binary", ["train", "import_weights", "plan"])
 def test_help(binary):
     done = subprocess.run(
         [sys.executable, "-m", f"rahf.bin.{binary}", "--config=scenes_demo", "--help"],

@@ -5,15 +5,13 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 from rahf.checkpoints import restore
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.metrics_log import read_metrics
+from tests.support import forked
+from tests.support.quick_xla import ONE_DEVICE
 
 ROOT = pathlib.Path(__file__).parents[2]
-#: One device, and compiled quickly.
-QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 SMALL = (
     "--config.input.batch_size=4",
     "--config.model.vit.depth=1",
@@ -22,15 +20,19 @@ SMALL = (
     "--config.eval.batch_size=4",
     "--config.log.every_steps=1",
 )
+#: Where the other heads would show nothing more.
+ONE_TARGET = (
+    "--config.task.name=scenes_plausibility",
+    "--config.task.targets=('plausibility',)",
+)
 
 
-def _run(binary, *args, config="configs/scenes_demo.py"):
+def _train(*args):
     return subprocess.run(
-        [sys.executable, "-m", f"rahf.bin.{binary}"]
-        + ([f"--config={config}"] if config else [])
+        [sys.executable, "-m", "rahf.bin.train", "--config=configs/scenes_demo.py"]
         + list(args),
         cwd=ROOT,
-        env=os.environ | QUICK,
+        env=os.environ | ONE_DEVICE,
         capture_output=True,
         text=True,
         check=False,
@@ -39,11 +41,11 @@ def _run(binary, *args, config="configs/scenes_demo.py"):
 
 def test_trains_and_goes_on(tmp_path):
     flags = (f"--workdir={tmp_path}", *SMALL)
-    first = _run("train", *flags, "--config.training_steps=2")
+    first = _train(*flags, "--config.training_steps=2")
     assert first.returncode == 0, first.stderr
     assert "parameters on {'data': 1" in first.stderr
     assert restore.complete_steps(tmp_path) == [2]
-    second = _run("train", *flags, "--config.training_steps=3")
+    second = _train(*flags, "--config.training_steps=3")
     assert second.returncode == 0, second.stderr
     assert "step 2 of 3" in second.stderr
     rows = read_metrics(tmp_path)
@@ -54,52 +56,47 @@ def test_trains_and_goes_on(tmp_path):
 
 def test_trains_on_a_seqio_task(tmp_path):
     flags = ("--config.input.loader=seqio", "--config.training_steps=2")
-    result = _run("train", f"--workdir={tmp_path}", *SMALL, *flags)
+    flags += ONE_TARGET
+    result = _train(f"--workdir={tmp_path}", *SMALL, *flags)
     assert result.returncode == 0, result.stderr
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
 
 
-@pytest.mark.parametrize("binary", ["train", "import_weights", "compile_step"])
-def test_a_key_or_file_that_does_not_exist(binary, tmp_path):
-    needed = {"train": "workdir", "import_weights": "output"}
-    flags = [f"--{needed[binary]}={tmp_path}"] if binary in needed else []
-    result = _run(binary, *flags, "--config.input.batch_sise=4")
-    assert result.returncode == 1
-    [line] = result.stderr.strip().splitlines()
-    assert "batch_sise" in line and 'Did you mean "batch_size"' in line
-    result = _run(binary, *flags, config="configs/scenes_demmo.py")
-    assert result.returncode == 1
-    [line] = result.stderr.strip().splitlines()
-    assert line.startswith("error: --config cannot be read: ") and "demmo.py" in line
-    result = _run(binary, *flags, config="scenes_demo:richhf")
-    [line] = result.stderr.strip().splitlines()
-    assert "'richhf' is unknown; this config takes no argument" in line
+def test_a_key_or_file_that_does_not_exist(tmp_path):
+    """Of each binary with a config: one line of error."""
     (own := tmp_path / "own.py").write_text("def get_config():\n    return colour\n")
-    result = _run(binary, *flags, config=own)
-    [line] = result.stderr.strip().splitlines()
-    assert f"{own}, line 2: NameError: name 'colour' is not defined" in line
-    if binary in needed:
-        result = _run(binary)
-        assert result.returncode == 1
-        assert result.stderr == f"error: missing flags: --{needed[binary]}\n"
-    result = _run(binary, "--config.seed=1", config="")
-    assert result.stderr == "error: missing flags: --config\n"
-
-
-_END = "-- the end --"
-#: Imports once, then calls the binary as a process of its own for each last argument.
-_EACH = f"""
-import os, runpy, sys
-import rahf.input.loader, rahf.evaluation.split, rahf.training.loop
-shared, each = sys.argv[1:{3 + len(SMALL)}], sys.argv[{3 + len(SMALL)}:]
-for flag in each:
-    if not (child := os.fork()):
-        sys.argv[1:] = [*shared, flag]
-        runpy.run_module("rahf.bin.train", run_name="__main__", alter_sys=True)
-        sys.exit()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(f"\\nexited with {{code}}\\n{_END}", file=sys.stderr, flush=True)
-"""
+    needed = {"train": "workdir", "import_weights": "output", "plan": "topology"}
+    calls, expected = [], []
+    for binary, flag in needed.items():
+        given = [f"--{flag}={tmp_path}"] if flag else []
+        demo = "--config=configs/scenes_demo.py"
+        mistakes = [
+            ([demo, "--config.input.batch_sise=4"], 'Did you mean "batch_size"'),
+            (["--config=configs/scenes_demmo.py"], "demmo.py"),
+            (
+                ["--config=scenes_demo:richhf"],
+                "'richhf' is unknown; this config takes no argument",
+            ),
+            (
+                [f"--config={own}"],
+                f"{own}, line 2: NameError: name 'colour' is not defined",
+            ),
+        ]
+        calls += [[f"rahf.bin.{binary}", *given, *flags] for flags, _ in mistakes]
+        expected += [message for _, message in mistakes]
+        if flag:
+            calls.append([f"rahf.bin.{binary}", demo])
+            expected.append(f"error: missing flags: --{flag}")
+        calls.append([f"rahf.bin.{binary}", *given, "--config.seed=1"])
+        expected.append("error: missing flags: --config")
+    found = forked.run_each(calls, ["rahf.bin.config_flag"])
+    for call, done, message in zip(calls, found, expected, strict=True):
+        assert done.returncode == 1, call
+        [line] = done.stderr.strip().splitlines()
+        assert line.startswith("error: ") and message in line, call
+        assert line == message or "missing flags" not in message, call
+        assert "batch_sise" in line or "batch_sise" not in call[-1], call
+        assert "--config cannot be read: " in line or "demmo" not in message, call
 
 
 def test_mistakes_are_one_clear_line(tmp_path):
@@ -119,23 +116,20 @@ def test_mistakes_are_one_clear_line(tmp_path):
         ("--workdir=", "expected the path of a workdir, got ''"),
         ("--workdir=setup.py", "setup.py is a file"),
         ("extra", "unexpected arguments ['extra']"),
+        ("--distributed", "found no variables of srun"),
+        ("--process_id=1", "--coordinator_address and --num_processes missing"),
+        ("--local_device_ids=0-3", "=0-3: expected different numbers"),
         ("--config.checkpoint.best_metric=plausibility/plc", "srcc"),
         ("--config.checkpoint.best_metric=plausibility/mse", "higher is better"),
         ("--config.checkpoint.best_metric=plausible/plcc", "plausibility"),
     )
-    done = subprocess.run(
-        [sys.executable, "-c", _EACH, "--config=configs/scenes_demo.py"]
-        + [f"--workdir={tmp_path}", *SMALL]
-        + [flag for flag, _ in mistakes],
-        cwd=ROOT,
-        env=os.environ | QUICK,
-        capture_output=True,
-        text=True,
-        check=True,
+    shared = ["rahf.bin.train", "--config=configs/scenes_demo.py"]
+    shared += [f"--workdir={tmp_path}", *SMALL]
+    found = forked.run_each(
+        [[*shared, flag] for flag, _ in mistakes],
+        ["rahf.input.loader", "rahf.evaluation.split", "rahf.training.loop"],
     )
-    errors = done.stderr.split(_END)
-    assert len(errors) == len(mistakes) + 1
-    for error, (_, message) in zip(errors, mistakes, strict=False):
-        *_, last, status = filter(None, error.splitlines())
-        assert status == "exited with 1", error
-        assert last.startswith("error: ") and message in last, error
+    for done, (_, message) in zip(found, mistakes, strict=True):
+        assert done.returncode == 1, done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("error: ") and message in last, done.stderr

@@ -1,6 +1,7 @@
 """Checkpoints that were cut short, or are of another model: one clear error each."""
 
 import contextlib
+import json
 import shutil
 
 import jax
@@ -113,12 +114,54 @@ def test_another_number_of_processes_is_refused(workdir, tmp_path, files):
         _resume(folder)
 
 
-def test_a_url_is_no_workdir():
+def _with_positions(workdir, folder, *states):
+    """Copies a workdir, as processes with these positions would have left it."""
+    shutil.copytree(workdir, folder)
+    (folder / "checkpoints/3/checksums.json").unlink()
+    place = folder / "checkpoints/3/input_state"
+    (place / "process_0-of-1.json").unlink()
+    for index, state in enumerate(states):
+        path = place / f"process_{index}-of-{len(states)}.json"
+        path.write_text(json.dumps({"json": state}))
+    return folder
+
+
+def test_a_position_of_all_serves_another_number_of_processes(
+    workdir, tmp_path, monkeypatch
+):
+    quick_steps.use(monkeypatch)
+    counts = [{"good": 12, "bad": 1}, {"good": 11, "bad": 2}]
+    states = [{"examples": 24, "records": each} for each in counts]
+    folder = _with_positions(workdir, tmp_path / "two", *states)
+    found = []
+    monkeypatch.setattr(
+        tiny.NoiseInput, "set_state", lambda _, state: found.append(state)
+    )
+    _resume(folder)
+    assert found == [{"examples": 24, "records": {"good": 23, "bad": 3}}]
+
+
+def test_a_count_of_batches_needs_the_batch_size_that_was(
+    workdir, tmp_path, monkeypatch
+):
+    quick_steps.use(monkeypatch)
+    counted = {"workers": 0, "iterator": {"next_index": 3}}
+    folder = _with_positions(workdir, tmp_path / "old", counted)
+    with pytest.raises(ValueError, match="counts batches of 8; go on with .*size=8"):
+        _resume(folder, **{"input.batch_size": 16})
+    monkeypatch.setattr(tiny.NoiseInput, "set_state", lambda _, state: None)
+    _resume(folder)
+    # From now on, it may change.
+    folder = _with_positions(workdir, tmp_path / "new", {"examples": 24})
+    _resume(folder, **{"input.batch_size": 16})
+
+
+def test_another_url_is_no_workdir():
     for use in (restore.restore_for_inference, restore.read_params, _resume):
         with pytest.raises(
-            ValueError, match="gs://bucket/run: a workdir is a local folder"
+            ValueError, match="s3://bucket/run: a workdir is a local path or gs://"
         ):
-            use("gs://bucket/run")
+            use("s3://bucket/run")
 
 
 def test_another_size_of_image_is_another_model(workdir):

@@ -20,6 +20,7 @@ from rahf.checkpoints import changes, importing, restore, start
 from rahf.input import vocabulary
 from rahf.weights import export_layout, matching
 from tests.support import tiny
+from tests.support.quick_xla import ONE_DEVICE
 
 ROOT = pathlib.Path(__file__).parents[2]
 HEADS = ("visual_token_projection/*", "heatmap_predictor_*", "score_predictor_*")
@@ -78,7 +79,7 @@ def _imported(files, tmp_path_factory):
         + [f"--config.input.vocabulary={vocabulary.SCENES}"]
         + [f"--vit={files['vit']}", f"--t5={files['t5']}", *sizes],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env=os.environ | ONE_DEVICE,
         capture_output=True,
         text=True,
         check=False,

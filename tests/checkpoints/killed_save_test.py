@@ -12,6 +12,7 @@ import pytest
 from rahf.checkpoints import restore
 from rahf.checkpoints.checkpointer import Checkpointer, find_whole_step
 from tests.support import tiny
+from tests.support.quick_xla import ONE_DEVICE
 
 #: Saves steps 1, 2, ... of arrays and is killed while it saves step 3.
 _PROGRAM = """
@@ -54,7 +55,7 @@ saver.close()
 def test_the_newest_complete_step_can_be_resumed(tmp_path, place, steps):
     killed = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(tmp_path), place],
-        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        env=os.environ | ONE_DEVICE,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL

@@ -17,6 +17,7 @@ from rahf.evaluation.split import SplitEvaluator
 from rahf.input.loader import make_train_input
 from rahf.models import sharding
 from rahf.training import loop
+from tests.support import quick_steps
 
 FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "workdirs"
 COMMITS = ("fea4aee", "1d92c52", "227259f")
@@ -30,7 +31,7 @@ def test_an_old_workdir_predicts_goes_on_and_is_measured(commit, tmp_path, monke
     assert 0 < prediction.scores["plausibility"] < 1
     config = read_config(folder)  # as the user's file of back then has it
     config.training_steps = 4
-    config.schedule.peak = 0.01  # of all: what one has compiled the next one reads
+    quick_steps.use(monkeypatch, "traced")
     make_mesh = sharding.make_mesh  # two examples a batch do not divide by 8 devices
     monkeypatch.setattr(
         sharding, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1])

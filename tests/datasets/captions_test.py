@@ -143,6 +143,18 @@ def test_it_resumes_exactly(folder, before):
         assert_equal(batch, expected)
 
 
+def test_another_batch_size_goes_on_with_the_next_sample(folder):
+    whole = [n for batch in take(inputs(make_config(folder)), 5) for n in shown(batch)]
+    found, state = [], None
+    for size, number in ((5, 2), (3, 3), (6, 1)):
+        source = inputs(make_config(folder, batch_size=size))
+        if state is not None:
+            source.set_state(json.loads(json.dumps(state)))
+        found += [n for batch in take(source, number) for n in shown(batch)]
+        state = source.get_state()
+    assert found == whole
+
+
 def test_a_window_of_large_images_holds_only_some(folder, monkeypatch):
     config = make_config(folder)
     expected = take(inputs(config), 8)

@@ -5,8 +5,6 @@ import json
 import subprocess
 import types
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,14 +12,9 @@ from scipy import stats
 
 from rahf import targets
 from rahf.bin import cross_validate
-from rahf.checkpoints import workdir as workdirs
-from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.evaluation.cross_validation import pool
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.metrics.table import METRICS
-from rahf.input import vocabulary
-from rahf.models import sharding
-from rahf.training import steps
 from tests.support import tiny
 
 
@@ -94,18 +87,7 @@ def _noise_run(folder, flags):
     rated.path = flags["config.input.rated_images.path"]
     rated.folds = int(flags["config.input.rated_images.folds"])
     rated.fold = int(flags["config.input.rated_images.fold"])
-    workdirs.write_config(folder, config)
-    vocabulary.load("scenes").save(folder + "/" + workdirs.VOCABULARY_FILE)
-    mesh = sharding.make_mesh(config, jax.devices()[:1])
-    with sharding.use(mesh, config):
-        shapes = steps.make_state(config, mesh, abstract=True)[0].params
-    rng = np.random.default_rng(rated.fold)
-    params = jax.tree.map(
-        lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape), x.dtype), shapes
-    )
-    saver = Checkpointer(folder, config)
-    saver.save(2, {"params": params}, {}, {})
-    saver.close()
+    tiny.write_workdir(folder, config, 2)
 
 
 def test_the_binary_trains_each_fold_and_joins_them(

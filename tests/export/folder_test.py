@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -18,15 +17,10 @@ import rahf
 from rahf import targets
 from rahf.bin import export as binary
 from rahf.checkpoints import restore
-from rahf.checkpoints import workdir as workdirs
-from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.datasets.scenes import Scenes
 from rahf.export import folder as export_lib
 from rahf.export import stablehlo
 from rahf.inference.predictor import Predictor
-from rahf.models.batch import example_batch
-from rahf.models.rahf import make_model
-from rahf.training import steps
 from rahf.weights import export_layout, exported, matching
 from tests.support import tiny
 
@@ -40,19 +34,7 @@ def _workdir(folder, variant, heads="light"):
     c.input.target_length = 30  # not as long as the encoder's
     if variant == "augmented":  # one of each kind: each is compiled by itself
         c.task.targets = ("misalignment", "overall", "misaligned_words")
-    shapes = jax.eval_shape(
-        lambda key: make_model(c).init(key, example_batch(c))["params"],
-        jax.random.key(0),
-    )
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), nn.unbox(shapes)
-    )
-    workdirs.write_config(folder, c)
-    writer = Checkpointer(folder, c)
-    state = steps.TrainState(step=np.int32(7), params=params, opt_state={})
-    writer.save(7, state, {}, {"plausibility/plcc": 0.5})
-    writer.close()
+    tiny.write_workdir(folder, c, 7, {"plausibility/plcc": 0.5})
     results = folder / "eval" / "test"
     results.mkdir(parents=True)
     for name, examples, plcc in (("scores", 0, 0.4321), ("some", 8, 0.8765)):

@@ -9,7 +9,6 @@ from PIL import Image
 import rahf
 from rahf import images, targets
 from rahf.datasets.scenes import Scenes
-from rahf.training import loop
 from tests.support import tiny
 
 PROMPTS = ["a red cat, left of a blue house.", "a cat", "", "cat! " * 10_000]
@@ -17,11 +16,8 @@ PROMPTS = ["a red cat, left of a blue house.", "a cat", "", "cat! " * 10_000]
 
 @pytest.fixture(scope="module", params=["multihead", "augmented"])
 def workdir(request, tmp_path_factory):
-    config = tiny.config(request.param)
-    config.training_steps = 1
     folder = tmp_path_factory.mktemp(request.param)
-    loop.train(config, folder, tiny.NoiseInput(config))
-    return folder
+    return tiny.write_workdir(folder, tiny.config(request.param))
 
 
 @pytest.fixture(scope="module")

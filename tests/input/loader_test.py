@@ -1,7 +1,9 @@
 """The loaders' common promises, and the procedural one."""
 
+import collections
 import itertools
 import json
+import multiprocessing
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ import pytest
 from configs import scenes
 from rahf.datasets.scenes import Scenes, scenes_records
 from rahf.input import loader as data_input
+from rahf.input import positions
 from rahf.input.registry import Task, register, register_mixture
 from rahf.targets import FEEDBACK
 
@@ -131,26 +134,77 @@ def test_shards_together_make_the_batch_of_one():
         assert_equal(jax.tree.map(lambda *x: np.concatenate(x), *parts), one)
 
 
-def test_worker_processes_change_nothing():
-    config = make_config("scenes_warm_and_plausible", workers=1)
+def test_another_number_of_shards_goes_on_with_the_next_example():
+    config = make_config()
+    whole = take(data_input.make_train_input(config), 3)
+
+    def shards(count):
+        return [
+            data_input.make_train_input(config, shard_index=i, shard_count=count)
+            for i in range(count)
+        ]
+
+    states = []
+    for count in (2, 7, 1):
+        inputs = shards(count)
+        for index, each in enumerate(inputs):
+            if states:
+                each.set_state(positions.spread(states, index))
+        parts = list(map(next, inputs))
+        states = [each.get_state() for each in inputs]
+        joined = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        assert_equal(joined, whole.pop(0))
+    assert states == [{"examples": 42, "records": {"good": 42, "bad": 0}}]
+
+
+def test_another_batch_size_and_worker_processes_go_on_with_the_next_example():
+    config = make_config("scenes_warm_and_plausible", batch_size=40)
     config.task.modules = ("tests.support.example_task.warmth",)
     config.task.targets = ("plausibility", "warmth")
-    worker = data_input.make_train_input(config)
-    try:
-        take(worker, 1)
-        state = worker.get_state()
-        batches = take(worker, 2)
-        worker.set_state(state)
-        assert_equal(next(worker), batches[0])
-    finally:
-        worker.close()
-    config.input.workers = 0
-    thread = data_input.make_train_input(config)
-    assert_equal(take(thread, 3)[1:], batches)
-    with pytest.raises(ValueError, match=r"config.input.workers=0, but .* had 1"):
-        thread.set_state(state)
+    sources = [data_input.make_train_input(config)]
+    expected = take(sources[0], 2)
+    parts, state = [], None
+    for size, workers, number in ((16, 0, 1), (8, 2, 4), (32, 0, 1)):
+        config.input.update(batch_size=size, workers=workers)
+        sources.append(source := data_input.make_train_input(config))
+        if state is not None:
+            source.set_state(json.loads(json.dumps(state)))
+        try:
+            parts += take(source, number)
+            state = source.get_state()
+            if workers:
+                _check_that_the_death_of_a_worker_is_told(source)
+        finally:
+            source.close()
+    join = lambda *batches: jax.tree.map(lambda *x: np.concatenate(x), *batches)
+    assert_equal(join(*parts), join(*expected))
+    # An epoch: both tasks ask once for each of the 40 scenes.
+    images = [image.tobytes() for image in join(*parts)["image"]]
+    assert set(collections.Counter(images).values()) == {2} and len(images) == 80
     with pytest.raises(ValueError, match="a run of another loader"):
-        thread.set_state(b"seqio")
+        source.set_state(b"seqio")
+
+
+def _check_that_the_death_of_a_worker_is_told(source):
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(ChildProcessError, match=r"ended .*exit code -9\).*workers=2"):
+        take(source, 20)
+
+
+def test_positions_of_earlier_versions_count_batches():
+    config = make_config()
+    whole = take(data_input.make_train_input(config), 4)
+    counted = {"records": {"good": 42, "bad": 0}}
+    workers = {"iterators_in_use_states": [{"next_index": 2}, {"next_index": 1}, None]}
+    for iterator in ({"next_index": 3}, workers):
+        source = data_input.make_train_input(config)
+        source.set_state({"workers": 0, "iterator": iterator} | counted)
+        assert_equal(next(source), whole[3])
+        assert source.get_state() == {
+            "examples": 56,
+            "records": {"good": 56, "bad": 0},
+        }
 
 
 @pytest.mark.parametrize("task", ["scenes_seven", "scenes_multihead"])

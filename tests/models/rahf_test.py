@@ -20,6 +20,12 @@ def _run(config):
     return jax.jit(lambda params, batch: model.apply({"params": params}, batch))
 
 
+def _one_of_each_kind(variant="multihead"):
+    config = tiny.config(variant)
+    config.task.targets = ("implausibility", "overall", "misaligned_words")
+    return config
+
+
 @pytest.mark.parametrize("variant", ["multihead", "augmented"])
 def test_outputs_by_target_name(variant):
     config = tiny.config(variant)
@@ -38,11 +44,11 @@ def test_outputs_by_target_name(variant):
 @pytest.mark.parametrize("variant", ["multihead", "augmented"])
 def test_a_prediction_depends_on_its_own_example_alone(variant):
     """Not on batch neighbours, and not on how much padding follows its text."""
-    config = tiny.config(variant)
+    config = _one_of_each_kind(variant)
     batch, params = tiny.batch(config), tiny.params(config)
     whole = make_predict_step(config, (5,))(params, batch)
     alone = tiny.take(batch, slice(2, 3))
-    short = tiny.config(variant)
+    short = _one_of_each_kind(variant)
     short.input.text_length = 16
     short.input.target_length = 16
     trim = {key: alone[key][:, :16] for key in ("inputs", "prompt", "word_ends")}
@@ -102,13 +108,16 @@ def test_options_are_named_in_errors():
     config.model.variant = "both"
     with pytest.raises(ValueError, match="config.model.variant='both'.*'augmented'"):
         make_model(config)
+    config.model.update(variant="augmented", remat_policy="most")
+    with pytest.raises(ValueError, match="remat_policy='most'; known: 'full', 'dots'"):
+        make_model(config)
     config = make_model(tiny.config()).config
     with pytest.raises(ValueError, match="unknown target 'mood'.*plausibility"):
         dataclasses.replace(config, targets=("mood",))
 
 
 def test_bfloat16_outputs_are_float32_and_close():
-    config = tiny.config()
+    config = _one_of_each_kind()
     batch, params = tiny.batch(config), tiny.params(config)
     exact = _run(config)(params, batch)
     config.model.dtype = "bfloat16"

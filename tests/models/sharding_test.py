@@ -7,21 +7,39 @@ from jax.sharding import PartitionSpec
 
 from rahf.models import sharding
 from rahf.training import steps
-from tests.support import tiny
+from tests.support import quick_steps, tiny
 
 
-def _config():
-    """With every part that a model may have."""
-    config = tiny.config()
-    config.task.targets = (*config.task.targets, "word_presence")
-    config.model.word_presence = True
+def _config(variant="multihead"):
+    """With every part that a model may have, and a head of each kind."""
+    config = tiny.config(variant)
+    config.task.targets = ("implausibility", "overall", "misaligned_words")
+    if variant == "multihead":
+        config.task.targets += ("word_presence",)
+        config.model.word_presence = True
     return config
 
 
-def _losses(config, devices):
+def _place(state, shardings):
+    return jax.tree.map(
+        lambda x, place: jax.device_put(np.asarray(x), place), state, shardings
+    )
+
+
+def _run(config, devices, start=None):
+    """Three steps from a state, or from a new one.
+
+    Returns:
+      Loss and gradient norm of each step in turn; the first state on the host; the last.
+    """
     mesh = sharding.make_mesh(config, devices)
     with sharding.use(mesh, config):
-        state, shardings = steps.make_state(config, mesh)
+        if start is None:
+            state, shardings = steps.make_state(config, mesh)
+            start = jax.device_get(state)
+        else:
+            _, shardings = steps.make_state(config, mesh, abstract=True)
+            state = _place(start, shardings)
         step = steps.make_train_step(config, mesh, shardings)
         values = []
         for seed in range(3):
@@ -29,7 +47,7 @@ def _losses(config, devices):
             state, metrics = step(state, batch)
             values.append(float(metrics["loss"]))
             values.append(float(metrics["gradient_norm"]))
-    return values, state
+    return values, start, state
 
 
 def _assert_same_run(values, expected):
@@ -44,32 +62,38 @@ def _assert_same_run(values, expected):
 
 @pytest.fixture(scope="module")
 def one_device():
-    config = _config()
-    return _losses(config, jax.devices()[:1])[0]
+    return _run(_config(), jax.devices()[:1])[:2]
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
 def test_eight_devices_equal_one(one_device, shape):
+    expected, start = one_device
     config = _config()
     config.sharding.mesh.update(dict(zip(sharding.MESH_AXES, shape, strict=True)))
-    values, state = _losses(config, jax.devices())
-    _assert_same_run(values, one_device)
+    # Where parameters are cut, they are also drawn in parts.
+    cut = shape != (8, 1, 1)
+    values, drawn, state = _run(config, jax.devices(), None if cut else start)
+    _assert_same_run(values, expected)
+    for a, b in zip(jax.tree.leaves(drawn), jax.tree.leaves(start), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     kernel = state.params["t5"]["encoder"]["layers_0"]["mlp"]["wi"]["kernel"]
-    expected = [size // n for size, n in zip(kernel.shape, shape[1:], strict=True)]
-    assert list(kernel.addressable_shards[0].data.shape) == expected
+    sizes = [size // n for size, n in zip(kernel.shape, shape[1:], strict=True)]
+    assert list(kernel.addressable_shards[0].data.shape) == sizes
     moment = state.opt_state[1][0].mu["t5"]["encoder"]["layers_0"]["mlp"]["wi"]
     assert moment["kernel"].sharding == kernel.sharding
 
 
-def test_accumulation_equals_the_whole_batch(one_device):
+def test_accumulation_equals_the_whole_batch():
     """Also where a target's examples all fall into one of the parts."""
-    config = _config()
+    config = _config("augmented")
+    mesh = sharding.make_mesh(config, jax.devices()[:1])
+    with sharding.use(mesh, config):
+        start, _ = quick_steps.make_state(config, mesh)
+    start = jax.device_get(start)
+    whole, *_ = _run(config, jax.devices()[:1], start)
     config.optimizer.accumulation = 4
-    _assert_same_run(_losses(config, jax.devices()[:1])[0], one_device)
-    whole = _losses(tiny.config("augmented"), jax.devices()[:1])[0]
-    config = tiny.config("augmented")
-    config.optimizer.accumulation = 4
-    _assert_same_run(_losses(config, jax.devices()[:1])[0], whole)
+    parts, *_ = _run(config, jax.devices()[:1], start)
+    _assert_same_run(parts, whole)
 
 
 def test_mesh_errors_say_both_numbers():
@@ -100,7 +124,11 @@ def test_a_mesh_axis_that_does_not_divide_leaves_the_array_whole():
 
 def test_adafactor_states_have_places():
     config = tiny.config()
+    config.task.targets = ("overall",)
     config.optimizer.name = "adafactor"
     config.sharding.mesh.update(data=2, fsdp=2, model=2)
-    values, _ = _losses(config, jax.devices())
+    mesh = sharding.make_mesh(config)
+    with sharding.use(mesh, config):
+        start, _ = quick_steps.make_state(config, mesh)
+    values, *_ = _run(config, jax.devices(), jax.device_get(start))
     assert np.isfinite(values).all()

@@ -1,29 +1,54 @@
-"""Train steps that count and learn nothing: a run whose steps need not be compiled."""
+"""Runs of the loop that compile nothing, or one step for all of them."""
 
 import dataclasses
+import functools
+import json
 
 import jax
 import numpy as np
 
 from rahf.training import loop, steps
+from tests.support import tiny
+
+#: What a config says of a run and not of its state or its step. Of the schedule that
+#: `tiny.config` has, the number of steps is no part.
+_LENGTHS = ("training_steps", "eval", "checkpoint", "log")
+
+
+def _once(make):
+    """Remembers what was made for a config, whatever the length of its run."""
+    made = {}
+
+    @functools.wraps(make)
+    def remembering(config, mesh, *rest):
+        content = json.loads(config.to_json_best_effort())
+        if config.schedule.name == "constant":
+            content = {k: v for k, v in content.items() if k not in _LENGTHS}
+        key = json.dumps(content), mesh
+        if key not in made:
+            made[key] = make(config, mesh, *rest)
+        return made[key]
+
+    return remembering
+
+
+@_once
+def _shapes(config, mesh):
+    return steps.make_state(config, mesh, abstract=True)
 
 
 def make_state(config, mesh, *, abstract=False):
-    """A random state of the right shapes and shardings; nothing is compiled."""
-    shapes, shardings = steps.make_state(config, mesh, abstract=True)
-    rng = np.random.default_rng(config.seed)
-    if not abstract:
-        shapes = jax.tree.map(
-            lambda x: jax.device_put(
-                rng.random(x.shape).astype(x.dtype) if x.ndim else x.dtype.type(0),
-                x.sharding,
-            ),
-            shapes,
-        )
-    return shapes, shardings
+    """A new state, its parameters random; nothing is compiled."""
+    shapes, shardings = _shapes(config, mesh)
+    if abstract:
+        return shapes, shardings
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    params = tiny.random_params(shapes.params, config.seed)
+    state = dataclasses.replace(state, params=params)
+    return jax.tree.map(jax.device_put, state, shardings), shardings
 
 
-def make_train_step(config, mesh, shardings):
+def _make_empty_step(config, mesh, shardings):
     """Steps that count and learn nothing: no gradient has to be compiled."""
     nothing = {"loss": 0.0, "gradient_norm": 0.0, "learning_rate": 0.0}
     metrics = nothing | {"loss_sum": {}, "weight_sum": {}}
@@ -33,7 +58,32 @@ def make_train_step(config, mesh, shardings):
     )
 
 
-def use(monkeypatch) -> None:
-    """Lets the loop take these."""
-    monkeypatch.setattr(loop, "make_train_step", make_train_step)
+def _make_traced_step(config, mesh, shardings):
+    """Steps that count and learn nothing, once the real one has been traced."""
+    real = steps.make_train_step(config, mesh, shardings)
+
+    def step(state, batch):
+        after, metrics = jax.eval_shape(real, state, batch)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics)
+        return dataclasses.replace(state, step=state.step + 1), zeros
+
+    return step
+
+
+_STEPS = {
+    "empty": _make_empty_step,
+    "traced": _make_traced_step,
+    "compiled": _once(steps.make_train_step),
+}
+
+
+def use(monkeypatch, step: str = "empty") -> None:
+    """Lets the loop take these.
+
+    Args:
+      monkeypatch: pytest's.
+      step: "empty", "traced", or "compiled": the real one, once for equal models.
+    """
+    monkeypatch.setattr(loop, "make_train_step", _STEPS[step])
     monkeypatch.setattr(loop, "make_state", make_state)

@@ -1,11 +1,15 @@
 """A config that compiles and runs in seconds, and batches of noise for it."""
 
+import contextlib
+
 import flax.linen as nn
 import jax
 import numpy as np
 
 from configs import scenes
 from rahf import targets
+from rahf.checkpoints import workdir as workdirs
+from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
 from rahf.targets import Kind
@@ -32,18 +36,59 @@ def config(variant: str = "multihead"):
         encoder_layers=1,
         decoder_layers=1,
     )
-    c.schedule.warmup_steps = 2
+    # Not of a form that asks for the number of steps: a run of 4 then compiles the same
+    # step as a run of 2.
+    c.schedule.update(name="constant", warmup_steps=2)
     c.eval.update(every_steps=4, batch_size=4, examples=4)
     c.checkpoint.every_steps = 2
     c.log.every_steps = 1
     return c
 
 
-def params(c):
-    """Untrained parameters of the model; how they are drawn compiles quickly."""
-    model, key = make_model(c), jax.random.key(0, impl="rbg")
-    example = example_batch(c)
-    return jax.jit(lambda: nn.unbox(model.init(key, example)["params"]))()
+def params(c, seed: int = 0):
+    """Random parameters of the model; nothing is compiled."""
+    model = make_model(c)
+    shapes = jax.eval_shape(
+        lambda key: nn.unbox(model.init(key, example_batch(c))["params"]),
+        jax.random.key(0),
+    )
+    return jax.device_put(random_params(shapes, seed))
+
+
+def random_params(shapes, seed: int = 0):
+    """Parameters of these shapes, about as large as the model would draw them.
+
+    Norms scale by about 1; biases are not all zero, as a new model's are.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        noise = rng.standard_normal(leaf.shape)
+        if leaf.ndim < 2:
+            noise = 0.1 * noise + (path[-1].key == "scale")
+        else:
+            noise = noise / np.prod(leaf.shape[:-1]) ** 0.5
+        return np.asarray(noise, np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def write_workdir(folder, c, step: int = 1, metrics=None):
+    """Writes the workdir of a run that learned nothing; nothing is compiled.
+
+    Args:
+      folder: the workdir.
+      c: its config.
+      step: the step of its one checkpoint.
+      metrics: of an evaluation at this step.
+
+    Returns:
+      The folder.
+    """
+    workdirs.write_config(folder, c)
+    with contextlib.closing(Checkpointer(folder, c)) as saver:
+        saver.save(step, {"params": params(c)}, {}, metrics or {})
+    return folder
 
 
 def batch(c, seed: int = 0) -> dict:

@@ -25,6 +25,7 @@ from rahf.evaluation.evaluate import Results
 from rahf.evaluation.split import SplitEvaluator
 from rahf.input.loader import make_train_input
 from rahf.training import loop
+from tests.support.quick_xla import QUICK
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OVERRIDES = {
@@ -68,7 +69,7 @@ def _run(verb: str, cache: pathlib.Path, **bindings):
         cwd=ROOT,
         env={
             **os.environ,
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles faster
+            "XLA_FLAGS": QUICK,
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         },

@@ -3,8 +3,11 @@
 import json
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -19,6 +22,7 @@ from rahf.training import loop, steps
 from rahf.weights import matching
 from tests.support import tiny, tiny_captions
 from tests.support.captions_fixture import write_shard
+from tests.support.quick_xla import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -36,11 +40,31 @@ def config(tmp_path_factory):
     write_shard(folder / "dev" / "0.tar", 100, 6)
     config = tiny_captions.get_config()
     config.input.captions.update(train=f"{folder}/train", dev=f"{folder}/dev")
+    config.schedule.name = "constant"  # whenever a run stops
     return config
 
 
-def start_two(config, workdir, steps=2):
-    """Starts the binary twice, as Slurm would on one host."""
+def slurm(index):
+    """The environment of a task, as srun sets it."""
+    return {
+        "SLURM_JOB_ID": str(os.getpid()),  # the port is made of it
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": str(index),
+    }
+
+
+def by_hand():
+    """The flags of each of two processes that no launcher started."""
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+    shared = [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
+    return [[*shared, f"--process_id={index}"] for index in range(2)]
+
+
+def start_two(config, workdir, flags, steps, environ=lambda index: {}):
+    """Starts the binary twice on one host."""
     splits = ("train", "dev")
     command = [
         *(
@@ -49,25 +73,19 @@ def start_two(config, workdir, steps=2):
             "rahf.bin.train",
             "--config=tests/support/tiny_captions.py",
         ),
-        *(f"--workdir={workdir}", "--distributed", f"--config.training_steps={steps}"),
+        *(f"--workdir={workdir}", f"--config.training_steps={steps}"),
+        *("--config.schedule.name=constant", "--config.eval.every_steps=1"),
         *(f"--config.input.captions.{s}={config.input.captions[s]}" for s in splits),
     ]
-    slurm = {
-        "SLURM_JOB_ID": str(os.getpid()),  # JAX makes the port of it
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_STEP_NUM_NODES": "1",
-        "SLURM_NTASKS": "2",
-        "XLA_FLAGS": "",
-    }
     return [
         subprocess.Popen(
-            command,
+            [*command, *flags[index]],
             cwd=ROOT,
-            env=os.environ | slurm | {"SLURM_PROCID": i, "SLURM_LOCALID": i},
+            env=os.environ | {"XLA_FLAGS": QUICK} | environ(index),
             stderr=subprocess.PIPE,
             text=True,
         )
-        for i in "01"
+        for index in range(2)
     ]
 
 
@@ -95,11 +113,23 @@ class Joined:
 
 
 def test_two_processes_are_one(config, tmp_path, capsys):
-    processes = start_two(config, tmp_path / "two")
-    for config.training_steps in (1, 2):  # stop, and go on
-        loop.train(config, tmp_path / "one", Joined(config))
+    # As on a cluster whose proxy knows nothing of its nodes.
+    proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    processes = start_two(
+        config, tmp_path / "two", by_hand(), steps=1000, environ=lambda index: proxy
+    )
+    log = tmp_path / "two" / "metrics.jsonl"
+    while not (log.exists() and log.stat().st_size) and processes[1].poll() is None:
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGINT)  # Ctrl-C in one terminal stops both
     errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    assert [process.returncode for process in processes] == [75, 75], errors
+    last = read_metrics(tmp_path / "two")[-1]["step"]
+    for error in errors:
+        assert "stopped by SIGINT in process 1 of 2" in error
+        assert f"at step {last} of 1000, saved in {tmp_path}/two" in error
+    for config.training_steps in (1, last):  # stop, and go on
+        loop.train(config, tmp_path / "one", Joined(config))
     two, one = (read_metrics(tmp_path / name) for name in ("two", "one"))
     assert two[-1]["train/bad_records"] > 1
     for row, expected in zip(two, one, strict=True):
@@ -107,13 +137,17 @@ def test_two_processes_are_one(config, tmp_path, capsys):
             assert row[name] == pytest.approx(expected[name], rel=1e-4), name
 
     # Neither goes on with what the other has seen of the data.
-    config.training_steps = 3
-    with pytest.raises(ValueError, match="trained by 2 processes until step 2, .* now"):
+    config.training_steps = last + 1
+    message = f"trained by 2 processes until step {last}, .* now"
+    with pytest.raises(ValueError, match=message):
         loop.train(config, tmp_path / "two", Joined(config))
-    for process in start_two(config, tmp_path / "one", steps=3):
-        last = process.communicate(timeout=300)[1].strip().splitlines()[-1]
-        assert process.returncode == 1 and last.startswith("error: "), last
-        assert "trained by 1 processes until step 2" in last
+    told = [["--distributed"]] * 2
+    for process in start_two(
+        config, tmp_path / "one", told, steps=last + 1, environ=slurm
+    ):
+        line = process.communicate(timeout=300)[1].strip().splitlines()[-1]
+        assert process.returncode == 1 and line.startswith("error: "), line
+        assert f"trained by 1 processes until step {last}" in line
 
     # What two processes wrote, one evaluates and starts from.
     eval_captions.main([f"--checkpoint={tmp_path}/two", "--split=dev"])

@@ -17,6 +17,7 @@ from rahf.checkpoints import importing, restore
 from rahf.datasets.scenes import Scenes
 from rahf.input import vocabulary
 from rahf.weights import export_layout, export_torch
+from tests.support.quick_xla import ONE_DEVICE
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZES = {
@@ -66,7 +67,7 @@ def _workdir(released):
         + [f"--config.input.vocabulary={vocabulary.SCENES}"]
         + [f"--config.{key}={value}" for key, value in SIZES.items()],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env=os.environ | ONE_DEVICE,
         capture_output=True,
         text=True,
         check=False,
