@@ -18,7 +18,7 @@ def _toy(monkeypatch):
         "overall": batch["x"] @ variables["params"]["w"]
     }
     monkeypatch.setattr(
-        steps, "make_model", lambda _: types.SimpleNamespace(apply=apply)
+        steps, "make_model", lambda *_, **__: types.SimpleNamespace(apply=apply)
     )
 
     def total(outputs, batch, weights, counts):
