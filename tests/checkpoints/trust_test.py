@@ -1,6 +1,7 @@
 """Models and weights of strangers: no code of theirs runs, and nothing odd is loaded."""
 
 import json
+import os
 import pickle
 import sys
 import zipfile
@@ -103,8 +104,9 @@ def test_a_model_brings_no_code(mine, monkeypatch, here, entry, module):
     _ask_for(mine, [module], targets=["a_target_of_its_own"])
     monkeypatch.chdir(mine / here)
     monkeypatch.syspath_prepend(entry.format(mine.parent))
-    with pytest.raises(ValueError, match=f"names '{module}', .* must not bring code"):
-        rahf.load(mine)
+    for spelled in (mine, os.path.relpath(mine), mine.parent / "linked"):
+        with pytest.raises(ValueError, match=f"names '{module}', .* must not bring"):
+            rahf.load(spelled)
 
 
 @pytest.mark.parametrize(
