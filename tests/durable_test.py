@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import stat
 
 import pytest
@@ -38,6 +39,18 @@ def _hold(folder, ready, go):
     with durable.locked(folder, "training"):
         ready.set()
         go.wait(60)
+
+
+def test_a_full_disk_is_found_before_the_work(tmp_path):
+    """Making a file takes no room, and writing to it does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(ValueError, match="--output=.* cannot be written to: File"):
+            durable.check_folder(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert durable.check_folder(tmp_path) == tmp_path
 
 
 def test_a_folder_is_kept_to_one_process_and_freed_by_its_death(tmp_path):

@@ -74,12 +74,12 @@ def test_babysit_takes_up_a_run_that_goes_on(cloud):
     other = cloud("--yes", "babysit", "rahf.bin.train", "--a=b", "c")
     assert other.returncode == 1
     assert "mine is running something else" in other.stderr
-    before = len(cloud.verbs())
+    before, calls = len(cloud.verbs()), len(cloud.calls())
     with subprocess.Popen(
         [*cloud.command("--yes", "babysit"), "rahf.bin.train", "--a=b c"],
         env=cloud.environment(),
-    ) as babysitter:
-        while len(cloud.calls()) < before + 12 and babysitter.poll() is None:
+    ) as babysitter:  # it has looked several times
+        while len(cloud.calls()) < calls + 12 and babysitter.poll() is None:
             time.sleep(0.02)
         cloud("stop")
     assert babysitter.returncode == 0
