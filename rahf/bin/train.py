@@ -5,7 +5,8 @@
 
 Any key of the config can be overridden with --config.key=value; docs/train.md explains
 them. To train on several hosts, run the same command on each, with --distributed
-(docs/scale.md). SIGTERM and Ctrl-C stop the run once it is saved, with exit code 75.
+(docs/scale.md). SIGTERM, Ctrl-C and a closed terminal stop the run once it is saved,
+with exit code 75.
 """
 
 import contextlib
@@ -29,12 +30,14 @@ def main():
     process_flags.join()
     import jax  # here, so that --help is fast
 
+    from rahf.checkpoints import same_settings
     from rahf.evaluation.split import SplitEvaluator
     from rahf.input.loader import make_train_input
     from rahf.training.exits import in_one_line
     from rahf.training.loop import train
 
-    config, workdir = config_flag.CONFIG.value, _WORKDIR.value
+    config, workdir = config_flag.CONFIG.value, str(_WORKDIR.value)
+    same_settings.check(config, workdir)
     train_input = make_train_input(
         config, shard_index=jax.process_index(), shard_count=jax.process_count()
     )

@@ -13,8 +13,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_collections
-
 from rahf.checkpoints import workdir as workdirs
 
 #: The values of keys that older configs do not have.
@@ -93,7 +91,7 @@ def compare(workdir: str | os.PathLike, config) -> dict[str, list[Any]]:
     """
     old = workdirs.read_config(workdir)
     check_no_import(workdir, old)
-    before, after = _flat(old), _flat(_as_read(config))
+    before, after = flatten(old), flatten(config)
     changed = {
         key: [each.get(key, DEFAULTS.get(key)) for each in (before, after)]
         for key in sorted(before.keys() | after.keys())
@@ -163,6 +161,17 @@ def describe(segments: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def flatten(config) -> dict[str, Any]:
+    """Returns {"input.batch_size": 32}, with values as config.json would have them."""
+    return _flat(json.loads(config.to_json_best_effort()))
+
+
+def is_path(key: str) -> bool:
+    """Whether a flat key of a config locates data."""
+    parts = key.split(".")
+    return len(parts) > 2 and parts[-1] in _PATHS
+
+
 def _is_fixed(key: str) -> bool:
     if key in _FIXED_TOO:
         return True
@@ -171,11 +180,11 @@ def _is_fixed(key: str) -> bool:
 
 
 def _differs(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    parts = key.split(".")
-    if key.startswith(_FREE) or (len(parts) > 2 and parts[-1] in _PATHS):
+    if key.startswith(_FREE) or is_path(key):
         return False
     # A dataset that only one of the configs has is read by neither, as config.task.name
     # is the same.
+    parts = key.split(".")
     section = f"input.{parts[1]}." if key.startswith("input.") and parts[2:] else ""
     known = (any(k.startswith(section) for k in each) for each in (before, after))
     if key not in DEFAULTS and not all(known):
@@ -184,18 +193,13 @@ def _differs(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> b
     return there != here
 
 
-def _as_read(config) -> Any:
-    """Returns a config as it would be read from config.json."""
-    return ml_collections.ConfigDict(json.loads(config.to_json_best_effort()))
-
-
-def _flat(config, prefix: str = "") -> dict[str, Any]:
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in config.items():
         if prefix + key == workdirs.SEGMENTS:
             continue
-        if isinstance(value, ml_collections.ConfigDict):
+        if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+            flat[prefix + key] = value
     return flat

@@ -55,3 +55,12 @@ def sum_over_processes(values: dict[str, float]) -> dict[str, float]:
     counts = np.array(list(values.values()), np.float32)
     total = multihost_utils.process_allgather(counts).sum(axis=0)
     return dict(zip(values, total.tolist(), strict=True))
+
+
+def gather(data: bytes) -> list[bytes]:
+    """Returns the bytes of every process, in order; all must call it at one point."""
+    lengths = multihost_utils.process_allgather(np.int32(len(data)))
+    buffer = np.zeros(max(int(lengths.max()), 1), np.uint8)
+    buffer[: len(data)] = np.frombuffer(data, np.uint8)
+    rows = multihost_utils.process_allgather(buffer)
+    return [bytes(row[:length]) for row, length in zip(rows, lengths, strict=True)]

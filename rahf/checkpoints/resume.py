@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from rahf.checkpoints import changes, input_state, restore
+from rahf.checkpoints import changes, input_state, restore, same_settings
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.checkpointer import find_whole_step
 from rahf.checkpoints.processes import first_decides
@@ -37,9 +37,16 @@ def find_start(workdir, config, digest: Callable[[], str | None]) -> Start:
     Raises:
       ValueError: the workdir's run has another model, seed, vocabulary or data, a
         position in the data that this number of processes or batch size cannot go on
-        from, or no undamaged checkpoint. Nothing has been written then.
+        from, or no undamaged checkpoint, or the processes have different data. Nothing
+        has been written then.
     """
-    return Start(**first_decides(lambda: _find(workdir, config, digest)))
+    start = Start(**first_decides(lambda: _find(workdir, config, digest)))
+    if jax.process_count() > 1 and (start.step or 0) < config.training_steps:
+        is_first = jax.process_index() == 0
+        same_settings.check_data(
+            start.segments[-1].get("data") if is_first else digest()
+        )
+    return start
 
 
 def _find(workdir, config, digest: Callable[[], str | None]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How a training run ends: the exit codes of rahf.bin.train (docs/train.md).
 
-0 is the end of training. A code above 128 is that of a signal: 130 and 143 if a second
-SIGINT or SIGTERM stopped the run at once.
+0 is the end of training. A code above 128 is that of a signal: 129, 130 and 143 if a
+second SIGHUP, SIGINT or SIGTERM stopped the run at once.
 """
 
 import contextlib

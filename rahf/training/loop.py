@@ -52,7 +52,7 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
       evaluate: params -> {"target/metric": value}, called every
         `config.eval.every_steps`.
 
-    SIGTERM or SIGINT, to any process, stops the run after the step, the evaluation or
+    SIGTERM, SIGINT or SIGHUP, to any process, stops the run after the step, the evaluation or
     whatever else is going on, and saves it.
 
     Raises:

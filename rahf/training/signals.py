@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT while a run trains: a request to stop, then a demand."""
+"""SIGTERM, SIGINT and SIGHUP while a run trains: a request to stop, then a demand."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Self
 
 from rahf.training import exits
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Seconds within which signals are one: schedulers send some twice.
 _TOGETHER = 0.5
 
@@ -29,6 +29,7 @@ class Signals:
         self.received: str | None = None
         self._at = 0.0
         self._restore = lambda: None
+        self._terminals: list[int] = []
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -36,7 +37,10 @@ class Signals:
         read, write = os.pipe()
         os.set_blocking(write, False)
         before = {number: signal.getsignal(number) for number in _NUMBERS}
-        for number in _NUMBERS:
+        if before[signal.SIGHUP] is signal.SIG_IGN:
+            del before[signal.SIGHUP]  # nohup
+        self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
+        for number in before:
             signal.signal(number, lambda number, _: self._note(number))
         fd_before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         thread = threading.Thread(target=self._listen, args=(read,), daemon=True)
@@ -58,6 +62,8 @@ class Signals:
         self._restore()
 
     def _note(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._leave_terminal()
         self.received = self.received or signal.Signals(number).name
 
     def _listen(self, pipe: int) -> None:
@@ -79,3 +85,13 @@ class Signals:
                     exits.SIGNALLED + number,
                     f"{name}: stopped at once; the last complete checkpoint stands",
                 )
+
+    def _leave_terminal(self) -> None:
+        """Lets what is written from now on go nowhere, as the terminal is gone.
+
+        Else the next line of progress would raise an OSError before anything is saved.
+        """
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for fd in self._terminals:
+            os.dup2(nowhere, fd)
+        os.close(nowhere)

@@ -1,6 +1,7 @@
 """Workdirs that earlier versions wrote are loaded, resumed and evaluated."""
 
 import contextlib
+import dataclasses
 import pathlib
 import shutil
 
@@ -15,7 +16,7 @@ from rahf.checkpoints.metrics_log import read_metrics
 from rahf.checkpoints.workdir import read_config
 from rahf.evaluation.split import SplitEvaluator
 from rahf.input.loader import make_train_input
-from rahf.models import sharding
+from rahf.models import sharding, vit
 from rahf.training import loop
 from tests.support import quick_steps
 
@@ -79,3 +80,15 @@ def test_keys_of_today_have_their_defaults(commit):
         ValueError, match="config.model.word_presence: was .*, now True"
     ):
         changes.compare(FOLDER / commit, config)
+
+
+def test_the_defaults_are_those_of_the_models():
+    """What an old config does not say is what the model does where nothing is said."""
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(vit.ViTConfig)
+        if f"model.vit.{field.name}" in changes.DEFAULTS
+    }
+    assert len(defaults) == 4
+    for name, value in defaults.items():
+        assert changes.DEFAULTS[f"model.vit.{name}"] == value, name

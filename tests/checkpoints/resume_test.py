@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rahf import durable
-from rahf.checkpoints import changes, restore
+from rahf.checkpoints import changes, checkpointer, restore
 from rahf.checkpoints import workdir as workdirs
 from rahf.evaluation.results import describe
 from rahf.input import vocabulary
@@ -203,6 +203,16 @@ def test_a_damaged_step_gives_way_to_the_one_before(workdir, capsys):
     assert restore.complete_steps(workdir) == [2, 3]
     rows = (workdir / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [1, 2, 3]
+
+
+def test_two_damaged_steps_give_way_to_the_one_before(workdir, capsys):
+    steps = workdir / "checkpoints"
+    shutil.copytree(steps / "2", steps / "3")
+    for step in "23":
+        _flip(steps / step / "state/_METADATA")
+    assert checkpointer.find_whole_step(workdir) == 1
+    assert {each.name for each in steps.iterdir()} == {"1", "2.damaged", "3.damaged"}
+    assert capsys.readouterr().err.count("resuming from step 1") == 2
 
 
 def test_where_every_step_is_damaged_nothing_is_touched(workdir):

@@ -1,7 +1,9 @@
 """SIGTERM and SIGINT, sent to this very process."""
 
 import os
+import pty
 import signal
+import sys
 import threading
 
 import pytest
@@ -25,7 +27,11 @@ def _ends(monkeypatch):
 
 @pytest.mark.parametrize(
     ("number", "name", "code"),
-    [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)],
+    [
+        (signal.SIGTERM, "SIGTERM", 143),
+        (signal.SIGINT, "SIGINT", 130),
+        (signal.SIGHUP, "SIGHUP", 129),
+    ],
 )
 def test_the_first_is_noted_and_the_second_ends(
     number, name, code, ends, monkeypatch, capfd
@@ -51,6 +57,42 @@ def test_what_a_scheduler_sends_twice_is_one(ends):
             os.kill(os.getpid(), signal.SIGTERM)
         assert received.received == "SIGTERM"
     assert not found
+
+
+def test_nohup_is_respected(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.Signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert received.received is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+#: Waits for the end of its terminal, and then goes on to write, as a progress bar does.
+HUNG_UP = """
+import pathlib, sys, time
+from rahf.training.signals import Signals
+with Signals() as signals:
+    print("begins", flush=True)
+    while not signals.received:
+        time.sleep(0.01)
+    print("goes on", flush=True)
+    print("goes on", file=sys.stderr, flush=True)
+pathlib.Path(sys.argv[1]).write_text(signals.received)
+"""
+
+
+def test_a_closed_terminal_does_not_break_what_is_saved(tmp_path):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", HUNG_UP, f"{tmp_path}/end"])
+    assert b"begins" in os.read(terminal, 100)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert (tmp_path / "end").read_text() == "SIGHUP"
 
 
 def test_outside_the_main_thread_signals_are_left_alone():
