@@ -73,7 +73,7 @@ def get_config(arg: str = ""):
     m.dropout = 0.0
     m.remat = False
     m.remat_policy = "full"  # or "dots", which keeps more and computes less again
-    m.scan_layers = False  # True: deep stacks compile sooner
+    m.scan_layers = False  # True: the time to compile does not grow with depth
     m.decoder_attends = "prompt"  # or "all"
     # Compares image and prompt piece by piece before T5 reads both. For training from
     # scratch; models that start from published weights do without.

@@ -89,7 +89,7 @@ def compile_step(config, devices: Sequence[Any]) -> Compiled:
       ValueError: the mesh or the batch does not fit the devices.
     """
     started = time.monotonic()
-    traced, *_ = trace_step(config, devices)
+    traced, *_ = trace_step(config, devices, joined=True)
     try:
         compiled = traced.lower().compile()
     except Exception as error:  # the type depends on the version of JAX

@@ -13,10 +13,20 @@ from rahf.benchmarks.liveness import Split
 from rahf.models import sharding
 from rahf.models.batch import example_batch
 from rahf.training import steps
+from rahf.training.stacks import join_shapes
 
 
-def trace_step(config, devices: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
-    """Returns the traced train step, its mesh, state and batch; nothing is computed."""
+def trace_step(
+    config, devices: Sequence[Any], *, joined: bool = False
+) -> tuple[Any, Any, Any, Any]:
+    """Returns the traced train step, its mesh, state and batch; nothing is computed.
+
+    Args:
+      config: the training config.
+      devices: the devices of the mesh, which need not be there.
+      joined: whether scanned layers are joined, as in training; for the compiler. To
+        who counts operations, the arrays of a layer say more.
+    """
     mesh = sharding.make_mesh(config, devices)
     sharding.check_batch(config, mesh)
     with sharding.use(mesh, config):
@@ -26,7 +36,9 @@ def trace_step(config, devices: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),
             jax.eval_shape(lambda: example_batch(config, config.input.batch_size)),
         )
-        step = steps.make_train_step(config, mesh, shardings)
+        stacks = steps.make_stacks(config, mesh) if joined else None
+        step = steps.make_train_step(config, mesh, shardings, stacks)
+        state = steps.join(state, stacks, join_shapes)
         return step.trace(state, batch), mesh, state, batch
 
 

@@ -1,8 +1,9 @@
 """A stack of equal layers as one loop, which compiles in a time independent of depth.
 
 Parameters are stored layer by layer, whether their stack is scanned or not: names,
-initialisation, optimizer and checkpoints are the same, and a run may change over at any
-step. The loop reads copies that are joined at the start of each step.
+initialisation and checkpoints are the same, and a run may change over at any step. Between
+steps the training loop holds them joined (`rahf.training.stacks`); a loop over parameters
+that are not reads joined copies of them.
 """
 
 from typing import Any
@@ -64,12 +65,15 @@ def _join(parts, dtype):
     """Joins the layers' parameters: [...] of each -> [layers, ...].
 
     Layers cast matrices to their compute dtype themselves. Casting them before halves
-    the copy in bfloat16. Norms are computed in float32, and stay so.
+    the copy in bfloat16. Norms are computed in float32, and stay so. Of slices of a
+    joined array the compiler makes that array again, if they are joined as they are.
     """
-    matrix = lambda leaf: leaf.astype(dtype) if leaf.ndim > 1 else leaf
-    return jax.tree.map(
-        lambda *leaves: jnp.stack([matrix(leaf) for leaf in leaves]), *parts
-    )
+
+    def join(*leaves):
+        joined = jnp.stack(leaves)
+        return joined.astype(dtype) if joined.ndim > 2 else joined
+
+    return jax.tree.map(join, *parts)
 
 
 def _shard(params, layer, x, *shared):

@@ -127,8 +127,7 @@ def optimizer_sharding(optimizer, abstract_state, abstract_params, shardings, me
     """Returns shardings of the optimizer's state: moments are sharded as their
     parameters are, counters and factored moments are replicated."""
     whole = NamedSharding(mesh, PartitionSpec())
-    nowhere = Mesh(np.empty((), object), ())
-    with jax.set_mesh(nowhere):  # optax makes counters; the mesh may be of absent chips
+    with nowhere():
         return optax.tree_utils.tree_map_params(
             optimizer,
             lambda leaf, param, sharding: (
@@ -139,3 +138,9 @@ def optimizer_sharding(optimizer, abstract_state, abstract_params, shardings, me
             shardings,
             transform_non_params=lambda _: whole,
         )
+
+
+def nowhere():
+    """A context without a mesh, for optax, which makes counters while it maps a state:
+    the mesh may be of chips that are not there."""
+    return jax.set_mesh(Mesh(np.empty((), object), ()))

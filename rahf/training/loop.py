@@ -6,6 +6,7 @@ the evaluation contain.
 
 import contextlib
 import dataclasses
+import functools
 import math
 import sys
 import time
@@ -26,7 +27,8 @@ from rahf.models import sharding
 from rahf.training.exits import NonFiniteLossError, RunStopped
 from rahf.training.meter import Meter
 from rahf.training.signals import Signals
-from rahf.training.steps import make_state, make_train_step
+from rahf.training.stacks import Stacks, split_on_devices
+from rahf.training.steps import join, make_stacks, make_state, make_train_step, split
 from rahf.training.watch import INPUT, Watch
 
 Evaluate = Callable[[Any], dict[str, float]]
@@ -123,6 +125,7 @@ class _Run:
     watch: Watch
     state: Any = None
     shardings: Any = None
+    stacks: Stacks | None = None
     told_missing_best: bool = False
     skipped: int = 0  # steps in a row
     saved_at: float = 0.0
@@ -146,11 +149,13 @@ class _Run:
             write = workdirs.write_config if is_new else workdirs.rewrite_config
             write(workdir, config, start.segments)
             _announce(config, workdir, self.mesh, self.state)
+        self.stacks = make_stacks(config, self.mesh)
+        self.state = join(self.state, self.stacks)
 
     def to_the_end(self) -> None:
         """Runs the remaining steps, logging, evaluating and saving on the way."""
         config = self.config
-        step_fn = make_train_step(config, self.mesh, self.shardings)
+        step_fn = make_train_step(config, self.mesh, self.shardings, self.stacks)
         first, last = int(self.state.step), config.training_steps
         meter, pending = Meter(bool(config.optimizer.get("skip_nonfinite", 0))), None
         if reason := self.watch.stops_at(first):
@@ -232,7 +237,7 @@ class _Run:
             return {}
         self.watch.enter("evaluating")
         try:
-            results = self.evaluate(self.state.params)
+            results = self.evaluate(self._params())
         except Exception:
             # Keep what was learned. With several processes this may be the only one
             # that failed, and saving needs all of them.
@@ -241,6 +246,13 @@ class _Run:
             raise
         self._tell_missing_best(step, results)
         return results
+
+    def _params(self) -> Any:
+        """Returns the parameters layer by layer."""
+        if self.stacks is None:
+            return self.state.params
+        kept = functools.partial(split_on_devices, keep=True)
+        return self.stacks.split_params(self.state.params, kept)
 
     def _tell_missing_best(self, step: int, results: dict[str, float]) -> None:
         """Says at the first evaluation where there is nothing to choose the best by."""
@@ -256,7 +268,9 @@ class _Run:
     def _save(self, step: int, results: dict[str, float]) -> None:
         self.watch.enter("saving")
         position = self.train_input.get_state()
+        self.state = split(self.state, self.stacks)
         self.checkpointer.save(step, self.state, position, results)
+        self.state = join(self.state, self.stacks)
         self.saved_at = time.monotonic()
 
     def _record(self, meter: Meter, step: int, metrics) -> None:

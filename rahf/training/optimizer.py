@@ -66,7 +66,14 @@ def scale_by_parameter_rms() -> optax.GradientTransformation:
 def make_optimizer(
     optimizer, learning_rate: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Returns gradient clipping followed by AdamW or Adafactor.
+    """Returns gradient clipping followed by AdamW or Adafactor, see `make_parts`."""
+    return optax.chain(*make_parts(optimizer, learning_rate))
+
+
+def make_parts(
+    optimizer, learning_rate: optax.Schedule
+) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+    """Returns gradient clipping, and AdamW or Adafactor, which treat each array by itself.
 
     Both decay matrices by learning rate * weight decay per step. This is why Adafactor
     is assembled from its parts: `optax.adafactor` decays by the bare weight decay,
@@ -98,4 +105,4 @@ def make_optimizer(
     )
     # The state has the same structure without clipping, so a run may turn it on or off.
     clip = optax.clip_by_global_norm(o.clip_norm) if o.clip_norm else optax.identity()
-    return optax.chain(clip, update)
+    return clip, update

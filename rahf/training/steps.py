@@ -12,7 +12,15 @@ from rahf.models import sharding
 from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
 from rahf.training import losses
-from rahf.training.optimizer import make_optimizer, make_schedule
+from rahf.training.optimizer import make_optimizer, make_parts, make_schedule
+from rahf.training.stacks import (
+    Join,
+    Split,
+    Stacks,
+    join_on_devices,
+    join_sharding,
+    split_on_devices,
+)
 
 
 @struct.dataclass
@@ -78,6 +86,35 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
     return make(jax.random.key(config.seed)), shardings
 
 
+def make_stacks(config, mesh) -> Stacks | None:
+    """Returns how layers are joined between steps; None unless they are scanned."""
+    if not config.model.get("scan_layers", False):
+        return None
+    shapes, _ = make_state(config, mesh, abstract=True)
+    schedule = make_schedule(config.schedule, config.training_steps)
+    return Stacks(*make_parts(config.optimizer, schedule), shapes.params)
+
+
+def join(
+    state: TrainState, stacks: Stacks | None, how: Join = join_on_devices
+) -> TrainState:
+    """Returns a state as steps with `stacks` take it; its arrays are used up."""
+    if stacks is None:
+        return state
+    params = stacks.join_params(state.params, how)
+    return TrainState(state.step, params, stacks.join_state(state.opt_state, how))
+
+
+def split(
+    state: TrainState, stacks: Stacks | None, how: Split = split_on_devices
+) -> TrainState:
+    """Inverts `join`."""
+    if stacks is None:
+        return state
+    params = stacks.split_params(state.params, how)
+    return TrainState(state.step, params, stacks.split_state(state.opt_state, how))
+
+
 def _shape_with_sharding(shape, placed):
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placed)
 
@@ -115,13 +152,19 @@ def _kept_if(finite, new, old):
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
 
-def make_train_step(config, mesh, shardings):
+def make_train_step(config, mesh, shardings, stacks: Stacks | None = None):
     """Returns step(state, batch) -> (state, metrics), jitted over the mesh.
 
     With `config.optimizer.accumulation` > 1, the batch is split into that many parts
     to save memory; their gradients add up to exactly that of the whole batch. With
     `config.optimizer.skip_nonfinite` > 0, a step whose loss or gradient is not finite
     leaves parameters and optimizer as they are.
+
+    Args:
+      config: the training config.
+      mesh: the mesh from `sharding.make_mesh`.
+      shardings: from `make_state`.
+      stacks: from `make_stacks`; the state is then what `join` makes of one.
 
     Returns:
       The function. Its metrics are device scalars: "loss", "gradient_norm" and
@@ -130,7 +173,9 @@ def make_train_step(config, mesh, shardings):
     """
     model = make_model(config, training=True)
     schedule = make_schedule(config.schedule, config.training_steps)
-    optimizer = make_optimizer(config.optimizer, schedule)
+    optimizer = stacks or make_optimizer(config.optimizer, schedule)
+    if stacks is not None:
+        shardings = join(shardings, stacks, join_sharding)
     weights = losses.loss_weights(config.loss_weights, config.task.targets)
     parts = config.optimizer.accumulation
     skips = config.optimizer.get("skip_nonfinite", 0) > 0
@@ -151,7 +196,10 @@ def make_train_step(config, mesh, shardings):
     def step(state: TrainState, batch):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         counts = {name: batch["weights"][name].sum() for name in weights}
-        (loss, sums), gradients = accumulate(state.params, batch, counts, key)
+        params = stacks.split_params(state.params) if stacks else state.params
+        (loss, sums), gradients = accumulate(params, batch, counts, key)
+        if stacks is not None:
+            gradients = stacks.join_params(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics = {
             "loss": loss,

@@ -5,7 +5,18 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from rahf.bin import interrupts
+
+
+@pytest.fixture(autouse=True)
+def _hears_of_ctrl_c():
+    """Even if the tests run in the background, where a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 #: What each command does, with an import that lasts until it is interrupted.
 SLOW = """

@@ -214,9 +214,14 @@ def _step(config, state, batch, devices):
     mesh = sharding.make_mesh(config, devices)
     with sharding.use(mesh, config):
         _, shardings = steps.make_state(config, mesh, abstract=True)
-        step = steps.make_train_step(config, mesh, shardings)
-        placed = jax.device_put(state, shardings)
+        stacks = steps.make_stacks(config, mesh)
+        step = steps.make_train_step(config, mesh, shardings, stacks)
+        placed = steps.join(jax.device_put(state, shardings), stacks)
         after, metrics = step(placed, sharding.put_batch(batch, mesh))
+        after = steps.split(after, stacks)
+    assert jax.tree.map(lambda x: x.sharding.spec, after) == jax.tree.map(
+        lambda place: place.spec, shardings
+    )
     return jax.device_get((after, metrics))
 
 

@@ -48,7 +48,7 @@ def make_state(config, mesh, *, abstract=False):
     return jax.tree.map(jax.device_put, state, shardings), shardings
 
 
-def make_empty_step(config, mesh, shardings):
+def make_empty_step(config, mesh, shardings, stacks=None):
     """Steps that count and learn nothing: no gradient has to be compiled."""
     nothing = {"loss": 0.0, "gradient_norm": 0.0, "learning_rate": 0.0}
     metrics = nothing | {"loss_sum": {}, "weight_sum": {}}
@@ -58,9 +58,9 @@ def make_empty_step(config, mesh, shardings):
     )
 
 
-def _make_traced_step(config, mesh, shardings):
+def _make_traced_step(config, mesh, shardings, stacks=None):
     """Steps that count and learn nothing, once the real one has been traced."""
-    real = steps.make_train_step(config, mesh, shardings)
+    real = steps.make_train_step(config, mesh, shardings, stacks)
 
     def step(state, batch):
         after, metrics = jax.eval_shape(real, state, batch)

@@ -3,12 +3,21 @@
 import os
 import pty
 import signal
+import subprocess
 import sys
 import threading
 
 import pytest
 
 from rahf.training import exits, signals
+
+
+@pytest.fixture(autouse=True)
+def _hears_of_hangups():
+    """Even if the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(name="ends")
@@ -76,7 +85,8 @@ import pathlib, sys, time
 from rahf.training.signals import Signals
 with Signals() as signals:
     print("begins", flush=True)
-    while not signals.received:
+    end = time.monotonic() + 60
+    while not signals.received and time.monotonic() < end:
         time.sleep(0.01)
     print("goes on", flush=True)
     print("goes on", file=sys.stderr, flush=True)
@@ -85,13 +95,14 @@ pathlib.Path(sys.argv[1]).write_text(signals.received)
 
 
 def test_a_closed_terminal_does_not_break_what_is_saved(tmp_path):
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-c", HUNG_UP, f"{tmp_path}/end"])
-    assert b"begins" in os.read(terminal, 100)
-    os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", HUNG_UP, f"{tmp_path}/end"]
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    assert b"begins" in os.read(ours, 100)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 0
     assert (tmp_path / "end").read_text() == "SIGHUP"
 
 
