@@ -38,13 +38,17 @@ def write_checksums(folder: pathlib.Path) -> None:
 
 
 def check_checksums(folder: pathlib.Path) -> None:
-    """Verifies the files of a step against its checksums, if it has any.
+    """Verifies the files of a step against its checksums.
+
+    Steps from before there were checksums, which have no `input_state` either, pass.
 
     Raises:
       DamagedError: a file is missing or has changed.
     """
     path = folder / CHECKSUMS_FILE
     if not path.exists():
+        if (folder / "input_state").exists():
+            raise DamagedError(f"{path} is missing")
         return
     try:
         files = json.loads(path.read_bytes())["files"]

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import sys
 
 import jax
 import numpy as np
@@ -30,7 +31,13 @@ class MetricsLog:
             return
         self._files = GrowingFiles(storage.place(workdir), (METRICS_FILE,))
         path = self._files.folder / METRICS_FILE
-        _cut_tail(path, start_step)
+        last = _cut_tail(path, start_step)
+        if last < start_step:  # a line is written, and synced, before each checkpoint
+            print(
+                f"warning: {path} ends at step {last}, before the checkpoint of step "
+                f"{start_step}: it was damaged or cut, and lines are missing",
+                file=sys.stderr,
+            )
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(self._files.folder), purge_step=start_step + 1)
 
@@ -76,12 +83,17 @@ def read_metrics(workdir) -> list[dict]:
     return [row for row in rows if row is not None]
 
 
-def _cut_tail(path: pathlib.Path, start_step: int) -> None:
-    """Truncates the file after its last line of a step up to this one."""
-    lines = _lines(path)
+def _cut_tail(path: pathlib.Path, start_step: int) -> int:
+    """Truncates the file after its last line of a step up to this one.
+
+    Returns:
+      The step of that line, 0 if there is none.
+    """
+    lines, last = _lines(path), 0
     while lines:
         row = _parse(lines[-1])
         if row is not None and row["step"] <= start_step:
+            last = row["step"]
             break
         lines.pop()
     if path.exists():
@@ -89,6 +101,7 @@ def _cut_tail(path: pathlib.Path, start_step: int) -> None:
     if lines and not lines[-1].endswith(b"\n"):
         with path.open("ab") as file:
             file.write(b"\n")
+    return last
 
 
 def _lines(path: pathlib.Path) -> list[bytes]:

@@ -185,7 +185,8 @@ class _Run:
                     step % part.every_steps == 0 or step == last
                     for part in (config.log, config.checkpoint, config.eval)
                 )
-                logs, saves = logs or bool(reason), saves or bool(reason)
+                saves = saves or bool(reason)
+                logs = logs or saves  # so that a log that was cut shows
                 if not (logs or saves or evaluates):
                     continue
                 self._record(meter, step, pending)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import rated_images
-from rahf.checkpoints import changes, restore
+from rahf.checkpoints import changes, checksums, restore
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.models import sharding
@@ -102,13 +102,14 @@ def test_another_number_of_processes_is_refused(workdir, tmp_path, files):
     folder = shutil.copytree(workdir, tmp_path / "copy")
     place = folder / "input_state" / "3"
     if "of" in files:
-        (folder / "checkpoints/3/checksums.json").unlink()
         place = folder / "checkpoints" / "3" / "input_state"
         (place / "process_0-of-1.json").unlink()
     else:
         _as_before(folder)
     for index in range(2):
         (place / files.format(index)).write_text('{"json": {"position": 3}}')
+    if "of" in files:
+        checksums.write_checksums(folder / "checkpoints/3")
     message = "trained by 2 processes until step 3, .* but there are 1 now; start 2, or"
     with pytest.raises(ValueError, match=message):
         _resume(folder)
@@ -117,12 +118,12 @@ def test_another_number_of_processes_is_refused(workdir, tmp_path, files):
 def _with_positions(workdir, folder, *states):
     """Copies a workdir, as processes with these positions would have left it."""
     shutil.copytree(workdir, folder)
-    (folder / "checkpoints/3/checksums.json").unlink()
     place = folder / "checkpoints/3/input_state"
     (place / "process_0-of-1.json").unlink()
     for index, state in enumerate(states):
         path = place / f"process_{index}-of-{len(states)}.json"
         path.write_text(json.dumps({"json": state}))
+    checksums.write_checksums(folder / "checkpoints/3")
     return folder
 
 

@@ -205,6 +205,21 @@ def test_a_damaged_step_gives_way_to_the_one_before(workdir, capsys):
     assert [json.loads(row)["step"] for row in rows] == [1, 2, 3]
 
 
+def test_a_step_without_its_checksums_is_damaged(workdir, capsys):
+    (workdir / "checkpoints/2/checksums.json").unlink()
+    assert checkpointer.find_whole_step(workdir) == 1
+    assert "checksums.json is missing); renamed to 2.damaged" in capsys.readouterr().err
+
+
+def test_a_log_that_was_cut_is_told(workdir, capsys):
+    log = workdir / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:-9])
+    _train(workdir, _config(3))
+    assert f"{log} ends at step 1, before the checkpoint" in capsys.readouterr().err
+    _train(workdir, _config(4))
+    assert "ends at step" not in capsys.readouterr().err
+
+
 def test_two_damaged_steps_give_way_to_the_one_before(workdir, capsys):
     steps = workdir / "checkpoints"
     shutil.copytree(steps / "2", steps / "3")
