@@ -51,6 +51,13 @@ def kept_to_one_run(workdir: str | os.PathLike) -> Iterator[None]:
     path = folder(workdir)
     if storage.is_local(path) and path.is_file():
         raise ValueError(f"{path} is a file; a workdir is a folder")
+    try:
+        os.fspath(path.absolute()).encode("utf-8")
+    except UnicodeEncodeError as error:  # Orbax would find out after the first steps
+        raise ValueError(
+            f"{os.fspath(path)!a}: checkpoints are written to folders with names "
+            "in UTF-8 only; choose another --workdir, or a UTF-8 locale (LANG=C.UTF-8)"
+        ) from error
     with contextlib.ExitStack() as stack:
         first_decides(lambda: stack.enter_context(storage.locked(path, "training")))
         yield

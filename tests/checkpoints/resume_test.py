@@ -1,6 +1,7 @@
 """Runs that go on: what may change, what is told, what is never overwritten."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -280,6 +281,13 @@ def test_what_was_measured_is_listed(workdir):
     (workdir / "metrics.jsonl").write_text('{"step": 2, "eval/overall/plcc": 0.5}\n')
     with pytest.raises(ValueError, match="the run measured overall/plcc. Use"):
         restore.restore_for_inference(workdir, "best")
+
+
+def test_a_name_that_checkpoints_cannot_have(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    with pytest.raises(ValueError, match=r"udcff.*UTF-8 only; choose another"):
+        _train(folder, _config())
+    assert not folder.exists()
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
