@@ -1,6 +1,7 @@
 """Decoding with a key-value cache: free, or constrained to marking a given prompt.
 
-Shapes: B batch, T prompt length in pieces, M memory length, V vocabulary.
+Shapes: B batch, T prompt length in pieces, W window length, M pieces of a mark,
+V vocabulary.
 """
 
 import jax
@@ -9,6 +10,9 @@ import jax.numpy as jnp
 from rahf.models.rahf import RAHF, Encoding
 
 EOS_ID = 1  # T5's convention; 0 is padding and the decoder's first input
+
+#: How many tokens `constrained` reads at once: a whole prompt, usually.
+WINDOW = 32
 
 
 def greedy(model: RAHF, variables, encoding: Encoding, length: int):
@@ -28,13 +32,13 @@ def greedy(model: RAHF, variables, encoding: Encoding, length: int):
         index, token, decoded, done, cache = state
         logits, cache = model.apply(
             variables,
-            token,
+            token[:, None],
             cache,
-            index,
+            jnp.full(batch, index),
             encoding.memory_mask,
             method=RAHF.decode_step,
         )
-        token = jnp.where(done, 0, logits.argmax(-1).astype(jnp.int32))
+        token = jnp.where(done, 0, logits[:, 0].argmax(-1).astype(jnp.int32))
         decoded = decoded.at[:, index].set(token)
         return index + 1, token, decoded, done | (token == EOS_ID), cache
 
@@ -61,6 +65,13 @@ def constrained(
     Every token other than the suffix counts as continuing, not just the correct next
     piece: a decoder that cannot copy well yet may still know which words are wrong.
 
+    So the text is known but for the marks. It is guessed, first without any, and read
+    a window at a time with teacher forcing. Up to the first word about which the
+    decoder says otherwise than was guessed, the guess was right, and that word is now
+    decided, too; reading goes on behind it, and what the decoder said of later words
+    is the next guess. The result is that of decoding token by token, in a few passes
+    instead of T or more: one for each window, and at most one more for each mark.
+
     Args:
       model, variables: the model and its parameters.
       encoding: the encoding of the image and the prompt.
@@ -73,47 +84,65 @@ def constrained(
       elsewhere.
     """
     batch, width = prompt.shape
-    length = width + len(mark_ids) * width  # if every piece is a marked word
-    marks = jnp.asarray(mark_ids, jnp.int32)
-    rows = jnp.arange(batch)
-    sizes = (prompt != 0).sum(axis=1)
+    window = min(width, WINDOW)
+    length = width * (1 + len(mark_ids)) + window  # if every piece is a marked word
     cache = model.apply(variables, encoding, length, method=RAHF.decode_start)
+    ends = (word_ends > 0) & (prompt != 0)
 
     def unfinished(state):
-        index, _, pointer, *_ = state
-        return (index < length) & (pointer < sizes).any()
+        read, marked, *_ = state
+        return (ends & (_places(marked, mark_ids) >= read[:, None])).any()
 
     def step(state):
-        # pointer: the next piece of the prompt; marked: how many pieces of the suffix
-        # were decoded since the last piece of the prompt.
-        index, token, pointer, marked, probabilities, cache = state
+        # read: how many inputs of the decoder are known to be right, and cached;
+        # marked: bool[B, T], what was decided before them and guessed after them.
+        read, marked, probabilities, cache = state
         logits, cache = model.apply(
             variables,
-            token,
+            _spell(prompt, marked, mark_ids, read[:, None] + jnp.arange(window)),
             cache,
-            index,
+            read,
             encoding.memory_mask,
             method=RAHF.decode_step,
         )
-        following = prompt[rows, jnp.minimum(pointer, width - 1)]
-        following = jnp.where(pointer < sizes, following, EOS_ID)
-        last = jnp.maximum(pointer - 1, 0)
-        free = (word_ends[rows, last] > 0) & (pointer > 0) & (marked == 0)
-        probability = jax.nn.softmax(logits)[:, marks[0]]
-        probabilities = probabilities.at[rows, last].add(
-            jnp.where(free, probability, 0.0)
+        found = jax.nn.softmax(logits)[..., mark_ids[0]]  # [B, W]
+        here = _places(marked, mark_ids) - read[:, None]  # [B, T], in the window
+        seen = ends & (here >= 0) & (here < window)
+        found = jnp.take_along_axis(found, jnp.clip(here, 0, window - 1), axis=1)
+        said = found > 0.5
+        wrong = jnp.where(seen & (said != marked), here, window - 1).min(axis=1)
+        return (
+            read + wrong + 1,
+            jnp.where(seen, said, marked),
+            jnp.where(seen, found, probabilities),
+            cache,
         )
-        marking = (free & (probability > 0.5)) | (
-            (marked > 0) & (marked < len(mark_ids))
-        )
-        token = jnp.where(
-            marking, marks[jnp.minimum(marked, len(mark_ids) - 1)], following
-        )
-        pointer = jnp.where(marking, pointer, pointer + 1)
-        marked = jnp.where(marking, marked + 1, 0)
-        return index + 1, token, pointer, marked, probabilities, cache
 
-    zeros = jnp.zeros(batch, jnp.int32)
-    probabilities = jnp.zeros((batch, width), jnp.float32)
-    start = (jnp.int32(0), zeros, zeros, zeros, probabilities, cache)
-    return jax.lax.while_loop(unfinished, step, start)[4]
+    start = (
+        jnp.zeros(batch, jnp.int32),
+        jnp.zeros((batch, width), bool),
+        jnp.zeros((batch, width), jnp.float32),
+        cache,
+    )
+    return jax.lax.while_loop(unfinished, step, start)[2]
+
+
+def _places(marked, mark_ids):
+    """Returns int32[B, T], where the decoder reads each piece of the prompt: its first
+    input is padding, and the marks of earlier words lie between."""
+    before = jnp.cumsum(marked, axis=1, dtype=jnp.int32) - marked
+    return 1 + jnp.arange(marked.shape[1]) + len(mark_ids) * before
+
+
+def _spell(prompt, marked, mark_ids, at):
+    """Returns int32[B, W], the inputs of the decoder at int32[B, W] positions, if the
+    words that end at bool[B, T] are marked."""
+    places = _places(marked, mark_ids)
+    piece = (places[:, None] <= at[..., None]).sum(axis=-1) - 1  # -1: padding
+    within = jnp.maximum(piece, 0)
+    after = at - jnp.take_along_axis(places, within, axis=1)
+    inputs = jnp.take_along_axis(prompt, within, axis=1)
+    inputs = jnp.where((piece >= 0) & (after == 0), inputs, 0)
+    for count, mark in enumerate(mark_ids, start=1):
+        inputs = jnp.where(after == count, mark, inputs)
+    return inputs

@@ -191,9 +191,10 @@ class RAHF(nn.Module):
         """Returns the decoding cache for the first `decode_step`."""
         return self.t5.decode_start(encoding.memory, length)
 
-    def decode_step(self, token, cache, index, memory_mask):
-        """int32[B] token -> float32[B, V] logits of the next one, and the new cache."""
-        return self.t5.decode_step(token, cache, index, memory_mask)
+    def decode_step(self, tokens, cache, index, memory_mask):
+        """int32[B, W] tokens from int32[B] positions on -> float32[B, W, V] logits of
+        those that follow, and the new cache; see `T5.decode_step`."""
+        return self.t5.decode_step(tokens, cache, index, memory_mask)
 
     def __call__(self, batch: dict[str, Any], *, deterministic: bool = True):
         """Computes everything the losses need, by target name.

@@ -77,7 +77,7 @@ class Encoder(nn.Module):
 
 class LayerCache(struct.PyTreeNode):
     """Keys and values a decoder layer keeps while decoding: dtype[B, length, H, K] of
-    its own (zeros beyond the step), dtype[B, N, H, K] of the encoder's output."""
+    its own, dtype[B, N, H, K] of the encoder's output."""
 
     key: jax.Array
     value: jax.Array
@@ -87,7 +87,7 @@ class LayerCache(struct.PyTreeNode):
 
 class DecoderLayer(nn.Module):
     """Attends to the tokens so far, then to the encoder's output: all T positions at
-    once, or one at a time with a cache."""
+    once, or a few at a time with a cache."""
 
     config: T5Config
 
@@ -120,11 +120,15 @@ class DecoderLayer(nn.Module):
         return constrain(x, "batch", "length", "embed")
 
     def step(self, x, cache: LayerCache, index, bias, mask, memory_mask):
-        """One position; dtype[B, 1, D] -> dtype[B, 1, D] and the extended cache."""
+        """The next W positions; dtype[B, W, D] -> dtype[B, W, D] and the cache."""
+        write = jax.vmap(
+            lambda old, new, at: jax.lax.dynamic_update_slice_in_dim(
+                old, new, at, axis=0
+            )
+        )
         y = self.pre_self_attention_layer_norm(x)
         key, value = self.self_attention.keys_values(y)
-        key = jax.lax.dynamic_update_slice_in_dim(cache.key, key, index, axis=1)
-        value = jax.lax.dynamic_update_slice_in_dim(cache.value, value, index, axis=1)
+        key, value = write(cache.key, key, index), write(cache.value, value, index)
         x = x + self.self_attention(y, key, value, bias=bias, mask=mask)
         y = self.pre_cross_attention_layer_norm(x)
         x = x + self.encoder_decoder_attention(
@@ -186,10 +190,12 @@ class Decoder(nn.Module):
         return tuple(layer.start(memory, length) for layer in self.layers)
 
     def step(self, x, cache, index, memory_mask):
-        """One step, of a dtype[B, 1, D] embedded token at int32[] `index`."""
+        """The next positions, of dtype[B, W, D] embedded tokens from int32[B] `index`
+        on."""
         keys = jnp.arange(cache[0].key.shape[1])
-        bias = self.relpos_bias(index[None], keys)
-        mask = (keys <= index)[None, None, None]
+        queries = index[:, None] + jnp.arange(x.shape[1])  # [B, W]
+        bias = self.relpos_bias(queries, keys)
+        mask = (keys <= queries[..., None])[:, None]
         grown = []
         for layer, layer_cache in zip(self.layers, cache, strict=True):
             x, layer_cache = layer.step(
@@ -244,13 +250,24 @@ class T5(nn.Module):
         """Returns the cache for the first `decode_step`."""
         return self.decoder.start(memory, length)
 
-    def decode_step(self, token, cache, index, memory_mask):
-        """int32[B] token at int32[] index -> float32[B, V] logits of the next one, and
-        the new cache."""
-        x, cache = self.decoder.step(
-            self.embed(token[:, None]), cache, index, memory_mask
-        )
-        return self._logits(x)[:, 0], cache
+    def decode_step(self, tokens, cache, index, memory_mask):
+        """Reads the next W tokens of each text.
+
+        Args:
+          tokens: int32[B, W], the input of the decoder: it starts with padding.
+          cache: what `decode_start` or the last step returned. What it holds of
+            positions from `index` on is ignored and replaced, so that a text may be
+            taken up again from an earlier place.
+          index: int32[B], the position of the first token; index + W must not be
+            beyond the cache's length.
+          memory_mask: bool[B, N].
+
+        Returns:
+          float32[B, W, V], the logits of the token that follows each, and the new
+          cache.
+        """
+        x, cache = self.decoder.step(self.embed(tokens), cache, index, memory_mask)
+        return self._logits(x), cache
 
     def _logits(self, x):
         c = self.config

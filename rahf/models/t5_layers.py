@@ -157,7 +157,8 @@ def relative_position_bucket(
 
 
 class RelativeBias(nn.Module):
-    """Position bias: int32[Q], int32[K] positions -> float32[1, H, Q, K]."""
+    """Position bias: int32[Q] or int32[B, Q] and int32[K] positions ->
+    float32[1 or B, H, Q, K]."""
 
     config: T5Config
     bidirectional: bool
@@ -176,12 +177,13 @@ class RelativeBias(nn.Module):
             jnp.float32,
         )
         buckets = relative_position_bucket(
-            key_positions[None, :] - query_positions[:, None],
+            key_positions - query_positions[..., None],
             bidirectional=self.bidirectional,
             num_buckets=c.relative_buckets,
             max_distance=c.relative_max_distance,
         )
-        return embedding[:, buckets][None]
+        bias = jnp.moveaxis(embedding[:, buckets], 0, -3)
+        return bias if bias.ndim == 4 else bias[None]
 
 
 def attention_weights(query, key, *, bias=None, mask=None):
@@ -190,7 +192,7 @@ def attention_weights(query, key, *, bias=None, mask=None):
     Args:
       query: dtype[B, Q, H, K].
       key: dtype[B, N, H, K].
-      bias: dtype[1, H, Q, N] or None.
+      bias: dtype[B or 1, H, Q, N] or None.
       mask: bool[B or 1, 1, Q or 1, N], False where not to look, or None.
 
     Returns:
@@ -234,7 +236,7 @@ class Attention(nn.Module):
         Args:
           x: the queries' input.
           key, value: dtype[B, N, H, K] from `keys_values`.
-          bias: float32[1, H, Q, N] or None.
+          bias: float32[B or 1, H, Q, N] or None.
           mask: bool[B or 1, 1, Q, N], False where not to attend, or None.
         """
         query = self._split(self.query(x))

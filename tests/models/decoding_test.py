@@ -9,7 +9,7 @@ import pytest
 from rahf.models import decoding
 from rahf.models.batch import example_batch
 from rahf.models.rahf import RAHF, make_model
-from tests.support import tiny
+from tests.support import step_by_step, tiny
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +97,100 @@ def test_constrained_does_not_depend_on_neighbours(encoded):
         tiny.take(parts, slice(3, 4)), batch["prompt"][3:4], batch["word_ends"][3:4]
     )
     np.testing.assert_allclose(one[0], whole[3], atol=1e-5)
+
+
+def _biased(config, bias, spread, mark_id):
+    """Parameters of a model that marks words here and there.
+
+    Every token carries a constant through the decoder, by which the output layer can
+    prefer the mark; `spread` is how much else the mark depends on.
+    """
+    params = tiny.params(config, seed=3)
+    table = params["t5"]["token_embedder"]["embedding"].at[:, 0].set(8.0)
+    kernel = params["t5"]["decoder"]["logits_dense"]["kernel"].at[0].set(0.0)
+    kernel = kernel.at[1:, mark_id].multiply(spread).at[0, mark_id].set(bias)
+    params["t5"]["token_embedder"]["embedding"] = table
+    params["t5"]["decoder"]["logits_dense"]["kernel"] = kernel
+    return {"params": params}
+
+
+def _prompts(rows, width, seed):
+    """Prompts of every length, and where their words end."""
+    rng = np.random.default_rng(seed)
+    pieces = rng.integers(10, 400, (rows, width))
+    end = np.linspace(0, width - 1, rows).astype(int)[:, None]
+    places = np.arange(width)
+    pieces = np.where(places < end, pieces, places == end)
+    ends = (places < end) & ((rng.random(pieces.shape) < 0.7) | (places == end - 1))
+    return pieces.astype(np.int32), ends.astype(np.int32)
+
+
+@pytest.mark.parametrize("width", [12, 75])
+@pytest.mark.parametrize("mark_ids", [(5,), (5, 9, 7)])
+def test_constrained_is_decoding_step_by_step(width, mark_ids):
+    """Marks in many places, prompts below and above a window, batches of many."""
+    config = tiny.config()
+    config.model.t5.update(gated=True, decoder_layers=2)
+    model, rows, length = make_model(config), 24, 9
+    rng = np.random.default_rng(width)
+    memory = rng.standard_normal((rows, length, 64), np.float32)
+    mask = np.arange(length) < rng.integers(2, length + 1, (rows, 1))
+
+    def encode(memory, mask):
+        return decoding.Encoding(memory, memory, mask)
+
+    at_once, by_step = (
+        jax.jit(
+            lambda variables, memory, mask, prompt, ends, decode=decode: decode(
+                model, variables, encode(memory, mask), prompt, ends, mark_ids
+            )
+        )
+        for decode in (decoding.constrained, step_by_step.constrained)
+    )
+    seen = set()
+    for seed, (bias, spread) in enumerate(((0.9, 8), (1.3, 8), (-9, 1), (9, 1))):
+        variables = _biased(config, bias, spread, mark_ids[0])
+        given = (variables, memory, mask, *_prompts(rows, width, seed))
+        found, expected = np.asarray(at_once(*given)), np.asarray(by_step(*given))
+        for row, ends in enumerate(given[-1] > 0):
+            chances = expected[row, ends]
+            if (abs(chances - 0.5) < 1e-4).any():
+                continue  # rounding decides
+            np.testing.assert_allclose(found[row], expected[row], atol=1e-5)
+            marks = (chances > 0.5).tolist()
+            np.testing.assert_array_equal(found[row, ends] > 0.5, marks)
+            seen |= {_where(marks)} if marks else {"no words"}
+    assert seen >= {"no words", "none", "all", "first", "last", "both ends", "between"}
+
+
+def _where(marks):
+    if all(marks) or not any(marks):
+        return "all" if all(marks) else "none"
+    ends = ("", "last"), ("first", "both ends")
+    return ends[marks[0]][marks[-1]] or "between"
+
+
+def test_a_prompt_without_marks_is_read_once(encoded):
+    """However long: a pass for each window; and one more for each mark at most."""
+    config = tiny.config()
+    config.model.t5.gated = True
+    model, passes = make_model(config), []
+
+    class Counted:
+        def apply(self, variables, *args, method):
+            if method is RAHF.decode_step:
+                jax.debug.callback(lambda: passes.append(1))
+            return model.apply(variables, *args, method=method)
+
+    prompt, ends = _prompts(4, 40, seed=0)
+    memory = np.ones((4, 3, 64), np.float32)
+    encoding = decoding.Encoding(memory, memory, np.ones((4, 3), bool))
+    run = jax.jit(
+        lambda v: decoding.constrained(Counted(), v, encoding, prompt, ends, (5,))
+    )
+    for bias, least, most in ((-9, 2, 2), (9, 3, ends.sum(axis=1).max() + 2)):
+        passes.clear()
+        marks = np.asarray(run(_biased(config, bias, 1, 5)))
+        jax.effects_barrier()
+        assert (marks > 0.5).any() == (bias > 0)
+        assert least <= len(passes) <= most

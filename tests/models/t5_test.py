@@ -91,13 +91,30 @@ def test_cached_steps_equal_teacher_forcing(gated):
     whole = run(variables, tokens, memory, mask, method=T5.decode)
     start = lambda memory: model.apply(variables, memory, 9, method=T5.decode_start)
     cache = jax.jit(start)(memory)
-    token = jnp.zeros(3, jnp.int32)
+    inputs = jnp.pad(tokens, ((0, 0), (1, 0)))
     for index in range(7):
         logits, cache = run(
-            variables, token, cache, jnp.int32(index), mask, method=T5.decode_step
+            variables,
+            inputs[:, index : index + 1],
+            cache,
+            jnp.full(3, index),
+            mask,
+            method=T5.decode_step,
         )
-        np.testing.assert_allclose(logits, whole[:, index], rtol=2e-4, atol=2e-4)
-        token = tokens[:, index]
+        np.testing.assert_allclose(logits[:, 0], whole[:, index], rtol=2e-4, atol=2e-4)
+    # A few at once, each text from another place on, over what was cached there.
+    at = jnp.array([0, 2, 4])
+    places = at[:, None] + jnp.arange(3)
+    logits, _ = run(
+        variables,
+        jnp.take_along_axis(inputs, places, axis=1),
+        cache,
+        at,
+        mask,
+        method=T5.decode_step,
+    )
+    expected = jnp.take_along_axis(whole, places[..., None], axis=1)
+    np.testing.assert_allclose(logits, expected, rtol=2e-4, atol=2e-4)
 
 
 def test_encoder_ignores_padding():

@@ -245,10 +245,11 @@ def test_t5_1_1_from_sharded_safetensors(t5_1_1, tmp_path):
         shifted = jnp.pad(given["said"][:, :-1], ((0, 0), (1, 0)))
 
         def step(cache, at):
+            token, index = shifted[:, at][:, None], jnp.full(len(shifted), at)
             logits, cache = model.apply(
-                variables, shifted[:, at], cache, at, mask, method=T5.decode_step
+                variables, token, cache, index, mask, method=T5.decode_step
             )
-            return cache, logits
+            return cache, logits[:, 0]
 
         _, by_step = jax.lax.scan(step, cache, jnp.arange(reference.SAID))
         return encoded, logits, by_step.swapaxes(0, 1)
