@@ -15,7 +15,7 @@ from flax import traverse_util
 from jax import export
 
 from rahf import targets
-from rahf.inference.predict_step import make_encode_image, make_predict_step
+from rahf.inference.predict_step import make_predict_prompts
 from rahf.inference.predictor import Predictor
 from rahf.input import vocabulary
 from rahf.input.vocabulary import EOS_ID, PAD_ID
@@ -78,23 +78,17 @@ def make_function(predictor: Predictor):
             f"--format=safetensors"
         )
     words = vocabulary.load(config.input.vocabulary)
-    encode_image = make_encode_image(config)
     augmented = passes.is_augmented(config)
-    asks = [
-        (names, words.encode(targets.get(names[0]).prompt) if augmented else [])
+    prefixes = [
+        words.encode(targets.get(names[0]).prompt) if augmented else []
         for names in passes.targets_of_prompts(config, predictor.targets)
     ]
-    steps = [make_predict_step(config, words.mark_ids, names) for names, _ in asks]
+    step = make_predict_prompts(config, words.mark_ids, predictor.targets)
 
     def predict(params, batch):
         params = traverse_util.unflatten_dict(params, sep="/")
-        tokens = encode_image(params, batch["image"])
-        outputs = {}
-        for (_, prefix), step in zip(asks, steps, strict=True):
-            inputs = add_prefix(prefix, batch["inputs"])
-            asked = {k: batch[k] for k in ("prompt", "word_ends")}
-            asked |= {"inputs": inputs, "image_tokens": tokens}
-            outputs |= step(params, asked)
+        inputs = [add_prefix(prefix, batch["inputs"]) for prefix in prefixes]
+        outputs = step(params, batch | {"inputs": jnp.stack(inputs)})
         return {name: outputs[name] for name in predictor.targets}
 
     return predict

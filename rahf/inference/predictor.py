@@ -19,7 +19,11 @@ from rahf import words as words_lib
 from rahf.checkpoints.restore import restore_for_inference
 from rahf.inference import arguments
 from rahf.inference.arguments import ImageLike
-from rahf.inference.predict_step import make_encode_image, make_predict_step
+from rahf.inference.predict_step import (
+    cast_params,
+    compute_config,
+    make_predict_prompts,
+)
 from rahf.input import vocabulary
 from rahf.input.converter import Converter
 from rahf.input.features import FeatureMaker
@@ -88,7 +92,7 @@ class Predictor:
     Attributes:
       config: the training config.
       step: the step of the checkpoint.
-      params: its parameters.
+      params: its parameters, as trained.
       targets: the names of the targets it predicts.
     """
 
@@ -109,17 +113,11 @@ class Predictor:
         self._maker = FeatureMaker.from_config(config, self._vocabulary)
         self._converter = Converter.from_config(config)
         marks = self._vocabulary.mark_ids
-        self._encode_image = make_encode_image(config)
         self._augmented = passes.is_augmented(config)
-        programs = {
-            names: make_predict_step(config, marks, names)
-            for names in passes.targets_of_programs(config, self.targets)
-        }
-        program_of = {name: step for names, step in programs.items() for name in names}
-        self._asks = [
-            (names, program_of[names[0]])
-            for names in passes.targets_of_prompts(config, self.targets)
-        ]
+        self._asked = passes.targets_of_prompts(config, self.targets)
+        computed = compute_config(config)
+        self._run = make_predict_prompts(computed, marks, self.targets)
+        self._cast_params = cast_params(params, computed.model.dtype)
 
     def predict(
         self,
@@ -210,21 +208,18 @@ class Predictor:
             picture = images_lib.resize(picture, square)
             records.append({"uid": name, "image": picture, "prompt": prompt})
         rows = self._batch_size(len(records))
-        outputs: dict[str, Any] = {}
+        batches = []
         truncated = np.zeros(len(records), bool)
-        image_tokens = None
-        for names, predict in self._asks:
+        for names in self._asked:
             examples = [
                 self._maker.make(record, names, augment=self._augmented)
                 for record in records
             ]
             truncated |= [bool(example["truncated"][0]) for example in examples]
-            batch = self._converter(examples, rows)
-            if image_tokens is None:
-                image_tokens = self._encode_image(self.params, batch["image"])
-            inputs = {key: batch[key] for key in ("inputs", "prompt", "word_ends")}
-            found = predict(self.params, inputs | {"image_tokens": image_tokens})
-            outputs |= {name: found[name] for name in names}
+            batches.append(self._converter(examples, rows))
+        batch = {key: batches[0][key] for key in ("image", "prompt", "word_ends")}
+        batch["inputs"] = np.stack([each["inputs"] for each in batches])
+        outputs = self._run(self._cast_params, batch)
         outputs = jax.device_get(outputs)
         return [
             self._prediction(

@@ -100,6 +100,12 @@ class Encoding:
     memory: jax.Array
     memory_mask: jax.Array
 
+    def take(self, rows) -> "Encoding":
+        """Returns the encodings of some rows of the batch, int32[R]."""
+        return Encoding(
+            self.feature_map[rows], self.memory[rows], self.memory_mask[rows]
+        )
+
 
 class RAHF(nn.Module):
     """The model; training uses `__call__`, and the other methods are its stages."""

@@ -87,10 +87,9 @@ def test_empty_and_endless_prompts(predictor, pictures):
 
 def test_a_second_call_compiles_nothing(predictor, pictures):
     predictor.predict(pictures, PROMPTS)
-    functions = [predictor._encode_image, *(predict for _, predict in predictor._asks)]
-    before = [function._cache_size() for function in functions]
+    before = predictor._run._cache_size()
     predictor.predict(pictures[:3], PROMPTS[:3])
-    assert [function._cache_size() for function in functions] == before
+    assert predictor._run._cache_size() == before
 
 
 def test_every_way_to_give_an_image(predictor, pictures, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import scenes
-from rahf.inference.predict_step import make_encode_image, make_predict_step
+from rahf.inference.predict_step import make_predict_step
 from rahf.models import decoding
 from rahf.models.rahf import RAHF, make_model
 from tests.support import tiny
@@ -73,17 +73,6 @@ def test_prompt_and_image_reach_every_output():
     for other in others:
         for name, value in run(params, other).items():
             assert np.abs(value - first[name]).max() > 1e-4, name
-
-
-def test_image_tokens_can_be_computed_once():
-    config = tiny.config("augmented")
-    batch, params = tiny.batch(config), tiny.params(config)
-    tokens = make_encode_image(config)(params, batch["image"])
-    predict = make_predict_step(config, (5,), ["plausibility"])
-    whole = predict(params, batch)
-    again = predict(params, {"image_tokens": tokens, "inputs": batch["inputs"]})
-    assert list(again) == ["plausibility"]
-    np.testing.assert_allclose(again["plausibility"], whole["plausibility"], atol=1e-5)
 
 
 def test_decoder_may_attend_to_the_prompt_alone():
