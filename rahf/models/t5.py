@@ -38,7 +38,9 @@ class EncoderLayer(nn.Module):
         drop = nn.Dropout(c.dropout, deterministic=deterministic)
         y = RMSNorm(c.dtype, name="pre_attention_layer_norm")(x)
         attention = Attention(c, name="attention")
-        x = x + drop(attention(y, *attention.keys_values(y), bias=bias, mask=mask))
+        own = attention.keys_values(y)
+        shared = {"bias": bias, "mask": mask, "in_parts": deterministic}
+        x = x + drop(attention(y, *own, **shared))
         y = RMSNorm(c.dtype, name="pre_mlp_layer_norm")(x)
         x = x + drop(Mlp(c, name="mlp")(y, deterministic))
         return constrain(x, "batch", "length", "embed")

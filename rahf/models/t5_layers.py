@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rahf.models.attention import attend
 from rahf.models.partitioning import named
 
 _SIZES = {  # embed, head_dim, heads, layers, mlp of the first release, mlp of 1.1
@@ -187,7 +188,7 @@ class RelativeBias(nn.Module):
 
 
 def attention_weights(query, key, *, bias=None, mask=None):
-    """What `jax.nn.dot_product_attention` weighs the values by.
+    """What `rahf.models.attention.attend` weighs the values by.
 
     Args:
       query: dtype[B, Q, H, K].
@@ -230,7 +231,7 @@ class Attention(nn.Module):
         """dtype[B, N, D] -> keys and values, each dtype[B, N, H, K]."""
         return self._split(self.key(memory)), self._split(self.value(memory))
 
-    def __call__(self, x, key, value, *, bias=None, mask=None):
+    def __call__(self, x, key, value, *, bias=None, mask=None, in_parts=False):
         """dtype[B, Q, D] -> dtype[B, Q, D].
 
         Args:
@@ -238,6 +239,7 @@ class Attention(nn.Module):
           key, value: dtype[B, N, H, K] from `keys_values`.
           bias: float32[B or 1, H, Q, N] or None.
           mask: bool[B or 1, 1, Q, N], False where not to attend, or None.
+          in_parts: see `attend`.
         """
         query = self._split(self.query(x))
         if bias is not None:
@@ -245,8 +247,8 @@ class Attention(nn.Module):
         if self.is_mutable_collection(INTERMEDIATES):  # somebody wants to look
             weights = attention_weights(query, key, bias=bias, mask=mask)
             self.sow(INTERMEDIATES, "weights", weights)
-        x = jax.nn.dot_product_attention(  # softmax in float32
-            query, key, value, bias=bias, mask=mask, scale=1.0
+        x = attend(
+            query, key, value, bias=bias, mask=mask, scale=1.0, in_parts=in_parts
         )
         return self.out(x.reshape(*x.shape[:-2], -1))
 

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rahf.models.attention import attend
 from rahf.models.partitioning import constrain, named
 from rahf.models.remat import policy_of
 from rahf.models.scanned_layers import is_scanned, scan_layers
@@ -179,7 +180,7 @@ class _Attention(nn.Module):
     config: ViTConfig
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, deterministic: bool):
         c = self.config
         heads, head_dim = c.num_heads, c.width // c.num_heads
         # [B, N, D] -> [B, N, H, K]
@@ -195,7 +196,8 @@ class _Attention(nn.Module):
             )(x)
             for name in ("query", "key", "value")
         )
-        x = jax.nn.dot_product_attention(query, key, value)
+        scale = head_dim**-0.5
+        x = attend(query, key, value, scale=scale, in_parts=deterministic)
         return _Projection(
             "bnhk,hkd->bnd",
             (heads, head_dim, c.width),
@@ -239,7 +241,8 @@ class _Block(nn.Module):
         c = self.config
         drop = nn.Dropout(c.dropout, deterministic=deterministic)
         y = _layer_norm(c, "LayerNorm_0")(x)
-        x = x + drop(_Attention(c, name="MultiHeadDotProductAttention_1")(y))
+        attention = _Attention(c, name="MultiHeadDotProductAttention_1")
+        x = x + drop(attention(y, deterministic))
         y = _layer_norm(c, "LayerNorm_2")(x)
         x = x + drop(_Mlp(c, name="MlpBlock_3")(y))
         return constrain(x, "batch", "length", "embed")

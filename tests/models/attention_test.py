@@ -1,0 +1,73 @@
+"""Attention: against that of JAX."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rahf.models import attention
+
+
+def _given(batch, queries, keys, *, bias, mask, dtype=jnp.float32):
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    query = draw(batch, queries, 3, 4).astype(dtype)
+    key, value = (draw(batch, keys, 3, 4).astype(dtype) for _ in range(2))
+    found = {"bias": None, "mask": None}
+    if bias:
+        found["bias"] = draw(bias, 3, queries, keys)
+    if mask:
+        found["mask"] = jnp.asarray(rng.random((mask, 1, 1, keys)) < 0.7)
+    return (query, key, value), found
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize(
+    ("bias", "mask"), [(0, 0), (1, 0), (0, 1), (1, 6), (6, 6), (6, 0)]
+)
+def test_equals_that_of_jax(bias, mask, in_parts, monkeypatch):
+    monkeypatch.setattr(attention, "_PART", 500)  # two rows of 3 x 5 x 4 floats
+    given, options = _given(6, 5, 4, bias=bias, mask=mask)
+    expected = jax.nn.dot_product_attention(*given, scale=0.7, **options)
+    run = jax.jit(
+        lambda *given: attention.attend(*given, scale=0.7, in_parts=in_parts, **options)
+    )
+    np.testing.assert_allclose(run(*given), expected, atol=1e-6)
+    text = run.lower(*given).as_text()
+    assert ("while" in text) == in_parts
+
+
+def test_gradients_and_bfloat16():
+    for dtype, atol in ((jnp.float32, 1e-5), (jnp.bfloat16, 5e-2)):
+        given, options = _given(2, 5, 4, bias=1, mask=2, dtype=dtype)
+
+        def loss(attend, *given, options=options, **more):
+            x = attend(*given, scale=0.7, **options, **more)
+            assert x.dtype == given[0].dtype
+            return (x.astype(jnp.float32) ** 2).sum()
+
+        expected = jax.grad(loss, argnums=(1, 2, 3))(
+            jax.nn.dot_product_attention, *given
+        )
+        found = jax.grad(loss, argnums=(1, 2, 3))(attention.attend, *given)
+        for one, other in zip(found, expected, strict=True):
+            assert one.dtype == dtype
+            np.testing.assert_allclose(
+                one.astype(np.float32), other.astype(np.float32), atol=atol
+            )
+
+
+@pytest.mark.parametrize(("batch", "parts"), [(1, 1), (6, 3), (7, 7), (8, 4), (2, 1)])
+def test_parts_are_equal(batch, parts, monkeypatch):
+    monkeypatch.setattr(attention, "_PART", 2 * 3 * 5 * 4 * 4)
+    query = jnp.zeros((batch, 3, 5, 4))
+    assert attention._size(query, jnp.zeros((batch, 3, 4, 4))) == parts
+
+
+def test_only_cpus_take_parts(monkeypatch):
+    monkeypatch.setattr(attention, "_PART", 1)
+    given, _ = _given(4, 5, 4, bias=0, mask=0)
+    run = jax.jit(lambda *given: attention.attend(*given, scale=1.0, in_parts=True))
+    for platform, loops in (("cpu", True), ("tpu", False), ("cuda", False)):
+        text = run.trace(*given).lower(lowering_platforms=(platform,)).as_text()
+        assert ("while" in text) == loops, platform
