@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rahf.inference.free_decoding import FreeWords, is_free
+from rahf.inference.stages import Stages
 from rahf.models import decoding, passes, sharding
 from rahf.models.rahf import RAHF, make_model
 from rahf.targets import Kind, select
@@ -37,11 +38,11 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
 
     @jax.jit
     def predict(params, batch):
-        bound = model.bind({"params": params})
+        bound, stages = model.bind({"params": params}), Stages(model, params)
         tokens = batch.get("image_tokens")
         if tokens is None:
-            tokens = bound.encode_image(batch["image"])
-        encoding = bound.encode(tokens, batch["inputs"])
+            tokens = stages.encode_image(batch["image"])
+        encoding = stages.encode(tokens, batch["inputs"])
         outputs = read(params, encoding, batch)
         if names[Kind.WORD_PRESENCE]:
             shown = bound.word_presence_logits(tokens)
@@ -89,10 +90,10 @@ def make_predict_prompts(config, mark_ids: tuple[int, ...], targets: Sequence[st
 
     @jax.jit
     def predict(params, batch):
-        bound = model.bind({"params": params})
+        stages = Stages(model, params)
         count, rows, length = batch["inputs"].shape
-        tokens = jnp.tile(bound.encode_image(batch["image"]), (count, 1, 1))
-        encoding = bound.encode(tokens, batch["inputs"].reshape(-1, length))
+        tokens = jnp.tile(stages.encode_image(batch["image"]), (count, 1, 1))
+        encoding = stages.encode(tokens, batch["inputs"].reshape(-1, length))
         outputs = {}
         for places, read in parts:
             own = jnp.concatenate([jnp.arange(rows) + rows * at for at in places])
@@ -119,12 +120,12 @@ def _make_read(model: RAHF, config, mark_ids: tuple[int, ...], names):
     free = is_free(config)
 
     def read(params, encoding, batch):
-        bound = model.bind({"params": params})
+        stages = Stages(model, params)
         outputs = {}
         if names[Kind.HEATMAP]:
-            outputs |= bound.heatmaps(encoding, config.input.image_size)
+            outputs |= stages.heatmaps(encoding, config.input.image_size)
         if names[Kind.SCORE]:
-            outputs |= bound.scores(encoding)
+            outputs |= stages.scores(encoding)
         if names[Kind.WORDS]:
             if free:
                 said = decoding.greedy(

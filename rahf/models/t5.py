@@ -38,9 +38,7 @@ class EncoderLayer(nn.Module):
         drop = nn.Dropout(c.dropout, deterministic=deterministic)
         y = RMSNorm(c.dtype, name="pre_attention_layer_norm")(x)
         attention = Attention(c, name="attention")
-        own = attention.keys_values(y)
-        shared = {"bias": bias, "mask": mask, "in_parts": deterministic}
-        x = x + drop(attention(y, *own, **shared))
+        x = x + drop(attention(y, *attention.keys_values(y), bias=bias, mask=mask))
         y = RMSNorm(c.dtype, name="pre_mlp_layer_norm")(x)
         x = x + drop(Mlp(c, name="mlp")(y, deterministic))
         return constrain(x, "batch", "length", "embed")

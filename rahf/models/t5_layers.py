@@ -231,7 +231,7 @@ class Attention(nn.Module):
         """dtype[B, N, D] -> keys and values, each dtype[B, N, H, K]."""
         return self._split(self.key(memory)), self._split(self.value(memory))
 
-    def __call__(self, x, key, value, *, bias=None, mask=None, in_parts=False):
+    def __call__(self, x, key, value, *, bias=None, mask=None):
         """dtype[B, Q, D] -> dtype[B, Q, D].
 
         Args:
@@ -239,7 +239,6 @@ class Attention(nn.Module):
           key, value: dtype[B, N, H, K] from `keys_values`.
           bias: float32[B or 1, H, Q, N] or None.
           mask: bool[B or 1, 1, Q, N], False where not to attend, or None.
-          in_parts: see `attend`.
         """
         query = self._split(self.query(x))
         if bias is not None:
@@ -247,9 +246,7 @@ class Attention(nn.Module):
         if self.is_mutable_collection(INTERMEDIATES):  # somebody wants to look
             weights = attention_weights(query, key, bias=bias, mask=mask)
             self.sow(INTERMEDIATES, "weights", weights)
-        x = attend(
-            query, key, value, bias=bias, mask=mask, scale=1.0, in_parts=in_parts
-        )
+        x = attend(query, key, value, bias=bias, mask=mask, scale=1.0)
         return self.out(x.reshape(*x.shape[:-2], -1))
 
 

@@ -180,7 +180,7 @@ class _Attention(nn.Module):
     config: ViTConfig
 
     @nn.compact
-    def __call__(self, x, deterministic: bool):
+    def __call__(self, x):
         c = self.config
         heads, head_dim = c.num_heads, c.width // c.num_heads
         # [B, N, D] -> [B, N, H, K]
@@ -196,8 +196,7 @@ class _Attention(nn.Module):
             )(x)
             for name in ("query", "key", "value")
         )
-        scale = head_dim**-0.5
-        x = attend(query, key, value, scale=scale, in_parts=deterministic)
+        x = attend(query, key, value, scale=head_dim**-0.5)
         return _Projection(
             "bnhk,hkd->bnd",
             (heads, head_dim, c.width),
@@ -241,8 +240,7 @@ class _Block(nn.Module):
         c = self.config
         drop = nn.Dropout(c.dropout, deterministic=deterministic)
         y = _layer_norm(c, "LayerNorm_0")(x)
-        attention = _Attention(c, name="MultiHeadDotProductAttention_1")
-        x = x + drop(attention(y, deterministic))
+        x = x + drop(_Attention(c, name="MultiHeadDotProductAttention_1")(y))
         y = _layer_norm(c, "LayerNorm_2")(x)
         x = x + drop(_Mlp(c, name="MlpBlock_3")(y))
         return constrain(x, "batch", "length", "embed")

@@ -21,20 +21,14 @@ def _given(batch, queries, keys, *, bias, mask, dtype=jnp.float32):
     return (query, key, value), found
 
 
-@pytest.mark.parametrize("in_parts", [False, True])
 @pytest.mark.parametrize(
     ("bias", "mask"), [(0, 0), (1, 0), (0, 1), (1, 6), (6, 6), (6, 0)]
 )
-def test_equals_that_of_jax(bias, mask, in_parts, monkeypatch):
-    monkeypatch.setattr(attention, "_PART", 500)  # two rows of 3 x 5 x 4 floats
+def test_equals_that_of_jax(bias, mask):
     given, options = _given(6, 5, 4, bias=bias, mask=mask)
     expected = jax.nn.dot_product_attention(*given, scale=0.7, **options)
-    run = jax.jit(
-        lambda *given: attention.attend(*given, scale=0.7, in_parts=in_parts, **options)
-    )
-    np.testing.assert_allclose(run(*given), expected, atol=1e-6)
-    text = run.lower(*given).as_text()
-    assert ("while" in text) == in_parts
+    found = attention.attend(*given, scale=0.7, **options)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_gradients_and_bfloat16():
@@ -55,19 +49,3 @@ def test_gradients_and_bfloat16():
             np.testing.assert_allclose(
                 one.astype(np.float32), other.astype(np.float32), atol=atol
             )
-
-
-@pytest.mark.parametrize(("batch", "parts"), [(1, 1), (6, 3), (7, 7), (8, 4), (2, 1)])
-def test_parts_are_equal(batch, parts, monkeypatch):
-    monkeypatch.setattr(attention, "_PART", 2 * 3 * 5 * 4 * 4)
-    query = jnp.zeros((batch, 3, 5, 4))
-    assert attention._size(query, jnp.zeros((batch, 3, 4, 4))) == parts
-
-
-def test_only_cpus_take_parts(monkeypatch):
-    monkeypatch.setattr(attention, "_PART", 1)
-    given, _ = _given(4, 5, 4, bias=0, mask=0)
-    run = jax.jit(lambda *given: attention.attend(*given, scale=1.0, in_parts=True))
-    for platform, loops in (("cpu", True), ("tpu", False), ("cuda", False)):
-        text = run.trace(*given).lower(lowering_platforms=(platform,)).as_text()
-        assert ("while" in text) == loops, platform

@@ -120,6 +120,20 @@ class Release(nn.Module):
             outputs[name] = head(feature_map)
         return outputs
 
+    def predict(self, images, inputs, length):
+        """What prediction needs of `forward`, and the words in `length` steps."""
+        pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+        tokens = self.visual_token_projection(self.vit(pixels).last_hidden_state)
+        embedded = torch.cat([tokens, self.t5.shared(inputs)], dim=1)
+        encoded = self.t5.encoder(inputs_embeds=embedded).last_hidden_state
+        count = tokens.shape[1]
+        places = encoded[:, 1:count].transpose(1, 2)
+        feature_map = places.unflatten(2, (self.grid, self.grid))
+        heads = (*self.heatmap_predictor.items(), *self.score_predictor.items())
+        outputs = {name: head(feature_map) for name, head in heads}
+        outputs["misaligned_words"] = self.speak(encoded[:, count:], length)
+        return outputs
+
     def speak(self, memory, length):
         """Greedy, one token after the other, with transformers' own cache."""
         said, token, cache = [], torch.zeros(len(memory), 1, dtype=torch.long), None
