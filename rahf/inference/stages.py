@@ -1,6 +1,7 @@
 """The model's stages as prediction runs them: in parts that a CPU's cache holds."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -34,7 +35,7 @@ class Stages:
         """dtype[B, N, D] and int32[B, L] -> the encoding."""
 
         def encode(image_tokens, inputs):
-            found = self._apply(image_tokens, inputs, method=RAHF.encode)
+            found: Any = self._apply(image_tokens, inputs, method=RAHF.encode)
             return found.feature_map, found.memory, found.memory_mask
 
         row = self._bytes(inputs.shape[1])
