@@ -33,6 +33,7 @@ setup(
         "absl-py>=2.0",
         "clu>=0.0.12,<0.1",
         "etils[epath]>=1.15",
+        "filelock>=3.12",  # JAX's, for a compilation cache of limited size
         "flax>=0.12,<0.13",
         "fsspec>=2024.6",
         "grain>=0.2.12,<0.3",

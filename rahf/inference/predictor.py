@@ -17,7 +17,7 @@ from rahf import images as images_lib
 from rahf import targets
 from rahf import words as words_lib
 from rahf.checkpoints.restore import restore_for_inference
-from rahf.inference import arguments
+from rahf.inference import arguments, kept_programs
 from rahf.inference.arguments import ImageLike
 from rahf.inference.predict_step import (
     cast_params,
@@ -271,6 +271,8 @@ class Predictor:
 def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor:
     """Loads a checkpoint for prediction, offline and on any JAX device.
 
+    Compiled programs are kept on disk from now on (`rahf.compilation_cache`).
+
     Args:
       workdir: the workdir of `python -m rahf.bin.train`, or an exported folder.
       step: a step, "latest" (default) or "best".
@@ -288,4 +290,5 @@ def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor
                 f"step={step!r}: expected a number of steps, 'latest' or 'best'"
             )
         step = int(step)
+    kept_programs.use()
     return Predictor(*restore_for_inference(os.fspath(workdir), step))
