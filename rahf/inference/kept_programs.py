@@ -1,5 +1,7 @@
 """The cache of compiled programs, in a process that has JAX already."""
 
+from typing import Any
+
 import jax
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
@@ -13,8 +15,10 @@ def use() -> None:
     Raises:
       ValueError: the switch has another value than on or off.
     """
-    set_already = jax.config.jax_compilation_cache_dir is not None
-    if set_already or not jax.config.jax_enable_compilation_cache:
+    told: Any = jax.config
+    if told.jax_compilation_cache_dir is not None:
+        return
+    if not told.jax_enable_compilation_cache:
         return
     settings = compilation_cache.settings()
     for name, value in settings.items():
