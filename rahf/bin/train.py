@@ -30,6 +30,7 @@ def main():
     process_flags.join()
     import jax  # here, so that --help is fast
 
+    from rahf.benchmarks.utilisation import Utilisation
     from rahf.checkpoints import same_settings
     from rahf.evaluation.split import SplitEvaluator
     from rahf.input.loader import make_train_input
@@ -46,7 +47,7 @@ def main():
     evaluate = lambda params: evaluator(params, progress=False).flat()
 
     with in_one_line(workdir), contextlib.closing(train_input):
-        train(config, workdir, train_input, evaluate)
+        train(config, workdir, train_input, evaluate, Utilisation(config))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,13 @@ Evaluate = Callable[[Any], dict[str, float]]
 EVERY_MINUTES = 15.0
 
 
-def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> None:
+def train(
+    config,
+    workdir,
+    train_input,
+    evaluate: Evaluate | None = None,
+    utilisation: Callable[[float], float] | None = None,
+) -> None:
     """Trains to `config.training_steps`, from the workdir's newest checkpoint.
 
     Without a checkpoint it starts from the parameters of `config.init_from`, or fresh.
@@ -53,6 +59,8 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
         and optionally `digest`, the digest of its data.
       evaluate: params -> {"target/metric": value}, called every
         `config.eval.every_steps`.
+      utilisation: examples per second -> the share of the devices' peak, logged beside
+        them.
 
     SIGTERM, SIGINT or SIGHUP, to any process, stops the run after the step, the evaluation or
     whatever else is going on, and saves it.
@@ -87,7 +95,14 @@ def train(config, workdir, train_input, evaluate: Evaluate | None = None) -> Non
             contextlib.closing(Checkpointer(workdir, config)) as checkpointer,
         ):
             run = _Run(
-                config, workdir, mesh, train_input, evaluate, checkpointer, watch
+                config,
+                workdir,
+                mesh,
+                train_input,
+                evaluate,
+                utilisation,
+                checkpointer,
+                watch,
             )
             run.begin(start)
             run.to_the_end()
@@ -121,6 +136,7 @@ class _Run:
     mesh: jax.sharding.Mesh
     train_input: Any
     evaluate: Evaluate | None
+    utilisation: Callable[[float], float] | None
     checkpointer: Checkpointer
     watch: Watch
     state: Any = None
@@ -194,8 +210,7 @@ class _Run:
                 if logs:
                     values, is_due = self._values(meter, step)
                     saves = saves or is_due
-                    loss = values.get("train/loss", math.nan)
-                    progress.set_postfix(loss=f"{loss:.4f}")
+                    progress.set_postfix(_in_short(values))
                 results = self._measure(step) if evaluates else {}
                 if values or results:
                     log.write(
@@ -222,7 +237,10 @@ class _Run:
         now, (logged_at, logged_step) = time.monotonic(), self.logged
         values, config = meter.take(), self.config
         rate = (step - logged_step) / (now - logged_at)
-        values["train/examples_per_second"] = rate * config.input.batch_size
+        rate *= config.input.batch_size
+        values["train/examples_per_second"] = rate
+        if self.utilisation and jax.process_index() == 0:  # the one that logs
+            values["train/utilisation"] = self.utilisation(rate)
         minutes = config.checkpoint.get("every_minutes", EVERY_MINUTES)
         is_due = jax.process_index() == 0 and 0 < minutes <= (now - self.saved_at) / 60
         mine = {
@@ -292,6 +310,15 @@ class _Run:
             f"step {step}: {_describe(metrics)}{many}; the last checkpoint predates it. "
             f"Lower config.schedule.peak or check the data"
         )
+
+
+def _in_short(values: dict[str, float]) -> dict[str, str]:
+    """Returns what the progress line shows of the metrics."""
+    shown = {"loss": f"{values.get('train/loss', math.nan):.4f}"}
+    shown["examples/s"] = f"{values['train/examples_per_second']:.4g}"
+    if "train/utilisation" in values:
+        shown["of peak"] = f"{values['train/utilisation']:.0%}"
+    return shown
 
 
 def _describe(metrics) -> str:

@@ -1,0 +1,89 @@
+"""Model FLOPs utilisation (MFU): the share of a measured peak that useful work takes."""
+
+import time
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rahf.benchmarks import counting
+from rahf.models import sharding
+from rahf.models.batch import example_batch
+from rahf.models.rahf import make_model
+
+#: Sides of the matrices whose product is timed: large enough for the device's peak, and
+#: some milliseconds of work.
+_SIDES = {"cpu": 1536}
+_ACCELERATOR_SIDE = 8192
+_REPEATS = 8
+
+
+def measure_peak(dtype: str = "float32") -> float:
+    """Returns the best rate of a few matrix products on the first device, in FLOP/s.
+
+    Args:
+      dtype: the dtype of the matrices.
+    """
+    device = jax.local_devices()[0]
+    side = _SIDES.get(device.platform, _ACCELERATOR_SIDE)
+    seconds = []
+    with sharding.nowhere():  # on this device alone
+        factor = jax.device_put(jnp.full((side, side), 0.5, dtype), device)
+        multiply = jax.jit(lambda x: x @ x)
+        jax.block_until_ready(multiply(factor))
+        for _ in range(_REPEATS):
+            start = time.perf_counter()
+            jax.block_until_ready(multiply(factor))
+            seconds.append(time.perf_counter() - start)
+    return 2.0 * side**3 / min(seconds)
+
+
+def machine_peak(dtype: str = "float32") -> float:
+    """Returns the peak of all devices, in FLOP/s.
+
+    All CPU devices of a process share its cores, which one product keeps busy.
+    """
+    shared = jax.local_devices()[0].platform == "cpu"
+    number = jax.process_count() if shared else jax.device_count()
+    return measure_peak(dtype) * number
+
+
+def training_flops(config) -> float:
+    """Returns the operations that training on one example takes.
+
+    Those of matrix products and convolutions: three times those of the forward pass,
+    since a backward pass multiplies each matrix twice. What is computed again to save
+    memory does not count as useful. Within half a percent of the exact count
+    (`rahf.benchmarks.traces`), in a quarter of its time.
+    """
+    model = make_model(config, training=True)
+    batch = jax.eval_shape(lambda: example_batch(config))
+
+    def init(batch):
+        return nn.unbox(model.init(jax.random.key(0), batch)["params"])
+
+    def forward(params, batch):
+        return model.apply({"params": params}, batch)
+
+    return (
+        3
+        * counting.count(
+            jax.make_jaxpr(forward)(jax.eval_shape(init, batch), batch)
+        ).flops
+    )
+
+
+class Utilisation:
+    """The utilisation of training runs; counts and measures when it is first asked."""
+
+    def __init__(self, config):
+        self._config: Any = config
+        self._share: float | None = None
+
+    def __call__(self, examples_per_second: float) -> float:
+        """Returns the share of the devices' peak, in [0, 1] but for noise."""
+        if self._share is None:
+            peak = machine_peak(self._config.model.dtype)
+            self._share = training_flops(self._config) / peak
+        return self._share * examples_per_second
