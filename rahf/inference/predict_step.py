@@ -129,7 +129,12 @@ def _make_read(model: RAHF, config, mark_ids: tuple[int, ...], names):
         if names[Kind.WORDS]:
             if free:
                 said = decoding.greedy(
-                    model, {"params": params}, encoding, config.input.target_length
+                    model,
+                    {"params": params},
+                    encoding,
+                    config.input.target_length,
+                    batch["prompt"],
+                    mark_ids,
                 )
             else:
                 said = decoding.constrained(

@@ -11,40 +11,106 @@ from rahf.models.rahf import RAHF, Encoding
 
 EOS_ID = 1  # T5's convention; 0 is padding and the decoder's first input
 
-#: How many tokens `constrained` reads at once: a whole prompt, usually.
+#: How many tokens are read at once: a whole prompt, usually.
 WINDOW = 32
 
 
-def greedy(model: RAHF, variables, encoding: Encoding, length: int):
+def greedy(
+    model: RAHF,
+    variables,
+    encoding: Encoding,
+    length: int,
+    prompt=None,
+    mark_ids: tuple[int, ...] = (),
+):
     """Decodes greedily until end of sequence.
+
+    A text that is expected makes it faster, and changes nothing else: a window of what
+    should come next is read at once, and what the decoder says agrees with it up to
+    some place; so far, and one token further, it has said what it would have said token
+    by token.
+
+    Args:
+      model, variables: the model and its parameters.
+      encoding: the encoding of the image and the prompt.
+      length: the most tokens to decode.
+      prompt: int32[B, T], what it will probably say, with suffixes after some pieces;
+        None if nobody knows.
+      mark_ids: the pieces of the suffix.
 
     Returns:
       int32[B, length]: the decoded tokens, zeros after end of sequence.
     """
     batch = encoding.memory.shape[0]
-    cache = model.apply(variables, encoding, length, method=RAHF.decode_start)
+    window = 1 if prompt is None else min(length, WINDOW)
+    if prompt is None:
+        prompt = jnp.zeros((batch, 1), jnp.int32)
+    cache = model.apply(variables, encoding, length + window, method=RAHF.decode_start)
+    rows, places = jnp.arange(batch), jnp.arange(window)
 
     def unfinished(state):
-        index, _, _, done, _ = state
-        return (index < length) & ~done.all()
+        return ~state[3].all()
 
     def step(state):
-        index, token, decoded, done, cache = state
+        # known: how many tokens are decoded; expected: of what should come next, the
+        # next piece of the prompt, and how many pieces of a suffix were said.
+        known, expected, decoded, done, cache = state
+        guesses = _guess(prompt, expected, mark_ids, window)
+        last = jnp.where(known > 0, decoded[rows, known - 1], 0)
         logits, cache = model.apply(
             variables,
-            token[:, None],
+            jnp.concatenate([last[:, None], guesses[:, :-1]], axis=1),
             cache,
-            jnp.full(batch, index),
+            known,
             encoding.memory_mask,
             method=RAHF.decode_step,
         )
-        token = jnp.where(done, 0, logits[:, 0].argmax(-1).astype(jnp.int32))
-        decoded = decoded.at[:, index].set(token)
-        return index + 1, token, decoded, done | (token == EOS_ID), cache
+        said = logits.argmax(-1).astype(jnp.int32)
+        agreed = jnp.cumprod(said == guesses, axis=1).sum(axis=1)
+        at, ends = known[:, None] + places, said == EOS_ID
+        counts = (places <= agreed[:, None]) & (at < length) & ~done[:, None]
+        counts &= jnp.cumsum(ends, axis=1) - ends == 0
+        decoded = decoded.at[rows[:, None], jnp.where(counts, at, length)].set(said)
+        known = known + counts.sum(axis=1)
+        done = done | (counts & ends).any(axis=1) | (known >= length)
+        odd = said[rows, jnp.minimum(agreed, window - 1)]
+        odd = jnp.where(agreed < window, odd, -1)
+        expected = _expect(expected, agreed, odd, mark_ids)
+        return known, expected, decoded, done, cache
 
-    nothing = jnp.zeros((batch, length), jnp.int32)
-    start = (jnp.int32(0), nothing[:, 0], nothing, jnp.zeros(batch, bool), cache)
-    return jax.lax.while_loop(unfinished, step, start)[2]
+    zeros = jnp.zeros(batch, jnp.int32)
+    decoded = jnp.zeros((batch, length + 1), jnp.int32)  # the last takes what is over
+    start = (zeros, (zeros, zeros), decoded, jnp.zeros(batch, bool), cache)
+    return jax.lax.while_loop(unfinished, step, start)[2][:, :length]
+
+
+def _guess(prompt, expected, mark_ids, window: int):
+    """Returns int32[B, W], what should come next: the rest of a suffix, if it was begun,
+    and the prompt from its next piece on."""
+    pointer, marked = expected
+    left = jnp.where(marked > 0, len(mark_ids) - marked, 0)
+    at = pointer[:, None] + jnp.arange(window) - left[:, None]
+    pieces = jnp.take_along_axis(prompt, jnp.clip(at, 0, prompt.shape[1] - 1), axis=1)
+    pieces = jnp.where(at < prompt.shape[1], pieces, 0)
+    for count, mark in enumerate(mark_ids):
+        rest = jnp.arange(window) == (count - marked)[:, None]
+        pieces = jnp.where(rest & (marked > 0)[:, None], mark, pieces)
+    return pieces
+
+
+def _expect(expected, agreed, odd, mark_ids):
+    """Returns what to expect after `agreed` tokens that were, and `odd`, if it is not
+    -1, that was not: a suffix begins, or a piece of the prompt is replaced."""
+    pointer, marked = expected
+    left = jnp.where(marked > 0, len(mark_ids) - marked, 0)
+    pointer = pointer + jnp.maximum(agreed - left, 0)
+    marked = jnp.where(agreed < left, marked + agreed, 0)
+    begins = (odd == mark_ids[0]) if mark_ids else jnp.zeros_like(odd, bool)
+    replaces = (odd >= 0) & (marked == 0) & ~begins
+    begins = begins & (marked == 0) & (len(mark_ids) > 1)
+    stays = (odd < 0) & (marked > 0)
+    marked = jnp.where(stays, marked, jnp.where(begins, 1, 0))
+    return pointer + replaces, marked
 
 
 def constrained(

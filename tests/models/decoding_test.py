@@ -194,3 +194,73 @@ def test_a_prompt_without_marks_is_read_once(encoded):
         jax.effects_barrier()
         assert (marks > 0.5).any() == (bias > 0)
         assert least <= len(passes) <= most
+
+
+@pytest.mark.parametrize("mark_ids", [(), (5,), (5, 9, 7)])
+def test_a_text_that_is_expected_changes_only_the_time(mark_ids):
+    """Whether it says that text, that text with suffixes, or something else."""
+    config = tiny.config()
+    config.model.t5.update(gated=True, decoder_layers=2)
+    model, rows, passes = make_model(config), 12, []
+
+    class Counted:
+        def apply(self, variables, *args, method):
+            if method is RAHF.decode_step:
+                jax.debug.callback(lambda: passes.append(1))
+            return model.apply(variables, *args, method=method)
+
+    rng = np.random.default_rng(0)
+    memory = rng.standard_normal((rows, 9, 64), np.float32)
+    encoding = decoding.Encoding(memory, memory, np.ones((rows, 9), bool))
+    variables = _biased(config, -9, 1, 5)
+    plain = jax.jit(lambda v: decoding.greedy(model, v, encoding, 40))
+    expected = np.asarray(plain(variables))
+    assert len(np.unique(expected)) > 20
+    run = jax.jit(
+        lambda v, prompt: decoding.greedy(Counted(), v, encoding, 40, prompt, mark_ids)
+    )
+    other = rng.permuted(expected, axis=1)
+    changed = np.where(rng.random(expected.shape) < 0.1, 3, expected)
+    without = np.pad(expected[:, 1:], ((0, 0), (0, 1)))  # as after an omission
+    most = {}
+    for name, prompt in (
+        ("right", expected),
+        ("short", expected[:, :20]),
+        ("changed", changed),
+        ("without", without),
+        ("other", other),
+    ):
+        passes.clear()
+        np.testing.assert_array_equal(run(variables, prompt), expected, err_msg=name)
+        jax.effects_barrier()
+        most[name] = len(passes)
+    assert most["right"] == 2 < most["changed"] < most["other"] <= 40
+
+
+def test_suffixes_are_expected_once_they_begin():
+    guess = lambda *expected: decoding._guess(
+        jnp.array([[11, 12, 13, 1]]),
+        tuple(jnp.array([each]) for each in expected),
+        (5, 9, 7),
+        5,
+    ).tolist()[0]
+    expect = lambda expected, agreed, odd, mark_ids=(5, 9, 7): tuple(
+        each.tolist()[0]
+        for each in decoding._expect(
+            tuple(jnp.array([e]) for e in expected),
+            jnp.array([agreed]),
+            jnp.array([odd]),
+            mark_ids,
+        )
+    )
+    assert guess(0, 0) == [11, 12, 13, 1, 0]
+    assert guess(1, 1) == [9, 7, 12, 13, 1]
+    assert guess(1, 2) == [7, 12, 13, 1, 0]
+    assert expect((0, 0), 2, 5) == (2, 1)  # a suffix begins after two pieces
+    assert expect((2, 1), 2, 40) == (3, 0)  # it ends, and a piece is replaced
+    assert expect((2, 1), 1, 40) == (2, 0)  # it is broken off
+    assert expect((2, 1), 3, 5) == (3, 1)  # the next word has one, too
+    assert expect((0, 0), 5, -1) == (5, 0)  # as expected to the end of the window
+    assert expect((2, 1), 1, -1) == (2, 2)  # a window ends within a suffix
+    assert expect((0, 0), 2, 5, (5,)) == (2, 0)  # of one piece
+    assert expect((0, 0), 2, 40, ()) == (3, 0)
