@@ -89,6 +89,8 @@ def test_unknown_names_are_told():
         ("build_richhf", HEAVY),
         ("select", HEAVY),
         ("benchmark_input", HEAVY),
+        ("benchmark_step", HEAVY),
+        ("benchmark_predict", HEAVY),
     ],
 )
 def test_help_is_light(binary, forbidden):

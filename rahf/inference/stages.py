@@ -43,18 +43,22 @@ class Stages:
 
     def heatmaps(self, encoding: Encoding, size: int) -> dict[str, jax.Array]:
         """Every heatmap target: float32[B, size, size]."""
-        return self._heads(encoding, size, method=RAHF.heatmaps)
+        c = self._model.config
+        row = self._bytes(0)
+        if c.heatmap_head.name == "paper":  # a quarter of the width, at full resolution
+            row = size * size * (c.heatmap_head.width or c.t5.embed_dim)
+        return self._heads(row, encoding, size, method=RAHF.heatmaps)
 
     def scores(self, encoding: Encoding) -> dict[str, jax.Array]:
         """Every score target: float32[B]."""
-        return self._heads(encoding, method=RAHF.scores)
+        return self._heads(self._bytes(0), encoding, method=RAHF.scores)
 
-    def _heads(self, encoding, *args, method):
+    def _heads(self, row_bytes: int, encoding, *args, method):
         def read(*encoding):
             return self._apply(Encoding(*encoding), *args, method=method)
 
         parts = encoding.feature_map, encoding.memory, encoding.memory_mask
-        return in_parts(read, self._bytes(0), *parts)
+        return in_parts(read, row_bytes, *parts)
 
     def _bytes(self, text_length: int) -> int:
         return (self._tokens + text_length) * self._token_bytes
