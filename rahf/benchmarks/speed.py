@@ -143,7 +143,8 @@ def measure_predict(config, repeats: int) -> Speed:
       config: the training config; `input.batch_size` is the batch.
       repeats: how many batches to time.
     """
-    size = config.input.batch_size
+    config, size = copy.deepcopy(config), config.input.batch_size
+    config.model.remat = False  # of no effect here
     names = [
         row.name
         for row in select(config.task.targets)

@@ -61,7 +61,7 @@ def greedy(
         enough = slowest >= _WORTH * state.passes
         return unfinished(state) & (enough | (state.passes < _TRIES))
 
-    def read(state, guesses):  # int32[B, W], what should come next
+    def read(state, guesses):
         last = jnp.where(state.known > 0, state.decoded[rows, state.known - 1], 0)
         logits, cache = model.apply(
             variables,
@@ -73,21 +73,7 @@ def greedy(
         )
         said = logits.argmax(-1).astype(jnp.int32)
         agreed = jnp.cumprod(said == guesses, axis=1).sum(axis=1)
-        places = jnp.arange(said.shape[1])
-        at, ends = state.known[:, None] + places, said == EOS_ID
-        counts = (places <= agreed[:, None]) & (at < length) & ~state.done[:, None]
-        counts &= jnp.cumsum(ends, axis=1) - ends == 0
-        at = jnp.where(counts, at, length)
-        known = state.known + counts.sum(axis=1)
-        done = state.done | (counts & ends).any(axis=1) | (known >= length)
-        state = state.replace(
-            known=known,
-            decoded=state.decoded.at[rows[:, None], at].set(said),
-            done=done,
-            passes=state.passes + 1,
-            cache=cache,
-        )
-        return state, said, agreed
+        return state.replace(cache=cache).say(said, agreed, length), said, agreed
 
     def read_window(state):
         guesses = _guess(prompt, state.expected, mark_ids, window)
@@ -135,6 +121,22 @@ class _Said(struct.PyTreeNode):
     done: jax.Array
     passes: jax.Array
     cache: Any
+
+    def say(self, said, agreed, length: int) -> "_Said":
+        """Adds what the decoder said, int32[B, W], as far as it read what it had said:
+        `agreed` int32[B] tokens that were guessed right, and the next."""
+        places = jnp.arange(said.shape[1])
+        at, ends = self.known[:, None] + places, said == EOS_ID
+        counts = (places <= agreed[:, None]) & (at < length) & ~self.done[:, None]
+        counts &= jnp.cumsum(ends, axis=1) - ends == 0
+        at = jnp.where(counts, at, length)
+        known = self.known + counts.sum(axis=1)
+        return self.replace(
+            known=known,
+            decoded=self.decoded.at[jnp.arange(len(said))[:, None], at].set(said),
+            done=self.done | (counts & ends).any(axis=1) | (known >= length),
+            passes=self.passes + 1,
+        )
 
 
 def _guess(prompt, expected, mark_ids, window: int):
