@@ -10,6 +10,7 @@ Nothing heavy is imported, so that `--help` is fast.
 """
 
 import hashlib
+import importlib.util
 import os
 import pathlib
 import platform
@@ -51,6 +52,8 @@ def settings() -> dict[str, Any]:
     if switch in _OFF or told:
         return {}
     try:
+        if importlib.util.find_spec("filelock") is None:
+            raise OSError("JAX limits their size with filelock; pip install filelock")
         path = _private_folder()
     except (OSError, RuntimeError) as error:
         warnings.warn(

@@ -54,6 +54,15 @@ def test_no_place_for_it_is_no_error(monkeypatch, tmp_path):
         assert compilation_cache.settings() == {}
 
 
+def test_without_filelock_there_would_be_no_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        compilation_cache.importlib.util, "find_spec", lambda name: None
+    )
+    with pytest.warns(UserWarning, match="pip install filelock"):
+        assert compilation_cache.settings() == {}
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_relative_cache_home_is_ignored(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     monkeypatch.setenv("HOME", str(tmp_path))
