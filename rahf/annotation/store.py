@@ -1,0 +1,388 @@
+"""The database of a round of annotation: images, raters, assignments and answers.
+
+One SQLite file in a workdir, in WAL mode and synced at every commit: what `save` has
+returned survives `kill -9` and loss of power. Events are only ever appended, which
+triggers enforce; the current answer is the last one of its assignment.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rahf import durable
+from rahf.annotation.records import Answer, Feedback, RatingTask
+
+FILE = "annotation.db"
+_VERSION = 1
+
+# `load` is the number of raters who have answered an image or hold it now, so that the
+# next image is one step in an index however many there are.
+_SCHEMA = """
+CREATE TABLE images (
+  id TEXT PRIMARY KEY, position INTEGER NOT NULL, image TEXT NOT NULL UNIQUE,
+  prompt TEXT NOT NULL, split TEXT, width INTEGER NOT NULL, height INTEGER NOT NULL,
+  gold TEXT, guess TEXT, wanted INTEGER NOT NULL, load INTEGER NOT NULL DEFAULT 0,
+  extended INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX images_to_do ON images (load, position) WHERE load < wanted;
+CREATE TABLE raters (
+  name TEXT PRIMARY KEY, paused TEXT);
+CREATE TABLE assignments (
+  id TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES images,
+  rater TEXT NOT NULL REFERENCES raters, state TEXT NOT NULL, until REAL NOT NULL,
+  number INTEGER NOT NULL, qualification INTEGER NOT NULL, UNIQUE (image, rater));
+CREATE INDEX assignments_open ON assignments (until) WHERE state = 'open';
+CREATE INDEX assignments_unfinished ON assignments (rater, state)
+  WHERE state IN ('open', 'expired');
+CREATE INDEX assignments_of_rater ON assignments (rater, number);
+CREATE TABLE events (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, assignment TEXT NOT NULL
+  REFERENCES assignments, id TEXT NOT NULL, kind TEXT NOT NULL, label TEXT,
+  reason TEXT, seconds REAL NOT NULL, at REAL NOT NULL, UNIQUE (assignment, id));
+CREATE INDEX events_of_assignment ON events (assignment, number);
+CREATE TRIGGER events_stay BEFORE UPDATE ON events
+  BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+CREATE TRIGGER events_remain BEFORE DELETE ON events
+  BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+"""
+
+#: What an event may be: work in progress, an answer, or why there is none.
+KINDS = ("draft", "answer", "skip")
+# The states in which an assignment counts in its image's `load`.
+_COUNTED = ("open", "answered")
+
+
+class NotAssignedError(LookupError):
+    """There is no such assignment, or it is someone else's."""
+
+
+class LeaseExpiredError(ValueError):
+    """The lease expired, and others have answered the image meanwhile."""
+
+
+class DiskFullError(OSError):
+    """Nothing was saved, because the disk is full."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that a rater's page reported.
+
+    Attributes:
+      id: made by the page; the same id twice is the same event.
+      kind: one of `KINDS`.
+      label: the feedback so far, None for a skip.
+      reason: why the image was skipped.
+      seconds: the time spent on the image so far.
+    """
+
+    id: str
+    kind: str
+    label: Feedback | None = None
+    reason: str | None = None
+    seconds: float = 0.0
+
+
+class AnswerStore:
+    """An open database; its methods may be called from any thread.
+
+    Use `open_store`, which also keeps other servers out.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        with self.transaction() as db:
+            [version] = db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _statements(_SCHEMA):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {_VERSION}")
+            elif version != _VERSION:
+                raise ValueError(
+                    f"{path} has layout {version}, this version of rahf knows "
+                    f"{_VERSION}; use the version that made it"
+                )
+
+    def close(self) -> None:
+        """Closes the database."""
+        with self._lock:
+            self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Runs the body as one step that is on disk when it ends, or never was.
+
+        Raises:
+          DiskFullError: the disk is full; nothing of the step was saved.
+        """
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                finally:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                    raise DiskFullError(f"{self.path}: {error}") from error
+                raise
+
+    def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """Returns the rows of a query."""
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def add_images(
+        self, tasks: Iterable[tuple[RatingTask, int, int]], *, raters: int
+    ) -> int:
+        """Adds images that are not there yet, in their order.
+
+        Args:
+          tasks: (task, width, height in pixels).
+          raters: answers wanted for each image.
+
+        Returns:
+          The number of images added.
+
+        Raises:
+          ValueError: an image is there with another prompt or size.
+        """
+        added = 0
+        with self.transaction() as db:
+            [last] = db.execute("SELECT COALESCE(MAX(position), -1) FROM images")
+            position = last[0] + 1
+            for task, width, height in tasks:
+                known = db.execute(
+                    "SELECT prompt, width, height FROM images WHERE image = ?",
+                    (task.image,),
+                ).fetchone()
+                if known is not None:
+                    _check_same(task, tuple(known), (task.prompt, width, height))
+                    continue
+                gold, guess = _dumps(task.gold), _dumps(task.guess)
+                db.execute(
+                    "INSERT INTO images (id, position, image, prompt, split, width, "
+                    "height, gold, guess, wanted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, "
+                    "?)",
+                    (
+                        secrets.token_urlsafe(16),
+                        position,
+                        task.image,
+                        task.prompt,
+                        task.split,
+                        width,
+                        height,
+                        gold,
+                        guess,
+                        raters,
+                    ),
+                )
+                position, added = position + 1, added + 1
+        return added
+
+    def add_rater(self, name: str) -> None:
+        """Adds a rater; one who is there already stays as they are."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO raters (name) VALUES (?)", (name,))
+
+    def save(
+        self,
+        assignment: str,
+        rater: str,
+        events: Sequence[Event],
+        *,
+        lease: float,
+        now: float | None = None,
+    ) -> str:
+        """Appends events; those that are there already change nothing.
+
+        Args:
+          assignment: the assignment's id.
+          rater: who says so.
+          events: in their order.
+          lease: seconds for which an open assignment then stays the rater's.
+          now: the time, in seconds since the epoch.
+
+        Returns:
+          The assignment's state: open, answered or skipped.
+
+        Raises:
+          NotAssignedError: the rater has no such assignment.
+          LeaseExpiredError: too late, the image has all its answers.
+          DiskFullError: nothing was saved.
+        """
+        now = time.time() if now is None else now
+        with self.transaction() as db:
+            row = db.execute(
+                "SELECT a.state, a.image, i.load, i.wanted, i.gold FROM assignments a "
+                "JOIN images i ON i.id = a.image WHERE a.id = ? AND a.rater = ?",
+                (assignment, rater),
+            ).fetchone()
+            if row is None:
+                raise NotAssignedError(assignment)
+            known = {
+                id_
+                for [id_] in db.execute(
+                    "SELECT id FROM events WHERE assignment = ?", (assignment,)
+                )
+            }
+            before = state = row["state"]
+            for event in events:
+                if event.id in known:
+                    continue
+                if state == "expired":
+                    if row["load"] >= row["wanted"] and row["gold"] is None:
+                        raise LeaseExpiredError(assignment)
+                    state = "open"
+                known.add(event.id)
+                db.execute(
+                    "INSERT INTO events (assignment, id, kind, label, reason, seconds, "
+                    "at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        assignment,
+                        event.id,
+                        event.kind,
+                        _dumps(event.label),
+                        event.reason,
+                        event.seconds,
+                        now,
+                    ),
+                )
+                if event.kind != "draft":
+                    state = {"answer": "answered", "skip": "skipped"}[event.kind]
+            db.execute(
+                "UPDATE assignments SET state = ?, until = ? WHERE id = ?",
+                (state, now + lease, assignment),
+            )
+            change = (state in _COUNTED) - (before in _COUNTED)
+            if change:
+                db.execute(
+                    "UPDATE images SET load = load + ? WHERE id = ?",
+                    (change, row["image"]),
+                )
+        return state
+
+    def draft(self, assignment: str) -> Feedback | None:
+        """Returns what a rater last said about an image, complete or not."""
+        rows = self.read(
+            "SELECT label FROM events WHERE assignment = ? AND label IS NOT NULL "
+            "ORDER BY number DESC LIMIT 1",
+            assignment,
+        )
+        return loads(rows[0]["label"]) if rows else None
+
+    def answers(self) -> Iterator[Answer]:
+        """Yields the current answers and skips, by image, in the order of assignment.
+
+        They are read as of one moment.
+        """
+        rows = self.read(
+            "SELECT i.image, i.prompt, i.split, i.width, i.height, a.rater, e.kind, "
+            "e.label, e.reason, e.seconds FROM assignments a "
+            "JOIN images i ON i.id = a.image "
+            "JOIN events e ON e.number = (SELECT MAX(number) FROM events "
+            "WHERE assignment = a.id AND kind != 'draft') "
+            "WHERE a.state IN ('answered', 'skipped') ORDER BY i.position, a.number"
+        )
+        for row in rows:
+            yield Answer(
+                image=row["image"],
+                prompt=row["prompt"],
+                rater=row["rater"],
+                label=loads(row["label"]),
+                width=row["width"],
+                height=row["height"],
+                seconds=row["seconds"],
+                skipped=row["reason"],
+                split=row["split"],
+            )
+
+
+@contextlib.contextmanager
+def open_store(workdir: str | os.PathLike) -> Iterator[AnswerStore]:
+    """Opens a workdir's database, and makes it if there is none.
+
+    Raises:
+      durable.FolderInUseError: another server is using the workdir; names it.
+      ValueError: the database is another version's.
+    """
+    folder = pathlib.Path(workdir)
+    with durable.locked(folder, "serving annotation"):
+        store = AnswerStore(folder / FILE)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def backup(workdir: str | os.PathLike, target: str | os.PathLike) -> pathlib.Path:
+    """Copies the database as of one moment, also while a server is using it.
+
+    Args:
+      workdir: the workdir.
+      target: the file to write, whole or not at all.
+
+    Raises:
+      ValueError: the workdir has no database.
+      OSError: the file cannot be written.
+    """
+    source, target = pathlib.Path(workdir) / FILE, pathlib.Path(target)
+    if not source.is_file():
+        raise ValueError(f"{source}: no such file; is {workdir} a workdir of annotate?")
+    with (
+        durable.writing(target) as temporary,
+        contextlib.closing(sqlite3.connect(source)) as live,
+        contextlib.closing(sqlite3.connect(temporary)) as copy,
+    ):
+        live.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")  # one file, without its log
+    return target
+
+
+def loads(text: str | None) -> Feedback | None:
+    """Returns the feedback that the database holds as text."""
+    if text is None:
+        return None
+    value = json.loads(text)
+    for name, entry in value.items():
+        if isinstance(entry, list):
+            value[name] = tuple(tuple(x) if type(x) is list else x for x in entry)
+    return Feedback(**value)
+
+
+def _dumps(label: Feedback | None) -> str | None:
+    return None if label is None else json.dumps(label.to_json(), ensure_ascii=False)
+
+
+def _statements(script: str) -> list[str]:
+    """Splits a script, which sqlite3 would run outside of any transaction."""
+    found, statement = [], ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            found.append(statement)
+            statement = ""
+    return found
+
+
+def _check_same(task: RatingTask, known: tuple, came: tuple) -> None:
+    if known != came:
+        raise ValueError(
+            f"{task.image}: the workdir has it with prompt and size {known}, now "
+            f"{came}; use another workdir, or another name for the image"
+        )
