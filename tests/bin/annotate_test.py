@@ -1,0 +1,164 @@
+"""`annotate` as its users call it, and killed while raters answer."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import httpx2 as httpx
+import pytest
+from PIL import Image
+
+from rahf.bin import annotate
+from rahf.datasets.ratings import rating_files
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCORES = {"plausibility": 2, "alignment": 4, "aesthetics": 3, "overall": 3}
+LABEL = {"scores": SCORES, "nothing_wrong": True}
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A folder with images.jsonl and 400 images."""
+    for index in range(400):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{index}.png")
+    rows = [{"image": f"{index}.png", "prompt": "a cat"} for index in range(400)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "images.jsonl").write_text(text)
+    return tmp_path
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _start(work, port) -> subprocess.Popen:
+    words = ["-m", "rahf.bin.annotate", "serve", str(work / "images.jsonl")]
+    words += [f"--images={work}", f"--workdir={work / 'w'}", f"--port={port}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    log = (work / "log.txt").open("a")
+    server = subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, env=environment, stdout=log, stderr=log
+    )
+    log.close()
+    for _ in range(300):
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/api/me")
+            return server
+        except httpx.TransportError:
+            assert server.poll() is None, (work / "log.txt").read_text()
+            time.sleep(0.05)
+    raise TimeoutError
+
+
+def _token(work, name, capsys, role="rater") -> str:
+    flags = [f"--workdir={work / 'w'}", f"--role={role}"]
+    annotate.main(["tokens", "make", name, *flags])
+    found = re.fullmatch(r"http://\S+/#token=(\S+)\n", capsys.readouterr().out)
+    assert found
+    return found[1]
+
+
+def _rate(port, token, acknowledged, stop) -> None:
+    """Answers as fast as it can; resends until acknowledged, as the page does."""
+    headers = {"authorization": f"Bearer {token}"}
+    base = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=base, headers=headers, timeout=5) as client:
+
+        def post(path, body):
+            while not stop.is_set():
+                try:
+                    answer = client.post(path, json=body)
+                except httpx.TransportError:
+                    time.sleep(0.02)
+                    continue
+                if answer.status_code != 429:
+                    return answer.json()
+                time.sleep(0.05)
+            return None
+
+        while (found := post("/api/next", {})) and found["assignment"]:
+            task = found["assignment"]
+            event = {"id": str(uuid.uuid4()), "kind": "answer", "label": LABEL}
+            path = f"/api/assignments/{task['id']}/events"
+            if post(path, {"events": [event]}):
+                acknowledged.append((task["id"], event["id"]))
+
+
+def test_kill_9_loses_no_acknowledged_answer_and_doubles_none(work, capsys):
+    port, stop, acknowledged = _free_port(), threading.Event(), []
+    names = [f"r{index}" for index in range(4)]
+    held = [_token(work, name, capsys) for name in names]
+    server = _start(work, port)
+    threads = [
+        threading.Thread(target=_rate, args=(port, token, acknowledged, stop))
+        for token in held
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for wait in (0.31, 0.17, 0.43):
+            before = len(acknowledged)
+            time.sleep(wait)
+            assert len(acknowledged) > before, "killed under load"
+            server.send_signal(signal.SIGKILL)
+            server.wait()
+            server = _start(work, port)
+        refused = subprocess.run(
+            [*server.args[:-1], "--port=0"],  # type: ignore[misc]
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert refused.returncode and "serving annotation" in refused.stderr
+        annotate.main(["backup", f"--workdir={work / 'w'}", f"--output={work}/b.db"])
+        stop.set()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        server.kill()
+        server.wait()
+    database = sqlite3.connect(work / "w" / "annotation.db")
+    stored = database.execute("SELECT assignment, id FROM events").fetchall()
+    database.close()
+    assert 20 < len(acknowledged) < 1200, "none, or all before the kills"
+    assert set(acknowledged) <= set(stored), "lost"
+    assert len({pair[0] for pair in stored}) == len(stored), "doubled"
+    output = work / "ratings.jsonl"
+    annotate.main(["export", f"--workdir={work / 'w'}", f"--output={output}"])
+    rated = rating_files.read(output)
+    assert sum(len(image.ratings) for image in rated) == len(stored)
+    annotate.main(["status", f"--workdir={work / 'w'}"])
+    assert "400 images" in capsys.readouterr().out
+    log = (work / "log.txt").read_text()
+    assert not [token for token in held if token in log]
+
+
+def test_tokens_are_listed_and_revoked(tmp_path, capsys):
+    _token(tmp_path, "r1", capsys)
+    flags = [f"--workdir={tmp_path / 'w'}"]
+    annotate.main(["tokens", "list", *flags])
+    assert capsys.readouterr().out == "rater    r1\n"
+    annotate.main(["tokens", "revoke", "r1", *flags])
+    with pytest.raises(SystemExit, match="nobody"):
+        annotate.main(["tokens", "revoke", "r1", *flags])
+
+
+def test_other_hosts_need_tls_or_a_proxy(tmp_path, capsys):
+    words = ["serve", "x.jsonl", "--images=.", f"--workdir={tmp_path}"]
+    with pytest.raises(SystemExit):
+        annotate.main([*words, "--host=0.0.0.0"])
+    assert "--behind_proxy" in capsys.readouterr().err
