@@ -1,0 +1,121 @@
+"""A workdir of annotation: served, exported and described."""
+
+import contextlib
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+from rahf import durable
+from rahf.annotation import answer_lines, assignment, store, task_files, tokens
+
+#: Names and addresses of this machine alone.
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """What is served, where, and how.
+
+    Attributes:
+      tasks: JSON lines of images and prompts.
+      images: the folder of the images.
+      workdir: the folder of the database.
+      host, port: where to listen; None is this machine only.
+      certificate, key: PEM files, for TLS.
+      behind_proxy: whether a proxy brings TLS.
+      raters: answers wanted for each image.
+      lease: seconds until an image that is not heard of goes to others.
+      qualification: known answers before the first real image.
+    """
+
+    tasks: str
+    images: str
+    workdir: str
+    host: str | None = None
+    port: int = 8000
+    certificate: str | None = None
+    key: str | None = None
+    behind_proxy: bool = False
+    raters: int = 3
+    lease: float = 1800.0
+    qualification: int = 0
+
+
+def serve(options: ServeOptions) -> None:
+    """Serves until interrupted.
+
+    Raises:
+      ValueError: a task is wrong, the workdir is in use, or the extra is missing.
+    """
+    try:
+        import uvicorn
+
+        from rahf.annotation import server
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"annotate serve needs {error.name}: pip install 'rahf[annotate]'"
+        ) from error
+    rules = assignment.AssignmentRules(
+        lease=options.lease, qualification=options.qualification
+    )
+    with store.open_store(options.workdir) as opened:
+        tasks = task_files.read_tasks(options.tasks, options.images)
+        added = opened.add_images(tasks, raters=options.raters)
+        api = server.AnnotationApi(
+            opened,
+            tokens.TokenFile(options.workdir),
+            pathlib.Path(options.images),
+            rules,
+            secure=bool(options.certificate) or options.behind_proxy,
+        )
+        app = server.make_app(api, {*LOCAL, *([options.host] if options.host else [])})
+        print(f"{options.workdir}: {added} new images; port {options.port}", flush=True)
+        uvicorn.run(
+            app,
+            host=options.host or LOCAL[0],
+            port=options.port,
+            ssl_certfile=options.certificate,
+            ssl_keyfile=options.key,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+        )
+
+
+def export(workdir: str, output: pathlib.Path) -> int:
+    """Writes the answers as a raters' file, and returns how many there are."""
+    with _copied(workdir) as copy:
+        lines = list(answer_lines.export_lines(copy.answers()))
+    durable.write_text(output, "".join(lines))
+    return len(lines)
+
+
+def describe(workdir: str) -> str:
+    """Returns how far the work is, as text."""
+    with _copied(workdir) as copy:
+        [[images, open_]] = copy.read(
+            "SELECT COUNT(*), COALESCE(SUM(load < wanted), 0) FROM images "
+            "WHERE gold IS NULL"
+        )
+        raters = copy.read(
+            "SELECT name, paused, (SELECT COUNT(*) FROM assignments WHERE rater = name "
+            "AND state = 'answered') AS answers FROM raters ORDER BY name"
+        )
+    lines = [f"{workdir}: {images} images, {open_} of which need raters"]
+    for row in raters:
+        paused = f"  paused: {row['paused']}" if row["paused"] else ""
+        lines.append(f"{row['name']:20} {row['answers']:6} answers{paused}")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _copied(workdir: str) -> Iterator[store.AnswerStore]:
+    """Opens a copy as of now, so that a running server is not disturbed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = store.backup(workdir, pathlib.Path(folder) / "copy.db")
+        copy = store.AnswerStore(path)
+        try:
+            yield copy
+        finally:
+            copy.close()

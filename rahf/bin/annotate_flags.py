@@ -1,0 +1,69 @@
+"""The flags of rahf.bin.annotate and its commands."""
+
+import argparse
+from collections.abc import Sequence
+
+from rahf.bin import flags
+
+
+def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Returns the flags of one command; ends the program if they do not fit together.
+
+    Args:
+      description: the text of `--help`.
+      argv: the words of the command line, None for the process's own.
+    """
+    parser = flags.new_parser("annotate", description)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve images to raters")
+    tokens = commands.add_parser("tokens", help="make, list or revoke tokens")
+    others = {
+        "export": "write the answers as a raters' file",
+        "backup": "copy the database",
+        "status": "print how far the work is",
+    }
+    parsers = {name: commands.add_parser(name, help=h) for name, h in others.items()}
+    for one in (serve, tokens, *parsers.values()):
+        one.add_argument("--workdir", required=True, metavar="W", help="its folder")
+    for name in ("export", "backup"):
+        parsers[name].add_argument("--output", required=True, help="file to write")
+    _add_serve_flags(serve)
+    tokens.add_argument("action", choices=("make", "list", "revoke"))
+    tokens.add_argument("name", nargs="?", help="whose token (make, revoke)")
+    tokens.add_argument("--role", choices=("rater", "manager"), default="rater")
+    tokens.add_argument("--url", default="http://127.0.0.1:8000", help="for the link")
+    args = parser.parse_args(argv)
+    if args.command == "tokens" and (args.name is None) != (args.action == "list"):
+        parser.error("tokens make NAME, tokens revoke NAME, or tokens list")
+    if args.command == "serve":
+        _check_host(parser, args)
+    return args
+
+
+def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("tasks", help="JSON lines of images and prompts")
+    add("--images", required=True, metavar="DIR", help="folder of the images")
+    add("--port", type=flags.at_least(0), default=8000, help="(%(default)s)")
+    add("--host", help="address or name for others (127.0.0.1, this machine only)")
+    add("--certificate", metavar="FILE", help="TLS certificate, PEM; for --host")
+    add("--key", metavar="FILE", help="its key, PEM")
+    add("--behind_proxy", action="store_true", help="a proxy brings TLS for --host")
+    add("--raters", type=flags.at_least(1), default=3, help="per image (%(default)s)")
+    lease = "seconds until an image not heard of goes to others (%(default)s)"
+    add("--lease", type=flags.finite(1), default=1800.0, help=lease)
+    first = "known answers before the first real image (%(default)s)"
+    add("--qualification", type=flags.at_least(0), default=0, help=first)
+
+
+def _check_host(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if (args.certificate is None) != (args.key is None):
+        parser.error("--certificate and --key go together")
+    from rahf.annotation import serving
+
+    others = args.host and args.host not in serving.LOCAL
+    if others and not args.certificate and not args.behind_proxy:
+        parser.error(
+            f"--host={args.host} would send tokens unencrypted: give --certificate "
+            "and --key, or --behind_proxy if a proxy brings TLS"
+        )
