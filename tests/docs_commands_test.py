@@ -62,13 +62,14 @@ def test_they_are_found():
     }
 
 
-def _known_flags(module):
-    """The flags of a binary, by absl or else as its help lists them."""
+def _known_flags(module, arguments):
+    """The flags of a binary or its subcommand, by absl or as its help lists them."""
     if hasattr(module, "config_flag"):
         return {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)}
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
-        module.main(["--help"])
+        first = [word for word in arguments[:1] if not word.startswith("-")]
+        module.main([*first, "--help"])
     usage = printed.getvalue().partition("\n\n")[0]
     handed_on = {"config"} if module.__name__.endswith("cross_validate") else set()
     return set(re.findall(r"--(\w+)", usage)) | handed_on | {"help"}
@@ -86,7 +87,7 @@ def _config(path):
 @pytest.mark.parametrize(("binary", "arguments"), COMMANDS)
 def test_flags_and_keys_are_known(binary, arguments):
     module = importlib.import_module(binary)
-    known = _known_flags(module)
+    known = _known_flags(module, arguments)
     named = [
         argument.removeprefix("--").partition("=")
         for argument in arguments

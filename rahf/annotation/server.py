@@ -25,6 +25,7 @@ from rahf.annotation import (
     assignment,
     event_bodies,
     http_guard,
+    progress,
     task_files,
 )
 from rahf.annotation.records import LabelError
@@ -293,6 +294,11 @@ class AnnotationApi:
             raise RequestError(404, "not_found", "There is no such image.")
         return {}
 
+    def status(self, request: Request, body: dict) -> dict:
+        del body
+        self.person(request, "manager")
+        return progress.measure(self._store, self._rules)
+
     def export(self, request: Request, body: dict) -> Response:
         del body
         self.person(request, "manager")
@@ -325,6 +331,7 @@ def make_app(api: AnnotationApi, hosts: Collection[str]) -> http_guard.RequestGu
         route("/images/{id}", "GET", api.image),
         route("/api/manager/raters/{name}", "POST", api.set_rater),
         route("/api/manager/images/{id}/again", "POST", api.again),
+        route("/api/manager/status", "GET", api.status),
         route("/api/manager/export", "GET", api.export),
     ]
     return http_guard.RequestGuard(Starlette(routes=routes), hosts)

@@ -214,6 +214,29 @@ def test_the_manager_sends_an_image_out_again(site):
     assert _next(other)["image"]["id"] == image
 
 
+def test_the_manager_sees_progress_and_disputes(site):
+    manager = site("boss", "manager")
+    image = ""
+    for name, score in (("r1", 1), ("r2", 3)):
+        rater = site(name)
+        task = _next(rater)
+        label = {"scores": SCORES | {"overall": score}, "nothing_wrong": True}
+        assert _send(rater, task["id"], _event(label=label)).is_success
+        image = task["image"]["id"]
+        if name == "r1":
+            path = f"/api/manager/images/{image}/again"
+            manager.post(path, json={"raters": 1})
+            site.store.read("UPDATE images SET position = -1 WHERE id = ?", image)
+            other = "UPDATE images SET wanted = 0 WHERE id != ?"
+            site.store.read(other, image)
+    seen = manager.get("/api/manager/status").json()
+    assert (seen["images"], seen["complete"], seen["answers"]) == (2, 2, 2)
+    assert [rater["name"] for rater in seen["raters"]] == ["r1", "r2"]
+    [disputed] = seen["disputed"]
+    assert (disputed["image_id"], disputed["spread"]) == (image, 2)
+    assert site("r3").get("/api/manager/status").status_code == 403
+
+
 def test_a_rate_limit_recovers():
     limit = http_guard.RateLimit(rate=2, burst=3)
     assert [limit.passes("a", now=0) for _ in range(4)] == [True, True, True, False]
