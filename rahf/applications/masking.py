@@ -127,6 +127,9 @@ def _write_mask(
             mask = np.asarray(image)
     else:
         maps = [images.read_heatmap(row["heatmaps"][key]) for key in request.heatmaps]
+        if size := row.get("image_size"):  # they may be of the model's size
+            height, width = size
+            maps = [images.resize(each, (height, width)) for each in maps]
         mask = make_mask(maps, request.options)
         with durable.writing(folder / file) as temporary:
             Image.fromarray(mask).save(temporary, "PNG")

@@ -67,6 +67,22 @@ class Interrupted(KeyboardInterrupt):
     """Raised on Ctrl-C; the message says how much was written."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How images are predicted, and what is written of them.
+
+    Attributes:
+      batch_size, on_error, writers: see `run`.
+      heatmaps, overlays: the pictures to write; see `PredictionWriter`.
+    """
+
+    batch_size: int = 16
+    on_error: str = "fail"
+    heatmaps: str = "full"
+    overlays: bool = True
+    writers: int | None = None
+
+
 def predict_folder(
     sources: Sequence[str],
     output: str,
@@ -74,8 +90,8 @@ def predict_folder(
     *,
     prompt: str | None = None,
     step: int | str | None = None,
-    batch_size: int = 16,
-    on_error: str = "fail",
+    limit: int | None = None,
+    options: Options = Options(),
 ) -> tuple[Counts, str]:
     """Predicts images into a folder, as rahf.bin.predict does.
 
@@ -86,7 +102,8 @@ def predict_folder(
       sources, prompt: see `rahf.inference.jobs.read_jobs`.
       output: the folder to write to.
       checkpoint, step: see `rahf.load`.
-      batch_size, on_error: see `run`.
+      limit: the number of images to predict at most, the first of the list.
+      options: how to predict them, and what to write.
 
     Returns:
       The counts, and a summary for people to read.
@@ -95,10 +112,15 @@ def predict_folder(
       ValueError: an input is invalid.
       Interrupted: the user pressed Ctrl-C.
     """
-    jobs = read_jobs(sources, prompt)
-    with PredictionWriter(output, checkpoint=None) as out:
+    jobs = read_jobs(sources, prompt)[:limit]
+    with PredictionWriter(
+        output,
+        checkpoint=None,
+        heatmaps=options.heatmaps,
+        overlays=options.overlays,
+    ) as out:
         try:
-            _check_files(out.missing(jobs), on_error)
+            _check_files(out.missing(jobs), options.on_error)
             import rahf
             from rahf.checkpoints import identity, restore
 
@@ -108,7 +130,14 @@ def predict_folder(
                 f"{storage.absolute(storage.place(workdir))}, step {predictor.step}",
                 identity.digest_of(workdir, predictor.step, predictor.params),
             )
-            counts = run(predictor, jobs, out, batch_size=batch_size, on_error=on_error)
+            counts = run(
+                predictor,
+                jobs,
+                out,
+                batch_size=options.batch_size,
+                on_error=options.on_error,
+                writers=options.writers,
+            )
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {out.written} written; run the same command to continue"
@@ -146,6 +175,7 @@ def run(
     *,
     batch_size: int = 16,
     on_error: str = "fail",
+    writers: int | None = None,
 ) -> Counts:
     """Predicts and writes what has not been written yet, with a progress bar.
 
@@ -156,6 +186,8 @@ def run(
       batch_size: images per batch.
       on_error: "fail" to raise at the first image that cannot be read, after the
         batches before it are written; "skip" to record the error and continue.
+      writers: the threads that encode and write pictures, and as many that read images;
+        None = one for each processor, at least 2.
 
     Returns:
       How many images were predicted, and how fast.
@@ -169,16 +201,18 @@ def run(
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     if on_error not in ("fail", "skip"):
         raise ValueError(f"on_error={on_error!r}; expected 'fail' or 'skip'")
+    if writers is None:
+        writers = max(2, len(os.sched_getaffinity(0)))
     missing = writer.missing(jobs)
     _check_files(missing, on_error)
     counts = Counts(done_before=len(jobs) - len(missing))
     # The first batch compiles, so if others follow the clock starts at its end.
     clock = _Clock()
     with (
-        _Background(writer) as background,
+        _Background(writer, writers) as background,
         tqdm(total=len(missing), unit="image", desc="predict") as bar,
     ):
-        for batch in read_batches(missing, batch_size):
+        for batch in read_batches(missing, batch_size, workers=writers):
             read = []
             for job, image in batch:
                 if not isinstance(image, images.ImageError):
@@ -206,7 +240,7 @@ def run(
 class _Background:
     """Writes the pictures of one batch while the next one is predicted."""
 
-    def __init__(self, writer: PredictionWriter, workers: int = 2):
+    def __init__(self, writer: PredictionWriter, workers: int):
         self._writer = writer
         self._pool = ThreadPoolExecutor(workers)
         self._pending = []

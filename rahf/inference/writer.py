@@ -1,7 +1,7 @@
 """Predictions -> a folder of JSON lines, heatmaps and overlays; resumable.
 
 DIR/predictions.jsonl                  one line per image
-DIR/heatmaps/<name>.<target>.png       16-bit grey, the image's own size
+DIR/heatmaps/<name>.<target>.png       grey, the image's own size or the model's
 DIR/overlays/<name>.<target>.jpg       the heatmap over the image, for viewing
 """
 
@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from PIL import Image
 
 from rahf import durable, images
 from rahf.inference import image_stamps
@@ -23,6 +22,11 @@ from rahf.inference.jobs import Job, free_id, safe_name
 
 if TYPE_CHECKING:
     from rahf.inference.predictor import Prediction
+
+
+#: What is written of heatmaps: nothing, 8-bit PNGs of the model's size, or of the
+#: image's own size.
+HEATMAPS = ("none", "native", "full")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,26 +56,40 @@ class PredictionWriter:
       truncated: the number of prompts cut, including those of finished images.
     """
 
-    def __init__(self, output_dir: str | os.PathLike, *, checkpoint: str | None = ""):
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        *,
+        checkpoint: str | None = "",
+        heatmaps: str = "full",
+        overlays: bool = True,
+    ):
         """Opens the folder, creating it if needed.
 
         Args:
           output_dir: the folder.
           checkpoint: the checkpoint's name, recorded in every line. None = call `use`
             before anything is written.
+          heatmaps: one of `HEATMAPS`.
+          overlays: whether to write overlays.
 
         Raises:
           ValueError: the folder cannot be written to, is in use by another process,
             or holds something else, such as predictions of another checkpoint.
         """
         self.path = pathlib.Path(output_dir) / "predictions.jsonl"
+        if heatmaps not in HEATMAPS:
+            raise ValueError(f"heatmaps={heatmaps!r}: expected one of {HEATMAPS}")
         self.written = self.truncated = 0
+        self._heatmaps, self._overlays = heatmaps, overlays
+        wanted = {"heatmaps": heatmaps != "none", "overlays": overlays}
         self._file, self._checkpoint = None, {}
         durable.check_folder(output_dir)
         with contextlib.ExitStack() as stack, _one_line(self.path.parent):
             stack.enter_context(durable.locked(output_dir, "predicting"))
-            for folder in ("heatmaps", "overlays"):
-                (self.path.parent / folder).mkdir(exist_ok=True)
+            for folder, makes in wanted.items():
+                if makes:
+                    (self.path.parent / folder).mkdir(exist_ok=True)
                 for left in (self.path.parent / folder).glob(".*"):
                     left.unlink()  # half a picture, left by a killed process
             self._read()
@@ -269,15 +287,19 @@ class PredictionWriter:
         root = self.path.parent
         heatmaps, overlays = {}, {}
         for target, heatmap in prediction.heatmaps.items():
-            heatmap = images.resize(np.asarray(heatmap), image.shape[:2])
-            heatmaps[target] = f"heatmaps/{job.name}.{target}.png"
-            overlays[target] = f"overlays/{job.name}.{target}.jpg"
-            with durable.writing(root / heatmaps[target]) as temporary:
-                images.write_heatmap(temporary, heatmap)
-            picture = Image.fromarray(images.overlay(image, heatmap))
-            picture.thumbnail((65500, 65500))  # JPEG's limit on a side
-            with durable.writing(root / overlays[target]) as temporary:
-                picture.save(temporary, "JPEG", quality=90)
+            heatmap = np.asarray(heatmap)
+            if self._heatmaps != "none":
+                heatmaps[target] = f"heatmaps/{job.name}.{target}.png"
+                full = self._heatmaps == "full"
+                size = (image.shape[0], image.shape[1]) if full else None
+                with durable.writing(root / heatmaps[target]) as temporary:
+                    images.write_heatmap(temporary, heatmap, size)
+            if self._overlays:
+                overlays[target] = f"overlays/{job.name}.{target}.jpg"
+                picture = images.overlay_picture(image, heatmap)
+                picture.thumbnail((65500, 65500))  # JPEG's limit on a side
+                with durable.writing(root / overlays[target]) as temporary:
+                    picture.save(temporary, "JPEG", quality=90)
         return {
             "id": job.id,
             "image": job.image,
@@ -301,15 +323,8 @@ class PredictionWriter:
 
     def write_error(self, job: Job, error: Exception) -> dict:
         """Records an image that could not be read; the next run tries it again."""
-        return self.append(
-            {
-                "id": job.id,
-                "image": job.image,
-                "prompt": job.prompt,
-                "error": str(error),
-                **self._checkpoint,
-            }
-        )
+        row = {"id": job.id, "image": job.image, "prompt": job.prompt}
+        return self.append({**row, "error": str(error), **self._checkpoint})
 
     def append(self, row: dict) -> dict:
         """Appends one row to the file, whole and unbuffered; returns it."""
@@ -327,9 +342,8 @@ class PredictionWriter:
             except BaseException:
                 self._file.truncate(start)  # lest the next line continue this one
                 raise
-        if "error" not in row:
-            self.written += 1
-            self.truncated += bool(row.get("prompt_truncated"))
+        self.written += "error" not in row
+        self.truncated += bool(row.get("prompt_truncated"))
         return row
 
 

@@ -136,11 +136,11 @@ def test_ids_that_are_no_file_names(made):
     assert len(set(names)) == 5
 
 
-def test_a_heatmap_of_its_own_size_gives_a_mask_of_it(made):
+def test_a_heatmap_of_another_size_gives_a_mask_of_the_images(made):
     images.write_heatmap(
         made / "heatmaps/0.implausibility.png", np.ones((7, 9), np.float32)
     )
-    assert _masks()[0]["size"] == [7, 9]
+    assert _masks()[0]["size"] == [40, 60]
 
 
 @pytest.mark.parametrize("flag", ["--threshold=0", "--threshold=nan", "--dilate=-1"])

@@ -90,6 +90,26 @@ def test_a_folder(predictor, folder, tmp_path, capsys):
     assert "0 predicted, 5 done before" in capsys.readouterr().out
 
 
+def test_which_pictures(predictor, folder, tmp_path):
+    asked = {
+        "none": ("--heatmaps=none", "--overlays=off", "--limit=2", "--writers=1"),
+        "native": ("--heatmaps=native", "--limit=2", "--batch_size=1", "--writers=3"),
+    }
+    for name, options in asked.items():
+        _call("--prompt=x", folder, f"--output={tmp_path / name}", *options)
+    assert [row["id"] for row in _rows(tmp_path / "none")] == ["0", "1"]
+    assert all(
+        row["heatmaps"] == row["overlays"] == {} for row in _rows(tmp_path / "none")
+    )
+    names = {path.name for path in (tmp_path / "none").iterdir()}
+    assert not names & {"heatmaps", "overlays"}
+    row = _rows(tmp_path / "native")[0]
+    small = images.read_heatmap(tmp_path / "native" / row["heatmaps"]["implausibility"])
+    assert small.shape == (4, 4)
+    with Image.open(tmp_path / "native" / row["overlays"]["implausibility"]) as found:
+        assert found.size == (20, 10)
+
+
 def test_skipping_and_failing(predictor, folder, tmp_path, capsys):
     (folder / "3.png").write_bytes(b"broken")
     output = tmp_path / "out"

@@ -309,21 +309,31 @@ def test_resize_of_maps_stays_in_range():
     np.testing.assert_array_equal(same, small)
 
 
-def test_heatmap_file_keeps_16_bits(tmp_path):
+def test_heatmap_file_keeps_8_bits(tmp_path):
     path = tmp_path / "map.png"
     heatmap = np.linspace(0, 1, 6 * 9, dtype=np.float32).reshape(6, 9)
     images.write_heatmap(path, heatmap)
     read = images.read_heatmap(path)
     assert read.dtype == np.float32
-    np.testing.assert_allclose(read, heatmap, atol=0.5 / 65535 + 1e-7)
+    np.testing.assert_allclose(read, heatmap, atol=0.5 / 255 + 1e-7)
     with Image.open(path) as image:
-        assert (image.mode, image.size) == ("I;16", (9, 6))
+        assert (image.mode, image.size) == ("L", (9, 6))
     for wrong in (heatmap * 2, heatmap - 1, heatmap * np.nan, heatmap[None]):
         with pytest.raises(ValueError, match=r"expected a heatmap \[H, W\]"):
             images.write_heatmap(path, wrong)
-    Image.new("L", (4, 4)).save(path)
-    with pytest.raises(ImageError, match="16-bit grey PNG"):
+    images.write_heatmap(path, heatmap, (12, 27))
+    expected = images.resize(heatmap, (12, 27))
+    np.testing.assert_allclose(images.read_heatmap(path), expected, atol=1 / 255)
+    Image.new("RGB", (4, 4)).save(path)
+    with pytest.raises(ImageError, match="a grey PNG"):
         images.read_heatmap(path)
+
+
+def test_heatmap_files_of_16_bits_are_read(tmp_path):
+    grey = np.array([[0, 13107, 65535]], np.uint16)
+    Image.fromarray(grey).save(tmp_path / "map.png")
+    read = images.read_heatmap(tmp_path / "map.png")
+    np.testing.assert_allclose(read, [[0, 0.2, 1]], atol=1e-6)
 
 
 def test_colormap_rises_evenly():

@@ -75,7 +75,7 @@ def test_one_line_and_its_files(tmp_path):
     root = out.path.parent
     heatmap = images.read_heatmap(root / returned["heatmaps"]["implausibility"])
     expected = images.resize(_prediction().heatmaps["implausibility"], (30, 50))
-    np.testing.assert_allclose(heatmap, expected, atol=1 / 65535)
+    np.testing.assert_allclose(heatmap, expected, atol=1 / 255)
     assert not images.read_heatmap(root / returned["heatmaps"]["misalignment"]).any()
     with Image.open(root / returned["overlays"]["implausibility"]) as overlay:
         assert (overlay.format, overlay.size) == ("JPEG", (50, 30))
