@@ -1,0 +1,46 @@
+"""Scores shards of images: one Parquet file for each shard, resumable.
+
+    python -m rahf.bin.score --checkpoint=W "shards/{00000..00099}.tar" --output=DIR
+
+Shards are tar files as img2dataset writes them, Parquet or JSONL, local or at a URL that
+fsspec reads. The same command continues where it was killed. In a Slurm array, give each
+task a part: --shard=$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from rahf.bin import flags
+
+
+def _part(text: str) -> tuple[int, int]:
+    first, _, of = text.partition("/")
+    if not (first.isdecimal() and of.isdecimal() and int(first) < int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected i/n, such as 0/8 to 7/8")
+    return int(first), int(of)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = flags.new_parser("score", __doc__)
+    add = parser.add_argument
+    add("shards", nargs="+", help="tar, Parquet or JSONL files; tars also by pattern")
+    add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
+    add("--step", type=flags.a_step, help="a step, latest or best (latest)")
+    add("--output", required=True, metavar="DIR", help="folder to write to")
+    size = "images at a time (%(default)s)"
+    add("--batch_size", type=flags.at_least(1), default=16, help=size)
+    maps = "write none, or uint8 of the model's size (%(default)s)"
+    add("--heatmaps", choices=("none", "native"), default="none", help=maps)
+    part = "every n-th shard, from the i-th on, counted from 0 (0/1)"
+    add("--shard", type=_part, default=(0, 1), metavar="i/n", help=part)
+    args = vars(parser.parse_args(argv))
+    with flags.clear_errors():
+        from rahf.inference import scoring
+
+        args["part"] = args.pop("shard")
+        args["shards"] = scoring.list_shards(args["shards"])
+        print(scoring.score(scoring.ScoreRequest(**args)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+"""Scores shards of images: a shard in, a Parquet file out, whole or not at all."""
+
+import dataclasses
+import glob
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rahf import durable, images, storage, strict_json, targets
+from rahf.datasets.files import tar_shards
+from rahf.targets import Kind
+
+if TYPE_CHECKING:
+    from rahf.inference.predictor import Prediction, Predictor
+
+#: The key of an output's metadata that says what made it.
+MADE_BY = b"rahf.score"
+#: The columns in which Parquet and JSONL shards have the encoded image or its path, and
+#: the prompt; the first present counts.
+IMAGE_COLUMNS = ("image", "file_name", "jpg")
+PROMPT_COLUMNS = ("prompt", "caption", "text")
+
+_WORDS = pa.list_(
+    pa.struct(
+        [
+            ("text", pa.string()),
+            ("probability", pa.float32()),
+            ("misaligned", pa.bool_()),
+        ]
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRequest:
+    """What to score.
+
+    Attributes:
+      shards: the URLs of the shards: .tar, .parquet or .jsonl, local or fsspec's.
+      output: the local folder of the Parquet files.
+      checkpoint, step: see `rahf.load`.
+      batch_size: images at a time; the last batch of a shard is padded.
+      heatmaps: "native" for uint8 maps of the model's size, or "none".
+      part: (i, n): every n-th shard from the i-th on, counted from 0.
+    """
+
+    shards: Sequence[str]
+    output: str
+    checkpoint: str
+    step: int | str | None = None
+    batch_size: int = 16
+    heatmaps: str = "none"
+    part: tuple[int, int] = (0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """An image to score.
+
+    Attributes:
+      id: its name, unique in its shard if the shard's names are.
+      image: the encoded image, or a path or URL of it.
+      prompt: the text it is judged against.
+      fault: why it cannot be scored, "" = nothing known.
+    """
+
+    id: str
+    image: bytes | str
+    prompt: str
+    fault: str = ""
+
+
+def list_shards(given: Sequence[str]) -> list[str]:
+    """Returns the shards' URLs: tars as `tar_shards.list_shards` finds them, others as
+    they are given."""
+    found = []
+    for url in given:
+        tables = url.endswith((".parquet", ".jsonl"))
+        found += [url] if tables else tar_shards.list_shards(url)
+    return found
+
+
+def read_items(url: str) -> Iterator[Item]:
+    """Yields the images of a shard.
+
+    Raises:
+      ValueError: the shard cannot be read, is cut, or is of an unknown kind.
+    """
+    ending = url.rpartition(".")[2].lower()
+    if ending == "tar":
+        for sample in tar_shards.read_shard(url):
+            if sample.end < 0:
+                raise ValueError(f"{url}: {sample.fault}")
+            yield Item(sample.uid, sample.image, sample.caption, sample.fault)
+        return
+    if ending not in ("parquet", "jsonl"):
+        raise ValueError(f"{url}: expected a shard ending in .tar, .parquet or .jsonl")
+    name = url.rsplit("/", 1)[-1].removesuffix(f".{ending}")
+    try:
+        with fsspec.open(url, "rb") as file:
+            rows = _parquet_rows(file) if ending == "parquet" else _json_rows(file)
+            for number, row in enumerate(rows):
+                yield _item(url, f"{name}/{number}", row)
+    except (OSError, pa.ArrowException, ImportError) as error:
+        raise ValueError(f"{url}: cannot be read ({error})") from error
+
+
+def _parquet_rows(file: Any) -> Iterator[dict]:
+    found = pq.ParquetFile(file)
+    wanted = {"id", *IMAGE_COLUMNS, *PROMPT_COLUMNS} & set(found.schema_arrow.names)
+    for batch in found.iter_batches(batch_size=64, columns=sorted(wanted)):
+        yield from batch.to_pylist()
+
+
+def _json_rows(file: Any) -> Iterator[dict]:
+    for number, line in enumerate(file, 1):
+        try:
+            row = strict_json.loads(line.decode())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: not valid JSON ({error})") from error
+        yield row if isinstance(row, dict) else {}
+
+
+def _item(url: str, name: str, row: dict) -> Item:
+    image = next((row[c] for c in IMAGE_COLUMNS if row.get(c) is not None), None)
+    prompt = next((row[c] for c in PROMPT_COLUMNS if row.get(c) is not None), None)
+    if isinstance(image, dict):  # as the `datasets` library keeps images
+        image = image.get("bytes") or image.get("path")
+    given = row.get("id")
+    name = name if given is None else str(given)
+    if not isinstance(image, bytes | str) or not image or not isinstance(prompt, str):
+        fault = (
+            f"expected an image in one of {IMAGE_COLUMNS} and text in one of "
+            f"{PROMPT_COLUMNS}; the row has {sorted(k for k, v in row.items() if v)}"
+        )
+        return Item(name, b"", prompt if isinstance(prompt, str) else "", fault)
+    if isinstance(image, str) and "://" not in image:
+        image = os.path.join(os.path.dirname(url), image)
+    return Item(name, image, prompt)
+
+
+def score(request: ScoreRequest) -> str:
+    """Scores the shards that have no output yet; returns a summary.
+
+    An output has the shard's name and a digest of its URL. It is written under a
+    temporary name and renamed when complete, by the one process that holds the shard's
+    lock, so that a shard is done once however many processes run, and from its start
+    again where one was killed. A shard that cannot be read stops nothing else.
+
+    Raises:
+      ValueError: an option is wrong, an output is of another checkpoint or other
+        settings, the folder cannot be written to, or, after all others, shards could
+        not be read.
+    """
+    first, of = request.part
+    if not 0 <= first < of:
+        raise ValueError(f"--shard={first}/{of}: expected 0/{of} to {of - 1}/{of}")
+    import rahf
+    from rahf.checkpoints import identity, restore
+
+    folder = durable.check_folder(request.output)
+    workdir, step = restore.split_step(request.checkpoint, request.step)
+    predictor = rahf.load(workdir, step)
+    made_by = {
+        "checkpoint": f"{storage.absolute(storage.place(workdir))}, step "
+        f"{predictor.step}",
+        "checkpoint_digest": identity.digest_of(
+            workdir, predictor.step, predictor.params
+        ),
+        "heatmaps": request.heatmaps,
+    }
+    done, before, busy, problems = 0, 0, 0, []
+    for url in list(dict.fromkeys(request.shards))[first::of]:
+        path = folder / output_name(url)
+        try:
+            with durable.locked(folder / ".locks" / path.stem, "scoring"):
+                if path.exists():
+                    _check_made_by(path, made_by)
+                    before += 1
+                else:
+                    for left in folder.glob(f".{glob.escape(path.name)}.*"):
+                        left.unlink()  # half an output, of a killed process
+                    done += _score_shard(predictor, url, path, request, made_by)
+        except durable.FolderInUseError:
+            busy += 1
+        except UnreadableShardError as error:
+            problems.append(str(error))
+        except OSError as error:
+            raise ValueError(
+                f"--output={folder}: cannot be written to ({error.strerror or error}); "
+                "once it can be, run the same command to continue"
+            ) from error
+    summary = (
+        f"{folder}: {done} images scored; {before} shards done before, {busy} in the "
+        f"hands of other processes, {len(problems)} unreadable"
+    )
+    if problems:
+        raise ValueError("\n".join([summary, *problems]))
+    return summary
+
+
+class UnreadableShardError(ValueError):
+    """A shard cannot be read; the others can be scored."""
+
+
+def output_name(url: str) -> str:
+    """Returns the file name of a shard's output, another for each URL."""
+    text = url if "://" in url else os.path.abspath(url)
+    stem = pathlib.PurePath(text).stem[:150]
+    return f"{stem}-{hashlib.sha256(os.fsencode(text)).hexdigest()[:12]}.parquet"
+
+
+def _check_made_by(path: pathlib.Path, made_by: dict[str, str]) -> None:
+    try:
+        found = json.loads((pq.read_metadata(path).metadata or {})[MADE_BY])
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}: not written by rahf.bin.score ({error!r}); choose another --output"
+        ) from error
+    for key in ("checkpoint_digest", "heatmaps"):  # a moved workdir is the same
+        if found.get(key) != made_by[key]:
+            raise ValueError(
+                f"{path}: expected an output of {key} {made_by[key]} "
+                f"({made_by['checkpoint']}), got {found.get(key)} "
+                f"({found.get('checkpoint')}); choose another --output"
+            )
+
+
+def _score_shard(
+    predictor: "Predictor",
+    url: str,
+    path: pathlib.Path,
+    request: ScoreRequest,
+    made_by: dict[str, str],
+) -> int:
+    schema = make_schema(predictor, request.heatmaps)
+    schema = schema.with_metadata({MADE_BY: json.dumps(made_by).encode()})
+    number = 0
+    with durable.writing(path) as temporary, pq.ParquetWriter(temporary, schema) as out:
+        for items in _batches(_read(url), request.batch_size):
+            rows = score_items(predictor, items, request.batch_size, request.heatmaps)
+            out.write_table(pa.Table.from_pylist(rows, schema))
+            number += len(rows)
+    return number
+
+
+def _read(url: str) -> Iterator[Item]:
+    try:
+        yield from read_items(url)
+    except ValueError as error:
+        text = str(error)
+        text = text if text.startswith(url) else f"{url}: {text}"
+        raise UnreadableShardError(text) from error
+
+
+def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def make_schema(predictor: "Predictor", heatmaps: str) -> pa.Schema:
+    """Returns the columns of an output: id, prompt, a score each, words, heatmaps as
+    uint8 bytes row by row with their side, and error."""
+
+    def named(kind):
+        return [n for n in predictor.targets if targets.get(n).kind is kind]
+
+    columns = [("id", pa.string()), ("prompt", pa.string())]
+    columns += [(name, pa.float32()) for name in named(Kind.SCORE)]
+    columns += [("words", _WORDS), ("prompt_truncated", pa.bool_())]
+    if heatmaps == "native":
+        columns += [(name, pa.binary()) for name in named(Kind.HEATMAP)]
+        columns += [("heatmap_side", pa.int32())]
+    return pa.schema([*columns, ("error", pa.string())])
+
+
+def score_items(
+    predictor: "Predictor", items: Sequence[Item], batch_size: int, heatmaps: str
+) -> list[dict[str, Any]]:
+    """Returns a row for each image, in order; `error` where it cannot be read."""
+    rows = [{"id": item.id, "prompt": item.prompt} for item in items]
+    readable, pictures = [], []
+    for number, item in enumerate(items):
+        try:
+            if item.fault:
+                raise ValueError(item.fault)
+            pictures.append(images.read_image(_encoded(item.image)))
+            readable.append(number)
+        except (ValueError, OSError) as error:
+            rows[number]["error"] = str(error)
+    if pictures:
+        prompts = [items[number].prompt for number in readable]
+        found = predictor.predict(pictures, prompts, batch_size=batch_size)
+        for number, prediction in zip(readable, found, strict=True):
+            rows[number] |= _row(prediction, heatmaps)
+    return rows
+
+
+def _encoded(image: bytes | str) -> bytes | str:
+    if isinstance(image, str) and "://" in image:
+        with fsspec.open(image, "rb") as file:
+            return file.read()  # pyright: ignore[reportAttributeAccessIssue]
+    return image
+
+
+def _row(prediction: "Prediction", heatmaps: str) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        **prediction.scores,
+        "words": [dataclasses.asdict(word) for word in prediction.words],
+        "prompt_truncated": prediction.prompt_truncated,
+    }
+    wrong = {k: v for k, v in prediction.scores.items() if not np.isfinite(v)}
+    if wrong:
+        raise ValueError(f"expected finite scores, got {wrong}; is the model trained?")
+    if heatmaps == "native":
+        for name, heatmap in prediction.heatmaps.items():
+            row[name] = np.rint(np.asarray(heatmap) * 255).astype(np.uint8).tobytes()
+            row["heatmap_side"] = len(heatmap)
+    return row
