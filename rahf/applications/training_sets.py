@@ -25,7 +25,8 @@ from PIL import Image
 
 from rahf import durable, images
 from rahf.applications.predictions import json_line
-from rahf.inference.jobs import SUFFIXES, free_id, safe_name
+from rahf.inference.job_sources import SUFFIXES
+from rahf.inference.jobs import free_id, safe_name
 
 #: The number of samples in a tar or Parquet file.
 SHARD_SIZE = 1000

@@ -11,7 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from rahf import images, storage
+from rahf.inference.job_sources import USUAL, TableColumns
 from rahf.inference.jobs import Job, read_jobs, unread_prompts
+from rahf.inference.pictures import ALL, Pictures
 from rahf.inference.writer import PredictionWriter
 
 if TYPE_CHECKING:
@@ -73,24 +75,44 @@ class Options:
 
     Attributes:
       batch_size, on_error, writers: see `run`.
-      heatmaps, overlays: the pictures to write; see `PredictionWriter`.
+      pictures: the pictures to write.
     """
 
     batch_size: int = 16
     on_error: str = "fail"
-    heatmaps: str = "full"
-    overlays: bool = True
+    pictures: Pictures = ALL
     writers: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What to predict.
+
+    Attributes:
+      names, prompt, columns, recursive: see `rahf.inference.jobs.read_jobs`.
+      limit: the number of images at most, the first of the list; None = all.
+    """
+
+    names: Sequence[str]
+    prompt: str | None = None
+    columns: TableColumns = USUAL
+    recursive: bool = False
+    limit: int | None = None
+
+    def read(self) -> list[Job]:
+        """Returns the jobs; raises ValueError as `read_jobs` does."""
+        jobs = read_jobs(
+            self.names, self.prompt, columns=self.columns, recursive=self.recursive
+        )
+        return jobs[: self.limit]
+
+
 def predict_folder(
-    sources: Sequence[str],
+    sources: Sources,
     output: str,
     checkpoint: str,
     *,
-    prompt: str | None = None,
     step: int | str | None = None,
-    limit: int | None = None,
     options: Options = Options(),
 ) -> tuple[Counts, str]:
     """Predicts images into a folder, as rahf.bin.predict does.
@@ -99,10 +121,9 @@ def predict_folder(
     loaded.
 
     Args:
-      sources, prompt: see `rahf.inference.jobs.read_jobs`.
+      sources: what to predict.
       output: the folder to write to.
       checkpoint, step: see `rahf.load`.
-      limit: the number of images to predict at most, the first of the list.
       options: how to predict them, and what to write.
 
     Returns:
@@ -112,13 +133,8 @@ def predict_folder(
       ValueError: an input is invalid.
       Interrupted: the user pressed Ctrl-C.
     """
-    jobs = read_jobs(sources, prompt)[:limit]
-    with PredictionWriter(
-        output,
-        checkpoint=None,
-        heatmaps=options.heatmaps,
-        overlays=options.overlays,
-    ) as out:
+    jobs = sources.read()
+    with PredictionWriter(output, checkpoint=None, pictures=options.pictures) as out:
         try:
             _check_files(out.missing(jobs), options.on_error)
             import rahf
@@ -149,7 +165,7 @@ def predict_folder(
             "model reads (config.input.text_length="
             f"{predictor.config.input.text_length}); words cut off are not judged"
         )
-    for folder, name in unread_prompts(sources, prompt):
+    for folder, name in unread_prompts(sources.names, sources.prompt):
         lines.append(f"{folder}: --prompt is used for all images; {name} is ignored")
     return counts, "\n".join(lines)
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from rahf import durable, images
+from rahf import durable
 from rahf.inference import image_stamps
 from rahf.inference.jobs import Job, free_id, safe_name
+from rahf.inference.pictures import ALL, Pictures, picture_names
 
 if TYPE_CHECKING:
     from rahf.inference.predictor import Prediction
@@ -61,8 +62,7 @@ class PredictionWriter:
         output_dir: str | os.PathLike,
         *,
         checkpoint: str | None = "",
-        heatmaps: str = "full",
-        overlays: bool = True,
+        pictures: Pictures = ALL,
     ):
         """Opens the folder, creating it if needed.
 
@@ -70,24 +70,21 @@ class PredictionWriter:
           output_dir: the folder.
           checkpoint: the checkpoint's name, recorded in every line. None = call `use`
             before anything is written.
-          heatmaps: one of `HEATMAPS`.
-          overlays: whether to write overlays.
+          pictures: the pictures to write.
 
         Raises:
           ValueError: the folder cannot be written to, is in use by another process,
-            or holds something else, such as predictions of another checkpoint.
+            or holds something else, such as predictions of another checkpoint or with
+            other pictures.
         """
         self.path = pathlib.Path(output_dir) / "predictions.jsonl"
-        if heatmaps not in HEATMAPS:
-            raise ValueError(f"heatmaps={heatmaps!r}: expected one of {HEATMAPS}")
         self.written = self.truncated = 0
-        self._heatmaps, self._overlays = heatmaps, overlays
-        wanted = {"heatmaps": heatmaps != "none", "overlays": overlays}
+        self._pictures = pictures
         self._file, self._checkpoint = None, {}
         durable.check_folder(output_dir)
         with contextlib.ExitStack() as stack, _one_line(self.path.parent):
             stack.enter_context(durable.locked(output_dir, "predicting"))
-            for folder, makes in wanted.items():
+            for folder, makes in pictures.folders.items():
                 if makes:
                     (self.path.parent / folder).mkdir(exist_ok=True)
                 for left in (self.path.parent / folder).glob(".*"):
@@ -125,7 +122,7 @@ class PredictionWriter:
                     bool(row.get("prompt_truncated")),
                     row.get("image_sha256"),
                     {k: v for k, v in row.items() if k.startswith("image_")},
-                    _picture_names(row),
+                    picture_names(row),
                 )
                 made_by = (row["checkpoint"], row.get("checkpoint_digest"))
                 self._checkpoints.setdefault(made_by, number)
@@ -135,6 +132,7 @@ class PredictionWriter:
                     f"({error!r}); choose another --output"
                 ) from error
             if "error" not in row:
+                self._pictures.check_line(f"{self.path}, line {number}", row)
                 self._kept.append(line)
                 self._done[done.id] = done
 
@@ -284,22 +282,9 @@ class PredictionWriter:
             return self._write_files(job, image, prediction)
 
     def _write_files(self, job, image, prediction) -> dict:
-        root = self.path.parent
-        heatmaps, overlays = {}, {}
-        for target, heatmap in prediction.heatmaps.items():
-            heatmap = np.asarray(heatmap)
-            if self._heatmaps != "none":
-                heatmaps[target] = f"heatmaps/{job.name}.{target}.png"
-                full = self._heatmaps == "full"
-                size = (image.shape[0], image.shape[1]) if full else None
-                with durable.writing(root / heatmaps[target]) as temporary:
-                    images.write_heatmap(temporary, heatmap, size)
-            if self._overlays:
-                overlays[target] = f"overlays/{job.name}.{target}.jpg"
-                picture = images.overlay_picture(image, heatmap)
-                picture.thumbnail((65500, 65500))  # JPEG's limit on a side
-                with durable.writing(root / overlays[target]) as temporary:
-                    picture.save(temporary, "JPEG", quality=90)
+        pictures = self._pictures.write(
+            self.path.parent, job.name, image, prediction.heatmaps
+        )
         return {
             "id": job.id,
             "image": job.image,
@@ -316,8 +301,8 @@ class PredictionWriter:
                 }
                 for word in prediction.words
             ],
-            "heatmaps": heatmaps,
-            "overlays": overlays,
+            **pictures,
+            **self._pictures.as_fields(),
             **self._checkpoint,
         }
 
@@ -376,14 +361,6 @@ def _may_be_called(job: Job, id_: str) -> bool:
     base = job.base or job.id
     rest = id_.removeprefix(base)
     return id_ == base or (id_ != rest and rest[:1] == "-" and rest[1:].isdecimal())
-
-
-def _picture_names(row: dict) -> frozenset[str]:
-    names = set()
-    for target, path in row.get("heatmaps", {}).items():
-        name = path.removeprefix("heatmaps/").removesuffix(f".{target}.png")
-        names.add(name.casefold())
-    return frozenset(names)
 
 
 def _check_finite(job: Job, prediction: "Prediction") -> None:

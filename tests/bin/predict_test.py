@@ -1,5 +1,6 @@
 """`rahf.bin.predict` and `stream.run`, with a predictor that needs no model."""
 
+import io
 import json
 import os
 import pathlib
@@ -346,3 +347,27 @@ def test_run_checks_its_options(tmp_path):
         pytest.raises(ValueError, match="on_error='ignore'; expected 'fail'"),
     ):
         stream.run(_Predictor(), [], out, on_error="ignore")
+
+
+def test_other_pictures_than_before_are_refused(predictor, folder, tmp_path):
+    flags = ("--prompt=x", folder, f"--output={tmp_path / 'out'}")
+    _call(*flags, "--heatmaps=native", "--overlays=off")
+    _call(*flags, "--heatmaps=native", "--overlays=off")  # nothing to do
+    with pytest.raises(SystemExit, match="with --heatmaps=native --overlays=off, not"):
+        _call(*flags)
+
+
+def test_columns_subfolders_and_standard_input(
+    predictor, folder, tmp_path, capsys, monkeypatch
+):
+    (folder / "sub").mkdir()
+    (folder / "0.png").rename(folder / "sub" / "0.png")
+    output = tmp_path / "out"
+    _call("--prompt=x", folder, f"--output={output}", "--recursive")
+    assert [row["id"] for row in _rows(output)] == ["1", "2", "3", "4", "sub/0"]
+    rows = b'{"url": "sub/0.png", "prompt": "x"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(rows)))
+    monkeypatch.chdir(folder)
+    _call("-", f"--output={tmp_path / 'stdin'}", "--image_column=url")
+    [row] = _rows(tmp_path / "stdin")
+    assert row["image"] == str(folder / "sub" / "0.png")

@@ -1,9 +1,11 @@
+import io
 import json
 import os
 
 import pytest
 from PIL import Image
 
+from rahf.inference.job_sources import TableColumns
 from rahf.inference.jobs import read_jobs
 
 
@@ -266,3 +268,51 @@ def test_file_names_stay_inside_the_folder(folder):
     # The name follows from the id alone, so a later run cannot take it.
     alone = read_jobs([_table(folder, json.dumps({"image": "x.png", "id": "a b"}))], "")
     assert alone[0].name == names[6]
+
+
+def test_subfolders(folder):
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "d.png").write_bytes(b"?")
+    (folder / "sub" / "b.png").write_bytes(b"?")
+    (folder / "again").symlink_to(folder / "sub")
+    jobs = read_jobs([str(folder)], "x", recursive=True)
+    assert [job.id for job in jobs] == ["a", "b", "sub/b", "sub/c"]
+    assert all("/" not in job.name for job in jobs)
+    assert len({job.name for job in jobs}) == 4
+    with pytest.raises(ValueError, match="searched with --recursive only"):
+        read_jobs([str(folder.parent)], "x")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv"])
+def test_columns_of_other_names(folder, suffix):
+    columns = TableColumns(image="url_path", prompt="jailbreak", id="uid")
+    row = {"url_path": "b.png", "jailbreak": "a cat", "uid": "7", "prompt": "other"}
+    comma = {"csv": ",", "tsv": "\t"}.get(suffix)
+    text = {"jsonl": json.dumps(row), "json": json.dumps([row])}.get(suffix)
+    if comma:
+        text = "\n".join(comma.join(cells) for cells in (row, row.values()))
+    path = _table(folder, str(text), f"list.{suffix}")
+    [job] = read_jobs([path], columns=columns)
+    assert (job.id, job.prompt) == ("7", "a cat")
+    assert job.image == str(folder / "b.png")
+    with pytest.raises(ValueError, match="'nothing'"):
+        read_jobs([path], columns=TableColumns(image="nothing"))
+    with pytest.raises(ValueError, match="'nothing' is missing or empty"):
+        read_jobs([path], columns=TableColumns(image="url_path", prompt="nothing"))
+
+
+def test_standard_input(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    rows = b'\xef\xbb\xbf{"image": "b.png"}\n\n{"image": "/x/c.png", "prompt": "d"}\n'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(rows)))
+    first, second = read_jobs(["-"], "a cat")
+    assert (first.image, first.prompt) == (str(folder / "b.png"), "a cat")
+    assert (second.image, second.prompt) == ("/x/c.png", "d")
+    for given, message in (
+        (b"", "standard input: no rows found"),
+        (b"{", "standard input, line 1: not valid JSON"),
+        (b"\xff", "standard input: byte 1 is not UTF-8"),
+    ):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        with pytest.raises(ValueError, match=message):
+            read_jobs(["-"])
