@@ -106,14 +106,12 @@ class RatingTask:
       prompt: its prompt, "" if there is none.
       split: train, dev or test, None to leave it to consolidation.
       gold: the known answer, if raters are measured by this image.
-      guess: a model's answer, to be shown to raters.
     """
 
     image: str
     prompt: str = ""
     split: str | None = None
     gold: Feedback | None = None
-    guess: Feedback | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

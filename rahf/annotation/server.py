@@ -34,7 +34,6 @@ from rahf.annotation.store import (
     DiskFullError,
     LeaseExpiredError,
     NotAssignedError,
-    loads,
 )
 from rahf.annotation.tokens import Person, TokenFile
 
@@ -69,10 +68,9 @@ class AnnotationApi:
         rules: assignment.AssignmentRules,
         *,
         secure: bool = False,
-        show_guesses: bool = False,
     ):
         self._store, self._tokens, self._folder = store, tokens, folder.resolve()
-        self._rules, self._secure, self._guesses = rules, secure, show_guesses
+        self._rules, self._secure = rules, secure
         self._requests = http_guard.RateLimit(100, 200)
         self._logins = http_guard.RateLimit(1, 20)
         self._scaled = functools.lru_cache(maxsize=64)(self._scale)
@@ -231,7 +229,7 @@ class AnnotationApi:
     def _assignment(self, id_: str, name: str):
         rows = self._store.read(
             "SELECT a.id, a.state, a.qualification, i.id AS image, i.prompt, i.width, "
-            "i.height, i.guess FROM assignments a JOIN images i ON i.id = a.image "
+            "i.height FROM assignments a JOIN images i ON i.id = a.image "
             "WHERE a.id = ? AND a.rater = ?",
             *(id_, name),
         )
@@ -241,7 +239,7 @@ class AnnotationApi:
 
     def _describe(self, id_: str, name: str) -> dict:
         row = self._assignment(id_, name)
-        draft, guess = self._store.draft(id_), loads(row["guess"])
+        draft, seconds = self._store.draft(id_)
         prompt, image = row["prompt"], row["image"]
         return {
             "id": id_,
@@ -259,7 +257,7 @@ class AnnotationApi:
             "state": row["state"],
             "lease_seconds": self._rules.lease,
             "draft": draft.to_json() if draft else None,
-            "guess": guess.to_json() if guess and self._guesses else None,
+            "seconds": seconds,
             "qualification": bool(row["qualification"]),
             "radius": 1 / 20,
         }

@@ -29,7 +29,7 @@ _SCHEMA = """
 CREATE TABLE images (
   id TEXT PRIMARY KEY, position INTEGER NOT NULL, image TEXT NOT NULL UNIQUE,
   prompt TEXT NOT NULL, split TEXT, width INTEGER NOT NULL, height INTEGER NOT NULL,
-  gold TEXT, guess TEXT, wanted INTEGER NOT NULL, load INTEGER NOT NULL DEFAULT 0,
+  gold TEXT, wanted INTEGER NOT NULL, load INTEGER NOT NULL DEFAULT 0,
   extended INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX images_to_do ON images (load, position) WHERE load < wanted;
 CREATE TABLE raters (
@@ -174,11 +174,9 @@ class AnswerStore:
                 if known is not None:
                     _check_same(task, tuple(known), (task.prompt, width, height))
                     continue
-                gold, guess = _dumps(task.gold), _dumps(task.guess)
                 db.execute(
                     "INSERT INTO images (id, position, image, prompt, split, width, "
-                    "height, gold, guess, wanted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, "
-                    "?)",
+                    "height, gold, wanted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         secrets.token_urlsafe(16),
                         position,
@@ -187,8 +185,7 @@ class AnswerStore:
                         task.split,
                         width,
                         height,
-                        gold,
-                        guess,
+                        _dumps(task.gold),
                         raters,
                     ),
                 )
@@ -277,14 +274,16 @@ class AnswerStore:
                 )
         return state
 
-    def draft(self, assignment: str) -> Feedback | None:
-        """Returns what a rater last said about an image, complete or not."""
+    def draft(self, assignment: str) -> tuple[Feedback | None, float]:
+        """Returns what a rater last said about an image, complete or not, and the
+        seconds spent on it so far."""
         rows = self.read(
-            "SELECT label FROM events WHERE assignment = ? AND label IS NOT NULL "
+            "SELECT label, (SELECT MAX(seconds) FROM events WHERE assignment = ?1) AS "
+            "seconds FROM events WHERE assignment = ?1 AND label IS NOT NULL "
             "ORDER BY number DESC LIMIT 1",
             assignment,
         )
-        return loads(rows[0]["label"]) if rows else None
+        return (loads(rows[0]["label"]), rows[0]["seconds"]) if rows else (None, 0.0)
 
     def answers(self) -> Iterator[Answer]:
         """Yields the current answers and skips, by image, in the order of assignment.

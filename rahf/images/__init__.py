@@ -17,7 +17,12 @@ from PIL import Image
 from rahf.images import limits
 from rahf.images.colormap import colormap
 from rahf.images.formats import FORMATS, is_image
-from rahf.images.heatmaps import overlay, overlay_picture, write_heatmap
+from rahf.images.heatmaps import (
+    overlay,
+    overlay_picture,
+    to_bytes,
+    write_heatmap,
+)
 from rahf.images.limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, ImageError
 from rahf.images.resizing import resize
 
@@ -39,6 +44,7 @@ __all__ = [
     "read_map",
     "read_size",
     "resize",
+    "to_bytes",
     "write_heatmap",
 ]
 

@@ -67,7 +67,7 @@ def _png(grey: np.ndarray) -> bytes:
 def _grey(heatmap: np.ndarray, size: tuple[int, int] | None) -> Image.Image:
     """Returns a heatmap in [0, 1] as 8-bit grey, rounded before it is resized: bytes
     are resized several times as fast as floats."""
-    grey = Image.fromarray(_to_byte(heatmap))
+    grey = Image.fromarray(to_bytes(heatmap))
     if size is None or size == heatmap.shape:
         return grey
     return grey.resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -105,5 +105,7 @@ def overlay_picture(
     return Image.composite(colours.convert("RGB"), Image.fromarray(image), alpha)
 
 
-def _to_byte(heatmap: np.ndarray) -> np.ndarray:
+def to_bytes(heatmap: np.ndarray) -> np.ndarray:
+    """Returns float[H, W] as uint8[H, W], where 255 is 1; what is outside [0, 1] is
+    cut off, and NaN is 0."""
     return np.rint(np.nan_to_num(heatmap).clip(0, 1) * 255).astype(np.uint8)

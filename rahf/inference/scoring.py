@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from rahf import durable, images, storage, strict_json, targets
 from rahf.datasets.files import tar_shards
+from rahf.inference.job_sources import IMAGE_FIELDS, PROMPT_FIELDS
 from rahf.targets import Kind
 
 if TYPE_CHECKING:
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 MADE_BY = b"rahf.score"
 #: The columns in which Parquet and JSONL shards have the encoded image or its path, and
 #: the prompt; the first present counts.
-IMAGE_COLUMNS = ("image", "file_name", "jpg")
-PROMPT_COLUMNS = ("prompt", "caption", "text")
+IMAGE_COLUMNS = (*IMAGE_FIELDS, "jpg")
+PROMPT_COLUMNS = PROMPT_FIELDS
+#: Rows that are kept before they are written, as one row group: with native heatmaps of
+#: 384 pixels, 75 MB.
+_GROUP = 256
 
 _WORDS = pa.list_(
     pa.struct(
@@ -243,12 +247,16 @@ def _score_shard(
 ) -> int:
     schema = make_schema(predictor, request.heatmaps)
     schema = schema.with_metadata({MADE_BY: json.dumps(made_by).encode()})
-    number = 0
+    number, rows = 0, []
     with durable.writing(path) as temporary, pq.ParquetWriter(temporary, schema) as out:
         for items in _batches(_read(url), request.batch_size):
-            rows = score_items(predictor, items, request.batch_size, request.heatmaps)
+            rows += score_items(predictor, items, request.batch_size, request.heatmaps)
+            number += len(items)
+            if len(rows) >= _GROUP:
+                out.write_table(pa.Table.from_pylist(rows, schema))
+                rows.clear()
+        if rows:
             out.write_table(pa.Table.from_pylist(rows, schema))
-            number += len(rows)
     return number
 
 
@@ -328,6 +336,6 @@ def _row(prediction: "Prediction", heatmaps: str) -> dict[str, Any]:
         raise ValueError(f"expected finite scores, got {wrong}; is the model trained?")
     if heatmaps == "native":
         for name, heatmap in prediction.heatmaps.items():
-            row[name] = np.rint(np.asarray(heatmap) * 255).astype(np.uint8).tobytes()
+            row[name] = images.to_bytes(np.asarray(heatmap)).tobytes()
             row["heatmap_side"] = len(heatmap)
     return row

@@ -129,6 +129,12 @@ def test_by_mouse(site, browser):
         page.get_by_role("button", name="Back").click()
         page.locator("#forward:enabled").wait_for()
         assert page.locator("#count").inner_text() == "1 broken, 1 not as asked"
+        page.get_by_label("Comment").type("odd", delay=20)
+        page.get_by_role("button", name="Save and next").click()
+        page.get_by_text("Saved", exact=True).wait_for()
+        [again] = _saved(opened, 1)
+        assert again.label.comment == "odd"
+        assert again.seconds > answer.seconds  # of both visits
     width, height = SIZES[answer.image]
     [[x, y]] = answer.label.implausible_points
     assert abs(x - 0.25 * width) <= 1.5 and abs(y - 0.5 * height) <= 1.5

@@ -49,7 +49,7 @@ def test_the_last_answer_wins_and_a_draft_changes_none(opened):
     events = [_event("1"), _event("2", label=better), _event("3", "draft")]
     assert opened.save(taken, "a", events, lease=100, now=1) == "answered"
     assert [answer.label for answer in opened.answers()] == [better]
-    assert opened.draft(taken) == LABEL
+    assert opened.draft(taken) == (LABEL, 0)
 
 
 def test_a_skip_gives_the_image_back(opened):
@@ -83,7 +83,7 @@ def test_a_full_disk_saves_nothing_and_says_so(opened):
     events = [_event(str(i), "draft", long) for i in range(50)]
     with pytest.raises(store.DiskFullError):
         opened.save(taken, "a", events, lease=100, now=1)
-    assert opened.draft(taken) is None
+    assert opened.draft(taken) == (None, 0)
     opened.read("PRAGMA max_page_count = 100000")
     assert opened.save(taken, "a", events, lease=100, now=1) == "open"
 

@@ -1,6 +1,8 @@
 """`rahf.bin.score` on shards, with a real, tiny, untrained model."""
 
+import errno
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -84,3 +86,51 @@ def test_parts_and_shards_in_other_hands(workdir, tmp_path, capsys):
     _call(workdir, output, *shards, "--shard=0/2")
     assert [path.name[0] for path in _outputs(output)] == ["0", "2"]
     assert not list(output.glob(".*parquet*"))
+
+
+def test_outputs_of_another_checkpoint_are_refused(workdir, tmp_path, monkeypatch):
+    shard = captions_fixture.write_shard(tmp_path / "a.tar", 0, 1)
+    output = tmp_path / "out"
+    _call(workdir, output, shard)
+    [path] = _outputs(output)
+    before = path.read_bytes()
+    moved = shutil.copytree(workdir, tmp_path / "moved")
+    _call(moved, output, shard)  # the same parameters elsewhere: done before
+    draw = tiny.params
+    monkeypatch.setattr(tiny, "params", lambda c: draw(c, seed=1))
+    other = tiny.write_workdir(tmp_path / "V", tiny.config())
+    for another in (other, moved):
+        with pytest.raises(SystemExit, match="expected an output of checkpoint_digest"):
+            _call(another, output, shard)
+        # For the second round: a folder whose model changed between two runs.
+        shutil.rmtree(moved)
+        shutil.copytree(other, moved)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_no_half_output(workdir, tmp_path, monkeypatch):
+    shard = captions_fixture.write_shard(tmp_path / "a.tar", 0, 3)
+    output = tmp_path / "out"
+    write = pq.ParquetWriter.write_table
+
+    def fails(self, table):
+        write(self, table)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq.ParquetWriter, "write_table", fails)
+        with pytest.raises(SystemExit, match="cannot be written to .No space left"):
+            _call(workdir, output, shard)
+    assert [p.name for p in output.iterdir()] == [".locks"]
+    _call(workdir, output, shard)
+    assert pq.read_table(_outputs(output)[0]).num_rows == 3
+
+
+def test_rows_are_written_in_groups(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "_GROUP", 4)
+    shard = captions_fixture.write_shard(tmp_path / "a.tar", 0, 7)
+    _call(workdir, tmp_path / "out", shard, "--batch_size=2")
+    file = pq.ParquetFile(_outputs(tmp_path / "out")[0])
+    groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+    assert groups == [4, 3]
+    assert len({row["id"] for row in file.read().to_pylist()}) == 7

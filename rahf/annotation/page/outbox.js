@@ -53,10 +53,9 @@ export class Outbox {
     this.send();
   }
 
-  // Returns the label that waits for an assignment, or null.
+  // Returns the last event with a label that waits for an assignment, or undefined.
   latest(assignment) {
-    const mine = this.waiting.filter((one) => one.assignment === assignment && one.event.label);
-    return mine.length ? mine.at(-1).event.label : null;
+    return this.waiting.findLast((one) => one.assignment === assignment && one.event.label)?.event;
   }
 
   keep() {

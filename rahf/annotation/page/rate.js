@@ -138,11 +138,12 @@ async function go(step) {
 function show(given) {
   assignment = given;
   at = mine.findIndex((one) => one.id === given.id);
-  const known = outbox.latest(given.id) || given.draft || given.guess || {};
+  const waiting = outbox.latest(given.id);
+  const known = (waiting || { label: given.draft }).label || {};
   label = { ...emptyLabel(), ...structuredClone(known) };
   for (const [name, value] of Object.entries(label)) if (value === null) label[name] = emptyLabel()[name];
   undone = [];
-  seconds = 0;
+  seconds = Math.max(given.seconds, waiting?.seconds || 0); // of earlier visits
   acted = performance.now() / 1000;
   say("");
   get("lacking").textContent = "";
@@ -232,7 +233,14 @@ function listen() {
     if (label.nothing_wrong) Object.assign(label, { implausible_points: [], misaligned_points: [], misaligned_words: [] });
     stage.chosen = null;
   }));
-  get("comment").addEventListener("change", () => edit(() => { label.comment = get("comment").value; }));
+  let typing;
+  const comment = () => {
+    clearTimeout(typing);
+    const text = get("comment").value;
+    if (assignment && text !== label.comment) edit(() => { label.comment = text; });
+  };
+  get("comment").addEventListener("change", comment);
+  get("comment").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(comment, 500); });
   for (const name of ["focus", "blur"]) get("frame").addEventListener(name, () => stage.draw());
   addEventListener("visibilitychange", tick);
   addEventListener("keydown", (event) => {
