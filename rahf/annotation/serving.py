@@ -70,8 +70,7 @@ def serve(options: ServeOptions) -> None:
             secure=bool(options.certificate) or options.behind_proxy,
         )
         app = server.make_app(api, {*LOCAL, *([options.host] if options.host else [])})
-        print(f"{options.workdir}: {added} new images; port {options.port}", flush=True)
-        uvicorn.run(
+        config = uvicorn.Config(
             app,
             host=options.host or LOCAL[0],
             port=options.port,
@@ -81,6 +80,11 @@ def serve(options: ServeOptions) -> None:
             log_level="warning",
             server_header=False,
         )
+        with contextlib.closing(config.bind_socket()) as bound:
+            scheme = "https" if options.certificate else "http"
+            url = f"{scheme}://{config.host}:{bound.getsockname()[1]}"
+            print(f"{options.workdir}: {added} new images; serving {url}", flush=True)
+            uvicorn.Server(config).run(sockets=[bound])
 
 
 def export(workdir: str, output: pathlib.Path) -> int:

@@ -5,56 +5,31 @@ returned survives `kill -9` and loss of power. Events are only ever appended, wh
 triggers enforce; the current answer is the last one of its assignment.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import queue
 import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rahf import durable
+from rahf.annotation import schema
+from rahf.annotation.group_commit import GroupCommit
 from rahf.annotation.records import Answer, Feedback, RatingTask
 
 FILE = "annotation.db"
-_VERSION = 1
-
-# `load` is the number of raters who have answered an image or hold it now, so that the
-# next image is one step in an index however many there are.
-_SCHEMA = """
-CREATE TABLE images (
-  id TEXT PRIMARY KEY, position INTEGER NOT NULL, image TEXT NOT NULL UNIQUE,
-  prompt TEXT NOT NULL, split TEXT, width INTEGER NOT NULL, height INTEGER NOT NULL,
-  gold TEXT, wanted INTEGER NOT NULL, load INTEGER NOT NULL DEFAULT 0,
-  extended INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX images_to_do ON images (load, position) WHERE load < wanted;
-CREATE TABLE raters (
-  name TEXT PRIMARY KEY, paused TEXT);
-CREATE TABLE assignments (
-  id TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES images,
-  rater TEXT NOT NULL REFERENCES raters, state TEXT NOT NULL, until REAL NOT NULL,
-  number INTEGER NOT NULL, qualification INTEGER NOT NULL, UNIQUE (image, rater));
-CREATE INDEX assignments_open ON assignments (until) WHERE state = 'open';
-CREATE INDEX assignments_unfinished ON assignments (rater, state)
-  WHERE state IN ('open', 'expired');
-CREATE INDEX assignments_of_rater ON assignments (rater, number);
-CREATE TABLE events (
-  number INTEGER PRIMARY KEY AUTOINCREMENT, assignment TEXT NOT NULL
-  REFERENCES assignments, id TEXT NOT NULL, kind TEXT NOT NULL, label TEXT,
-  reason TEXT, seconds REAL NOT NULL, at REAL NOT NULL, UNIQUE (assignment, id));
-CREATE INDEX events_of_assignment ON events (assignment, number);
-CREATE TRIGGER events_stay BEFORE UPDATE ON events
-  BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
-CREATE TRIGGER events_remain BEFORE DELETE ON events
-  BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
-"""
-
 #: What an event may be: work in progress, an answer, or why there is none.
 KINDS = ("draft", "answer", "skip")
+# The statements that begin, end and undo a step: a transaction, or one within it.
+_TRANSACTION = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+_SAVEPOINT = ("SAVEPOINT step", "RELEASE step", ("ROLLBACK TO step", "RELEASE step"))
 # The states in which an assignment counts in its image's `load`.
 _COUNTED = ("open", "answered")
 
@@ -99,53 +74,88 @@ class AnswerStore:
     def __init__(self, path: pathlib.Path):
         self.path = path
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
+        self._writing = False  # by the thread that holds the lock
+        self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._group = GroupCommit(
+            self.transaction, lambda: self._writing and not self._db.in_transaction
+        )
+        self._db = self._connect()
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
         with self.transaction() as db:
-            [version] = db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _statements(_SCHEMA):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {_VERSION}")
-            elif version != _VERSION:
-                raise ValueError(
-                    f"{path} has layout {version}, this version of rahf knows "
-                    f"{_VERSION}; use the version that made it"
-                )
+            schema.prepare(db, path)
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        return db
 
     def close(self) -> None:
-        """Closes the database."""
+        """Closes the database, after all steps that were submitted."""
+        self._group.close()
         with self._lock:
+            while not self._readers.empty():
+                self._readers.get().close()
             self._db.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Runs the body as one step that is on disk when it ends, or never was.
 
+        Within another transaction of the same thread, the step is on disk when that one
+        ends; if the body raises, it alone is undone.
+
         Raises:
           DiskFullError: the disk is full; nothing of the step was saved.
         """
         with self._lock:
+            inner = self._writing
+            begin, end, undo = _SAVEPOINT if inner else _TRANSACTION
             try:
-                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute(begin)
+                self._writing = True
                 try:
                     yield self._db
-                    self._db.execute("COMMIT")
+                    self._db.execute(end)
+                except BaseException:
+                    if self._db.in_transaction:  # SQLite may have ended it itself
+                        for statement in undo:
+                            self._db.execute(statement)
+                    raise
                 finally:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
+                    self._writing = inner
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
                     raise DiskFullError(f"{self.path}: {error}") from error
                 raise
 
+    def submit(self, step: Callable[[], Any]) -> concurrent.futures.Future:
+        """Runs a step that uses this store, together with others that wait.
+
+        Returns:
+          Its result or its error, once what it wrote is on disk. What a step wrote that
+          raised is undone.
+        """
+        return self._group.submit(step)
+
     def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """Returns the rows of a query."""
-        with self._lock:
-            return self._db.execute(query, values).fetchall()
+        """Returns the rows of a query: of what is on disk, or within a transaction of
+        the same thread, of what it has done so far. Nobody waits for a long query."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._writing:
+                    return self._db.execute(query, values).fetchall()
+            finally:
+                self._lock.release()
+        try:
+            reader = self._readers.get_nowait()
+        except queue.Empty:
+            reader = self._connect()
+        try:
+            return reader.execute(query, values).fetchall()
+        finally:
+            self._readers.put(reader)
 
     def add_images(
         self, tasks: Iterable[tuple[RatingTask, int, int]], *, raters: int
@@ -366,17 +376,6 @@ def loads(text: str | None) -> Feedback | None:
 
 def _dumps(label: Feedback | None) -> str | None:
     return None if label is None else json.dumps(label.to_json(), ensure_ascii=False)
-
-
-def _statements(script: str) -> list[str]:
-    """Splits a script, which sqlite3 would run outside of any transaction."""
-    found, statement = [], ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            found.append(statement)
-            statement = ""
-    return found
 
 
 def _check_same(task: RatingTask, known: tuple, came: tuple) -> None:

@@ -24,6 +24,7 @@ from rahf.images.heatmaps import (
     write_heatmap,
 )
 from rahf.images.limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, ImageError
+from rahf.images.plain import is_plain, without_metadata
 from rahf.images.resizing import resize
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "colormap",
     "from_pillow",
     "is_image",
+    "is_plain",
     "measure",
     "overlay",
     "overlay_picture",
@@ -45,6 +47,7 @@ __all__ = [
     "read_size",
     "resize",
     "to_bytes",
+    "without_metadata",
     "write_heatmap",
 ]
 

@@ -10,6 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from rahf.annotation import assignment, http_guard, server, store, task_files, tokens
+from tests.support.full_database import limit_pages
 
 SCORES = {"plausibility": 2, "alignment": 4, "aesthetics": 3, "overall": 3}
 LABEL = {"scores": SCORES, "implausible_points": [[9000, 10.5]]}
@@ -184,13 +185,12 @@ def test_bad_bodies_are_refused(site):
 def test_a_full_disk_and_a_pause_are_said(site):
     rater, manager = site("r1"), site("boss", "manager")
     id_ = _next(rater)["id"]
-    [[pages]] = site.store.read("PRAGMA page_count")
-    site.store.read(f"PRAGMA max_page_count = {pages}")
+    limit_pages(site.store, 0)
     long = {"comment": "x" * 2000}
     events = [_event("draft", label=long) for _ in range(50)]
     full = _send(rater, id_, *events)
     assert (full.status_code, full.json()["error"]) == (507, "disk_full")
-    site.store.read("PRAGMA max_page_count = 100000")
+    limit_pages(site.store, 100_000)
     assert _send(rater, id_, *events).status_code == 200
     assert manager.post("/api/manager/raters/r1", json={"paused": True}).is_success
     assert rater.post("/api/next", json={}).json()["error"] == "paused"

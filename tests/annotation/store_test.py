@@ -1,12 +1,14 @@
 """Answers are kept: exactly once, append-only, through full disks, copied while used."""
 
 import sqlite3
+import threading
 
 import pytest
 
 from rahf import durable
 from rahf.annotation import assignment, store
 from rahf.annotation.records import Feedback, RatingTask
+from tests.support.full_database import limit_pages
 
 SCORES = {"plausibility": 2, "alignment": 4, "aesthetics": 3, "overall": 3}
 RULES = assignment.AssignmentRules(lease=100)
@@ -77,15 +79,56 @@ def test_only_the_own_assignment(opened):
 
 def test_a_full_disk_saves_nothing_and_says_so(opened):
     taken = _take(opened)
-    [[pages]] = opened.read("PRAGMA page_count")
-    opened.read(f"PRAGMA max_page_count = {pages}")
+    limit_pages(opened, 0)
     long = Feedback(comment="x" * 1900)
     events = [_event(str(i), "draft", long) for i in range(50)]
     with pytest.raises(store.DiskFullError):
         opened.save(taken, "a", events, lease=100, now=1)
     assert opened.draft(taken) == (None, 0)
-    opened.read("PRAGMA max_page_count = 100000")
+    limit_pages(opened, 100_000)
     assert opened.save(taken, "a", events, lease=100, now=1) == "open"
+
+
+def test_of_steps_on_a_full_disk_none_is_saved_and_all_are_told(opened):
+    taken = _take(opened)
+    limit_pages(opened, 1)
+    steps = [
+        lambda: opened.add_rater("c"),
+        lambda: opened.save(taken, "a", events, lease=100, now=1),
+        lambda: opened.add_rater("d"),
+    ]
+    long = Feedback(comment="x" * 1900)
+    events = [_event(str(i), "draft", long) for i in range(50)]
+
+    def together():  # one group: the thread is busy while they are submitted
+        started.set()
+        go.wait(10)
+
+    started, go = threading.Event(), threading.Event()
+    first = opened.submit(together)
+    started.wait(10)
+    futures = [opened.submit(step) for step in steps]
+    go.set()
+    first.result(10)
+    for future in futures:
+        with pytest.raises(store.DiskFullError):
+            future.result(10)
+    assert [name for [name] in opened.read("SELECT name FROM raters")] == ["a", "b"]
+    limit_pages(opened, 100_000)
+    assert [opened.submit(step).result(10) for step in steps] == [None, "open", None]
+    assert opened.draft(taken)[0] == long
+
+
+def test_a_long_step_keeps_no_reader_waiting(opened):
+    with opened.transaction() as db:
+        db.execute("INSERT INTO raters (name) VALUES ('c')")
+        found = []
+        query = "SELECT COUNT(*) FROM raters"
+        other = threading.Thread(target=lambda: found.extend(opened.read(query)))
+        other.start()
+        other.join(10)
+        assert [list(row) for row in found] == [[2]]  # what is on disk
+        assert list(opened.read(query)[0]) == [3]  # what this step has done
 
 
 def test_a_second_server_is_refused_by_name(opened):

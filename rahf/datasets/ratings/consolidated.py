@@ -25,7 +25,6 @@ NAME, VERSION = "consolidated", "1.0.0"
 REPORT = "consolidation.json"
 
 _MAPS = {row.field for row in targets.select(targets.FEEDBACK, Kind.HEATMAP)}
-_ORIENTATION = 0x0112  # the Exif tag
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -250,28 +249,13 @@ def _read(
     """
     pixels = images.read_image(folder / name)
     data = (folder / name).read_bytes()
-    with Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
-        plain = (
-            image.format in ("JPEG", "PNG")
-            and image.mode == "RGB"
-            and getattr(image, "n_frames", 1) == 1
-            and not image.has_transparency_data
-            and _is_upright(image)
-        )
-    if not plain:
+    if not images.is_plain(data):
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG")
         data = file.getvalue()
     scale = min(1.0, map_size / max(pixels.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
     return data, (height, width)
-
-
-def _is_upright(image: Image.Image) -> bool:
-    try:
-        return image.getexif().get(_ORIENTATION, 1) == 1
-    except Exception:  # noqa: BLE001  damaged metadata may trip other readers
-        return False
 
 
 def _encode_map(heatmap: np.ndarray) -> bytes:

@@ -1,0 +1,244 @@
+"""What a rater's page asks for and sends. Needs the extra `annotate` (Starlette).
+
+Images are served by their random ids, never by path, and only to those who have a token.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from rahf import words
+from rahf.annotation import assignment, event_bodies, http_guard
+from rahf.annotation.page_images import PageImages
+from rahf.annotation.store import AnswerStore, NotAssignedError
+from rahf.annotation.tokens import Person, TokenFile
+
+COOKIE = "rahf_session"
+
+
+class RequestError(Exception):
+    """A request that is answered by an error: status, code, message for the rater."""
+
+    def __init__(self, status: int, code: str, message: str, **extra: Any):
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": code, "message": message} | extra
+
+
+@dataclasses.dataclass(frozen=True)
+class Later:
+    """The rest of an answer, which takes time and writes nothing."""
+
+    work: Callable[[], Any]
+
+
+class AnnotationApi:
+    """The answers to the requests of raters, one method for each route.
+
+    A method runs as one step of the store (`AnswerStore.submit`), so that it must be
+    quick: what is not, and only reads, it returns as `Later`.
+    """
+
+    def __init__(
+        self,
+        store: AnswerStore,
+        tokens: TokenFile,
+        folder: pathlib.Path,
+        rules: assignment.AssignmentRules,
+        *,
+        secure: bool = False,
+    ):
+        self.store, self.rules = store, rules
+        self._tokens, self._secure = tokens, secure
+        self._images = PageImages(folder)
+        self._requests = http_guard.RateLimit(100, 200)
+        self._logins = http_guard.RateLimit(1, 20)
+
+    # Session
+
+    def login(self, request: Request, body: dict) -> Response:
+        address = request.client.host if request.client else ""
+        if not self._logins.passes(address):
+            raise _too_fast()
+        token = body.get("token")
+        person = self._tokens.find(token) if isinstance(token, str) else None
+        if person is None or not isinstance(token, str):
+            raise RequestError(401, "unknown_token", "This link is not valid.")
+        if person.role == "rater":
+            self.store.add_rater(person.name)
+        response = JSONResponse({"role": person.role, "name": person.name})
+        options = {"httponly": True, "samesite": "strict", "secure": self._secure}
+        response.set_cookie(COOKIE, token, path="/", max_age=30 * 86400, **options)
+        return response
+
+    def logout(self, request: Request, body: dict) -> Response:
+        del request, body
+        response = JSONResponse({})
+        response.delete_cookie(COOKIE, path="/")
+        return response
+
+    def person(self, request: Request, role: str | None = None) -> Person:
+        """Returns who sent a request; raises RequestError if nobody may have."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            token = request.cookies.get(COOKIE, "")
+        person = self._tokens.find(token) if token else None
+        if person is None:
+            raise RequestError(401, "no_session", "Open your personal link again.")
+        if not self._requests.passes(person.name):
+            raise _too_fast()
+        if role is not None and person.role != role:
+            code = f"not_{role}"
+            raise RequestError(403, code, f"Only a {role} may do this.")
+        if person.role == "rater":
+            self.store.add_rater(person.name)
+        return person
+
+    # Raters
+
+    def me(self, request: Request, body: dict) -> dict:
+        del body
+        person = self.person(request)
+        rows = self.store.read(
+            "SELECT state, qualification, COUNT(*) AS n FROM assignments "
+            "WHERE rater = ? GROUP BY state, qualification",
+            person.name,
+        )
+        by_state: dict[str, int] = {}
+        for row in rows:
+            by_state[row["state"]] = by_state.get(row["state"], 0) + row["n"]
+        done = sum(r["n"] for r in rows if r["qualification"] and r["state"] != "open")
+        [[total]] = self.store.read("SELECT COUNT(*) FROM images WHERE gold IS NULL")
+        [[remaining]] = self.store.read(
+            "SELECT COUNT(*) FROM images WHERE load < wanted AND gold IS NULL"
+        )
+        paused = self._paused(person.name)
+        needed = self.rules.qualification
+        return {
+            "name": person.name,
+            "role": person.role,
+            "paused": paused is not None,
+            "qualified": paused is None and done >= needed,
+            "qualification": {"done": done, "needed": needed},
+            "progress": {
+                "mine": by_state.get("answered", 0),
+                "skipped": by_state.get("skipped", 0),
+                "total_images": total,
+                "remaining": remaining,
+            },
+        }
+
+    def next(self, request: Request, body: dict) -> dict:
+        del body
+        person = self.person(request, "rater")
+        self._check_paused(person.name)
+        taken = assignment.take(self.store, person.name, self.rules)
+        if taken is not None:
+            return {"assignment": self._describe(taken, person.name)}
+        [[waiting]] = self.store.read(
+            "SELECT COUNT(*) FROM assignments WHERE state = 'open'"
+        )
+        return {"assignment": None, "reason": "wait" if waiting else "done"}
+
+    def assignments(self, request: Request, body: dict) -> dict:
+        del body
+        rows = self.store.read(
+            "SELECT id, image AS image_id, state FROM assignments WHERE rater = ? "
+            "AND state != 'expired' ORDER BY number",
+            self.person(request, "rater").name,
+        )
+        return {"assignments": [dict(row) for row in rows]}
+
+    def one_assignment(self, request: Request, body: dict) -> dict:
+        del body
+        name = self.person(request, "rater").name
+        return {"assignment": self._describe(request.path_params["id"], name)}
+
+    def events(self, request: Request, body: dict) -> dict:
+        name, id_ = self.person(request, "rater").name, request.path_params["id"]
+        row = self._assignment(id_, name)
+        events = event_bodies.read_events(
+            body, row["prompt"], row["width"], row["height"]
+        )
+        lease = self.rules.lease
+        state = self.store.save(id_, name, events, lease=lease)
+        if state == "answered":
+            assignment.review(self.store, id_, name, self.rules)
+        ids = [event.id for event in events]
+        return {"saved": ids, "state": state, "lease_seconds": lease}
+
+    def image(self, request: Request, body: dict) -> Later:
+        del body
+        person = self.person(request)
+        rows = self.store.read(
+            "SELECT image FROM images i WHERE id = ?1 AND (?2 = 'manager' OR EXISTS "
+            "(SELECT 1 FROM assignments WHERE image = i.id AND rater = ?3))",
+            *(request.path_params["id"], person.role, person.name),
+        )
+        if not rows:
+            raise RequestError(404, "not_found", "There is no such image.")
+        side = request.query_params.get("side", "2048")
+        if not re.fullmatch("[0-9]{2,4}", side) or not 64 <= int(side) <= 4096:
+            raise RequestError(400, "bad_label", "side: expected 64 to 4096")
+        name = rows[0]["image"]
+
+        def send() -> Response:
+            data, kind = self._images.encode(name, int(side))
+            headers = {"cache-control": "private, max-age=86400"}
+            return Response(data, media_type=kind, headers=headers)
+
+        return Later(send)
+
+    def _paused(self, name: str) -> str | None:
+        rows = self.store.read("SELECT paused FROM raters WHERE name = ?", name)
+        return rows[0]["paused"] if rows else None
+
+    def _check_paused(self, name: str) -> None:
+        if self._paused(name) is not None:
+            message = "Your work is paused; please ask whoever sent you the link."
+            raise RequestError(403, "paused", message)
+
+    def _assignment(self, id_: str, name: str):
+        rows = self.store.read(
+            "SELECT a.id, a.state, a.qualification, i.id AS image, i.prompt, i.width, "
+            "i.height FROM assignments a JOIN images i ON i.id = a.image "
+            "WHERE a.id = ? AND a.rater = ?",
+            *(id_, name),
+        )
+        if not rows:
+            raise NotAssignedError(id_)
+        return rows[0]
+
+    def _describe(self, id_: str, name: str) -> dict:
+        row = self._assignment(id_, name)
+        draft, seconds = self.store.draft(id_)
+        prompt, image = row["prompt"], row["image"]
+        return {
+            "id": id_,
+            "prompt": prompt,
+            "words": [
+                {"id": number, "text": prompt[start:end], "start": start, "end": end}
+                for number, (start, end) in enumerate(words.spans(prompt))
+            ],
+            "image": {
+                "id": image,
+                "url": f"/images/{image}?side=2048",
+                "width": row["width"],
+                "height": row["height"],
+            },
+            "state": row["state"],
+            "lease_seconds": self.rules.lease,
+            "draft": draft.to_json() if draft else None,
+            "seconds": seconds,
+            "qualification": bool(row["qualification"]),
+            "radius": 1 / 20,
+        }
+
+
+def _too_fast() -> RequestError:
+    return RequestError(429, "rate_limited", "Too many requests; wait a second.")

@@ -1,0 +1,65 @@
+"""The tables of the database of answers."""
+
+import pathlib
+import sqlite3
+
+_VERSION = 1
+
+# `load` is the number of raters who have answered an image or hold it now, so that the
+# next image is one step in an index however many there are.
+_SCHEMA = """
+CREATE TABLE images (
+  id TEXT PRIMARY KEY, position INTEGER NOT NULL, image TEXT NOT NULL UNIQUE,
+  prompt TEXT NOT NULL, split TEXT, width INTEGER NOT NULL, height INTEGER NOT NULL,
+  gold TEXT, wanted INTEGER NOT NULL, load INTEGER NOT NULL DEFAULT 0,
+  extended INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX images_to_do ON images (load, position) WHERE load < wanted;
+CREATE TABLE raters (
+  name TEXT PRIMARY KEY, paused TEXT);
+CREATE TABLE assignments (
+  id TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES images,
+  rater TEXT NOT NULL REFERENCES raters, state TEXT NOT NULL, until REAL NOT NULL,
+  number INTEGER NOT NULL, qualification INTEGER NOT NULL, UNIQUE (image, rater));
+CREATE INDEX assignments_open ON assignments (until) WHERE state = 'open';
+CREATE INDEX assignments_unfinished ON assignments (rater, state)
+  WHERE state IN ('open', 'expired');
+CREATE INDEX assignments_of_rater ON assignments (rater, number);
+CREATE TABLE events (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, assignment TEXT NOT NULL
+  REFERENCES assignments, id TEXT NOT NULL, kind TEXT NOT NULL, label TEXT,
+  reason TEXT, seconds REAL NOT NULL, at REAL NOT NULL, UNIQUE (assignment, id));
+CREATE INDEX events_of_assignment ON events (assignment, number);
+CREATE TRIGGER events_stay BEFORE UPDATE ON events
+  BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+CREATE TRIGGER events_remain BEFORE DELETE ON events
+  BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+"""
+
+
+def prepare(db: sqlite3.Connection, path: pathlib.Path) -> None:
+    """Makes the tables of a new database; call it within a transaction.
+
+    Raises:
+      ValueError: the database is another version's.
+    """
+    [version] = db.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        for statement in _statements(_SCHEMA):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+    elif version != _VERSION:
+        raise ValueError(
+            f"{path} has layout {version}, this version of rahf knows {_VERSION}; use "
+            "the version that made it"
+        )
+
+
+def _statements(script: str) -> list[str]:
+    """Splits a script, which sqlite3 would run outside of any transaction."""
+    found, statement = [], ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            found.append(statement)
+            statement = ""
+    return found
