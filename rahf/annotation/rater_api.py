@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from rahf import words
 from rahf.annotation import assignment, event_bodies, http_guard
 from rahf.annotation.page_images import PageImages
-from rahf.annotation.store import AnswerStore, NotAssignedError
+from rahf.annotation.store import AnswerStore, NotAssignedError, loads
 from rahf.annotation.tokens import Person, TokenFile
 
 COOKIE = "rahf_session"
@@ -52,7 +52,9 @@ class AnnotationApi:
         rules: assignment.AssignmentRules,
         *,
         secure: bool = False,
+        show_guesses: bool = False,
     ):
+        self._show_guesses = show_guesses
         self.store, self.rules = store, rules
         self._tokens, self._secure = tokens, secure
         self._images = PageImages(folder)
@@ -206,7 +208,7 @@ class AnnotationApi:
     def _assignment(self, id_: str, name: str):
         rows = self.store.read(
             "SELECT a.id, a.state, a.qualification, i.id AS image, i.prompt, i.width, "
-            "i.height FROM assignments a JOIN images i ON i.id = a.image "
+            "i.height, i.guess, a.guess_shown FROM assignments a JOIN images i ON i.id = a.image "
             "WHERE a.id = ? AND a.rater = ?",
             *(id_, name),
         )
@@ -234,10 +236,20 @@ class AnnotationApi:
             "state": row["state"],
             "lease_seconds": self.rules.lease,
             "draft": draft.to_json() if draft else None,
+            "guess": self._show_guess(row),
             "seconds": seconds,
             "qualification": bool(row["qualification"]),
             "radius": 1 / 20,
         }
+
+    def _show_guess(self, row) -> dict | None:
+        """Returns the model's guess if raters may see it, and records that they did."""
+        guess = loads(row["guess"]) if self._show_guesses else None
+        if guess is not None and not row["guess_shown"]:
+            with self.store.transaction() as db:
+                query = "UPDATE assignments SET guess_shown = 1 WHERE id = ?"
+                db.execute(query, (row["id"],))
+        return None if guess is None else guess.to_json()
 
 
 def _too_fast() -> RequestError:

@@ -106,12 +106,14 @@ class RatingTask:
       prompt: its prompt, "" if there is none.
       split: train, dev or test, None to leave it to consolidation.
       gold: the known answer, if raters are measured by this image.
+      guess: what a model thinks, complete or not; raters see it only if asked to.
     """
 
     image: str
     prompt: str = ""
     split: str | None = None
     gold: Feedback | None = None
+    guess: Feedback | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,7 @@ class Answer:
       width, height: the image's natural size in pixels.
       seconds: the time spent on the image.
       skipped: the reason for skipping, None if the image was answered.
+      guess_shown: whether the rater saw a model's guess.
     """
 
     image: str
@@ -136,6 +139,7 @@ class Answer:
     seconds: float = 0.0
     skipped: str | None = None
     split: str | None = None
+    guess_shown: bool = False
 
     def row(self) -> dict[str, Any]:
         """Returns the line of a raters' file (docs/annotate.md), without nulls.
@@ -159,6 +163,8 @@ class Answer:
         row["seconds"] = self.seconds
         if self.split is not None:
             row["split"] = self.split
+        if self.guess_shown:
+            row["guess_shown"] = True
         if self.label.comment:
             row["notes"] = self.label.comment
         return row

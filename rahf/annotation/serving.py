@@ -27,6 +27,7 @@ class ServeOptions:
       raters: answers wanted for each image.
       lease: seconds until an image that is not heard of goes to others.
       qualification: known answers before the first real image.
+      show_guesses: whether raters see what a model thinks of an image.
     """
 
     tasks: str
@@ -40,6 +41,7 @@ class ServeOptions:
     raters: int = 3
     lease: float = 1800.0
     qualification: int = 0
+    show_guesses: bool = False
 
 
 def serve(options: ServeOptions) -> None:
@@ -68,6 +70,7 @@ def serve(options: ServeOptions) -> None:
             pathlib.Path(options.images),
             rules,
             secure=bool(options.certificate) or options.behind_proxy,
+            show_guesses=options.show_guesses,
         )
         app = server.make_app(api, {*LOCAL, *([options.host] if options.host else [])})
         config = uvicorn.Config(

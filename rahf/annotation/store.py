@@ -170,7 +170,7 @@ class AnswerStore:
           The number of images added.
 
         Raises:
-          ValueError: an image is there with another prompt or size.
+          ValueError: an image is there with another prompt, size or guess.
         """
         added = 0
         with self.transaction() as db:
@@ -178,15 +178,16 @@ class AnswerStore:
             position = last[0] + 1
             for task, width, height in tasks:
                 known = db.execute(
-                    "SELECT prompt, width, height FROM images WHERE image = ?",
+                    "SELECT prompt, width, height, guess FROM images WHERE image = ?",
                     (task.image,),
                 ).fetchone()
                 if known is not None:
-                    _check_same(task, tuple(known), (task.prompt, width, height))
+                    _renew(db, task, tuple(known), (task.prompt, width, height))
                     continue
                 db.execute(
                     "INSERT INTO images (id, position, image, prompt, split, width, "
-                    "height, gold, wanted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "height, gold, guess, wanted) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         secrets.token_urlsafe(16),
                         position,
@@ -196,6 +197,7 @@ class AnswerStore:
                         width,
                         height,
                         _dumps(task.gold),
+                        _dumps(task.guess),
                         raters,
                     ),
                 )
@@ -302,7 +304,7 @@ class AnswerStore:
         """
         rows = self.read(
             "SELECT i.image, i.prompt, i.split, i.width, i.height, a.rater, e.kind, "
-            "e.label, e.reason, e.seconds FROM assignments a "
+            "e.label, e.reason, e.seconds, a.guess_shown FROM assignments a "
             "JOIN images i ON i.id = a.image "
             "JOIN events e ON e.number = (SELECT MAX(number) FROM events "
             "WHERE assignment = a.id AND kind != 'draft') "
@@ -319,6 +321,7 @@ class AnswerStore:
                 seconds=row["seconds"],
                 skipped=row["reason"],
                 split=row["split"],
+                guess_shown=bool(row["guess_shown"]),
             )
 
 
@@ -378,9 +381,14 @@ def _dumps(label: Feedback | None) -> str | None:
     return None if label is None else json.dumps(label.to_json(), ensure_ascii=False)
 
 
-def _check_same(task: RatingTask, known: tuple, came: tuple) -> None:
-    if known != came:
+def _renew(db: sqlite3.Connection, task: RatingTask, known: tuple, came: tuple) -> None:
+    *same, guess = known
+    if tuple(same) != came:
         raise ValueError(
-            f"{task.image}: the workdir has it with prompt and size {known}, now "
+            f"{task.image}: the workdir has it with prompt and size {tuple(same)}, now "
             f"{came}; use another workdir, or another name for the image"
         )
+    if task.guess is not None and guess != (new := _dumps(task.guess)):
+        if guess is not None:
+            raise ValueError(f"{task.image}: its guess changed; use another workdir")
+        db.execute("UPDATE images SET guess = ? WHERE image = ?", (new, task.image))

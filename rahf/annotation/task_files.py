@@ -1,9 +1,11 @@
 """Reads what is to be labelled, as JSON lines.
 
     {"image": "cat.png", "prompt": "a yellow cat", "split": "train",
-     "gold": {"scores": {...}, "implausible_points": [[50, 25]], ...}}
+     "gold": {"scores": {...}, "implausible_points": [[50, 25]], ...},
+     "guess": {"misaligned_words": [1]}}
 
-`split` and `gold`, a known answer as `records.Feedback` has it, may be absent.
+`split`, `gold`, a known answer as `records.Feedback` has it, and `guess`, such a label
+that a model made and that may lack anything, may be absent.
 """
 
 import os
@@ -14,7 +16,7 @@ from rahf import images, strict_json
 from rahf.annotation.records import Feedback, RatingTask
 from rahf.datasets.splits import SPLITS
 
-_FIELDS = {"image", "prompt", "split", "gold"}
+_FIELDS = {"image", "prompt", "split", "gold", "guess"}
 
 
 def read_tasks(
@@ -63,9 +65,10 @@ def _parse(line: bytes, root: pathlib.Path) -> tuple[RatingTask, int, int]:
     if (split := row.get("split")) not in (None, *SPLITS):
         raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     width, height = images.read_size(find_image(root, name))
-    gold = row.get("gold")
-    if gold is not None:
-        size = {"width": width, "height": height}
-        gold = Feedback.from_json(gold, prompt=prompt, complete=True, **size)
-    task = RatingTask(image=name, prompt=prompt, split=split, gold=gold)
-    return task, width, height
+    labels: dict[str, Feedback | None] = {}
+    for field, complete in (("gold", True), ("guess", False)):
+        label, size = row.get(field), {"width": width, "height": height}
+        if label is not None:
+            label = Feedback.from_json(label, prompt=prompt, complete=complete, **size)
+        labels[field] = label
+    return RatingTask(image=name, prompt=prompt, split=split, **labels), width, height

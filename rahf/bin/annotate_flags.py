@@ -54,6 +54,8 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     add("--lease", type=flags.finite(1), default=1800.0, help=lease)
     first = "known answers before the first real image (%(default)s)"
     add("--qualification", type=flags.at_least(0), default=0, help=first)
+    shown = "let raters see the model's guesses, marked as such (hidden)"
+    add("--show_guesses", action="store_true", help=shown)
 
 
 def _check_host(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

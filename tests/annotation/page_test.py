@@ -28,13 +28,21 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 SIZES = {"a.png": (1200, 800), "b.png": (300, 900)}
 
 
+GUESS = {
+    "implausible_points": [[30.5, 20]],
+    "misaligned_words": [2],
+    "scores": {"plausibility": 2, "overall": 4},
+}
+
+
 @pytest.fixture
-def site(tmp_path):
+def site(tmp_path, request):
     """A running server; its address, and links by name."""
+    guesses = getattr(request, "param", False)
     for name, (width, height) in SIZES.items():
         ramp = np.linspace(0, 255, width * height * 3).reshape(height, width, 3)
         Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / name)
-    rows = [{"image": name, "prompt": PROMPT} for name in SIZES]
+    rows = [{"image": name, "prompt": PROMPT, "guess": GUESS} for name in SIZES]
     listed = tmp_path / "images.jsonl"
     listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with socket.socket() as one:
@@ -44,7 +52,7 @@ def site(tmp_path):
         opened.add_images(task_files.read_tasks(listed, tmp_path), raters=2)
         file = tokens.TokenFile(tmp_path / "w")
         rules = assignment.AssignmentRules()
-        api = server.AnnotationApi(opened, file, tmp_path, rules)
+        api = server.AnnotationApi(opened, file, tmp_path, rules, show_guesses=guesses)
         app = server.make_app(api, ["127.0.0.1"])
         runs = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
         thread = threading.Thread(target=runs.run)
@@ -218,3 +226,42 @@ def test_two_raters_and_their_manager(site, browser):
     page.locator("tr", has_text="r1").get_by_role("button", name="Pause").click()
     page.get_by_text(re.compile("paused by the manager")).wait_for()
     page.context.close()
+
+
+@pytest.mark.parametrize("site", [False, True], indirect=True)
+def test_a_guess_is_shown_apart_and_becomes_a_mark_only_on_demand(
+    site, browser, request
+):
+    link, opened = site
+    shown = request.node.callspec.params["site"]
+    with _rater(browser, link("r1")) as page:
+        take = page.get_by_role("button", name="Start from the model's guess")
+        assert take.is_visible() == shown
+        assert page.locator("#marks .guess").count() == shown
+        assert page.locator("#words .guessed").count() == shown
+        assert page.locator("#count").inner_text() == "0 broken, 0 not as asked"
+        assert not page.locator("#scores input:checked").count()
+        if not shown:
+            page.get_by_text("Nothing is wrong", exact=True).click()
+            _score(page, 1, 1, 1, 1)
+            page.get_by_role("button", name="Save and next").click()
+        else:
+            assert (
+                "1 broken, 0 not as asked; words: cat"
+                in page.locator("#guess").inner_text()
+            )
+            take.click()
+            assert page.locator("#count").inner_text() == "1 broken, 0 not as asked"
+            page.get_by_role("button", name="Undo").click()
+            assert page.locator("#count").inner_text() == "0 broken, 0 not as asked"
+            take.click()
+            for name, value in (("alignment", 5), ("aesthetics", 1)):
+                page.locator(f"label:has(input[name={name}][value='{value}'])").click()
+            page.get_by_role("button", name="Save and next").click()
+        [answer] = _saved(opened, 1)
+    assert answer.guess_shown == shown
+    assert answer.label.implausible_points == (((30.5, 20),) if shown else ())
+    if shown:
+        assert answer.label.scores == {
+            "plausibility": 2, "alignment": 5, "aesthetics": 1, "overall": 4
+        }  # fmt: skip

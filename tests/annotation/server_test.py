@@ -24,7 +24,11 @@ def site(tmp_path):
     Image.fromarray(np.zeros((40, 10_000, 3), np.uint8)).save(pictures / "a.png")
     Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(pictures / "b.webp")
     (tmp_path / "secret.png").write_bytes((pictures / "a.png").read_bytes())
-    rows = [{"image": name, "prompt": MARKUP} for name in ("a.png", "b.webp")]
+    guess = {"misaligned_words": [1]}
+    rows = [
+        {"image": name, "prompt": MARKUP, "guess": guess}
+        for name in ("a.png", "b.webp")
+    ]
     listed = tmp_path / "images.jsonl"
     listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with store.open_store(tmp_path / "w") as opened:
@@ -63,6 +67,7 @@ def test_a_rater_labels_and_the_manager_exports(site):
     rater, manager = site("r1"), site("boss", "manager")
     task = _next(rater)
     assert task["prompt"] == MARKUP
+    assert task["guess"] is None, "hidden unless asked for"
     assert [word["text"] for word in task["words"]] == ["a", "<b>yellow</b>", "cat"]
     assert (task["image"]["width"], task["image"]["height"]) == (10_000, 40)
     picture = rater.get(task["image"]["url"])

@@ -1,6 +1,7 @@
 // The rater's page: one image after the other, saved at every action.
 
 import { ApiError, Outbox, call } from "./outbox.js";
+import { Guess } from "./guess.js";
 import { KINDS, Stage } from "./stage.js";
 
 const SCORES = { // as the paper's raters were asked, in our words
@@ -12,7 +13,7 @@ const SCORES = { // as the paper's raters were asked, in our words
 const IDLE = 60; // seconds without an action that do not count as work
 const get = (id) => document.getElementById(id);
 
-let me, outbox, stage, assignment = null, mine = [], at = -1;
+let me, outbox, stage, guess, assignment = null, mine = [], at = -1;
 let label = emptyLabel(), undone = [], seconds = 0, acted = 0;
 
 function emptyLabel() {
@@ -150,6 +151,8 @@ function show(given) {
   get("practice").hidden = !given.qualification;
   get("work").hidden = false;
   showWords(given);
+  guess.show(given.guess);
+  stage.guess = given.guess;
   stage.show(given.image, given.radius);
   render();
   get("frame").focus({ preventScroll: true });
@@ -266,6 +269,10 @@ async function begin() {
   if (me.role === "manager") { location.replace("/manager"); return; }
   makeScores();
   stage = new Stage(() => label, () => structuredClone(label), changed);
+  guess = new Guess((marks) => {
+    stage.chosen = stage.guess = null; // they are the rater's now
+    edit(() => Object.assign(label, marks, { comment: label.comment }));
+  });
   outbox = new Outbox(me.name, told, (id, error) => {
     say(error.message);
     if (id === assignment?.id && error.status === 409) next();

@@ -13,6 +13,7 @@ export class Stage {
     this.marks = document.getElementById("marks");
     this.loupe = document.getElementById("loupe");
     this.size = [1, 1];
+    this.guess = null; // a model's marks, which are nobody's yet
     for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel"])
       this.frame.addEventListener(name, (event) => this[name](event));
     this.stage.addEventListener("wheel", (event) => {
@@ -64,7 +65,8 @@ export class Stage {
   // Screen to natural pixels, within the image.
   place(event) {
     const box = this.frame.getBoundingClientRect(), [width, height] = this.size;
-    const inside = (value, most) => Math.min(Math.max(value, 0), most);
+    // Thousandths of a pixel survive every file format exactly; more digits need not.
+    const inside = (value, most) => Math.round(Math.min(Math.max(value, 0), most) * 1000) / 1000;
     return [inside((event.clientX - box.left) / box.width * width, width),
       inside((event.clientY - box.top) / box.height * height, height)];
   }
@@ -184,8 +186,8 @@ export class Stage {
     if (by) {
       const undone = this.chosen && this.before();
       const point = this.chosen ? this.label()[this.chosen.kind][this.chosen.index] : this.cross;
-      point[0] = Math.min(Math.max(point[0] + by[0] * step, 0), width);
-      point[1] = Math.min(Math.max(point[1] + by[1] * step, 0), height);
+      const moved = (at, most) => Math.round(Math.min(Math.max(point[at] + by[at] * step, 0), most) * 1000) / 1000;
+      [point[0], point[1]] = [moved(0, width), moved(1, height)];
       if (this.chosen) this.changed(undone);
     } else if (key === "i") this.add(KINDS[0]);
     else if (key === "m") this.add(KINDS[1]);
@@ -209,6 +211,10 @@ export class Stage {
     };
     this.marks.replaceChildren();
     const line = 2.5 * this.size[0] / Math.max(this.frame.getBoundingClientRect().width, 1);
+    if (this.guess) for (const kind of KINDS) for (const [cx, cy] of this.guess[kind]) {
+      put("circle", { class: "halo", cx, cy, r: this.radius + line, "stroke-width": line / 2 });
+      put("circle", { class: "guess", cx, cy, r: this.radius, "stroke-width": line, "stroke-dasharray": `${line} ${2 * line}` });
+    }
     for (const kind of KINDS) this.label()[kind].forEach(([cx, cy], index) => {
       const chosen = this.chosen?.kind === kind && this.chosen.index === index;
       put("circle", { class: "halo", cx, cy, r: this.radius + line, "stroke-width": line });

@@ -12,6 +12,7 @@ required, and null is the same as absent:
      "scores": {"plausibility": 2, "alignment": 4, "aesthetics": 3, "overall": 3},
      "seconds": 41.0,                      # time spent
      "split": "train",                     # train, dev or test
+     "guess_shown": true,                  # the rater saw a model's guess
      "notes": "anything"}                  # ignored
 
 A CSV or TSV file holds scores, one rating per row (`read_csv`).
@@ -26,6 +27,7 @@ from typing import Any
 
 from rahf import strict_json, words
 from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, TableError
+from rahf.datasets.ratings import prompt_table
 from rahf.datasets.ratings.consolidation import (
     LIKERT_POINTS,
     POINTS,
@@ -100,7 +102,10 @@ def read(
     else:
         images = read_jsonl(path)
     if prompts is not None:
-        _add_prompts(images, pathlib.Path(prompts))
+        table = prompt_table.read(prompts)
+        for image in images:
+            if image.prompt is None:
+                image.prompt = table.get(image.image)
     return images
 
 
@@ -244,29 +249,6 @@ def _csv_rows(path, columns, known, scale) -> Iterator[_Row]:
         raise RatingsError(path, [f"line {error.line}: {error.problem}"]) from error
 
 
-def _add_prompts(images: list[ImageRatings], path: pathlib.Path) -> None:
-    try:
-        reader = StrictReader(path)
-    except OSError as error:
-        raise ValueError(f"--prompts={path} is unreadable: {error.strerror}") from error
-    if not {"image", "prompt"} <= set(reader.columns):
-        raise ValueError(
-            f"{path}, line 1: expected the columns image and prompt, got "
-            f"{', '.join(reader.columns) or 'none'}"
-        )
-    prompts: dict[str, str] = {}
-    for row in reader:
-        name, prompt = str(pathlib.PurePath(row["image"])), row["prompt"]
-        if prompts.setdefault(name, prompt) != prompt:
-            raise ValueError(
-                f"{path}, line {reader.line}: field 'prompt': {_short(prompt)}, but an "
-                f"earlier line has {_short(prompts[name])} for the same image"
-            )
-    for image in images:
-        if image.prompt is None:
-            image.prompt = prompts.get(image.image)
-
-
 def _check(row: dict[str, Any]) -> dict[str, Any]:
     """Returns a row without nulls and notes; raises ValueError naming a wrong field."""
     row = {field: value for field, value in row.items() if value is not None}
@@ -374,6 +356,12 @@ def _scores(value: Any) -> dict[str, float]:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Wrong("true or false")
+    return value
+
+
 def _seconds(value: Any) -> float:
     if not _number(value, 0, 1e9):
         raise _Wrong("a number of seconds")
@@ -389,6 +377,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "scores": _scores,
     "seconds": _seconds,
     "split": _split,
+    "guess_shown": _flag,
 }
 
 
