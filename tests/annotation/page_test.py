@@ -1,30 +1,18 @@
 """The rater's page in a real browser: what comes out is what was pressed.
 
-Needs Chromium (apt-get install chromium); without one, the tests say so and are skipped.
+Needs Chromium (`tests.support.chromium`); without one, the tests say so and are skipped.
 """
 
 import contextlib
-import json
 import re
-import shutil
-import socket
-import threading
 import time
 
-import numpy as np
 import pytest
-import uvicorn
-from PIL import Image
 
-from rahf.annotation import assignment, server, store, task_files, tokens
+from tests.support import annotation_site, chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="the annotation page was NOT tested: no Chromium (apt-get install chromium)",
-)
+CHROMIUM = chromium.find()
 PROMPT = 'a <b>yellow</b> cat, "well-known" <script>alert(1)</script>'
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 SIZES = {"a.png": (1200, 800), "b.png": (300, 900)}
 
 
@@ -37,41 +25,30 @@ GUESS = {
 
 @pytest.fixture
 def site(tmp_path, request):
-    """A running server; its address, and links by name."""
+    """A running server with two images for two raters each."""
     guesses = getattr(request, "param", False)
-    for name, (width, height) in SIZES.items():
-        ramp = np.linspace(0, 255, width * height * 3).reshape(height, width, 3)
-        Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / name)
+    annotation_site.write_images(tmp_path / "pictures", SIZES)
     rows = [{"image": name, "prompt": PROMPT, "guess": GUESS} for name in SIZES]
-    listed = tmp_path / "images.jsonl"
-    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    with store.open_store(tmp_path / "w") as opened:
-        opened.add_images(task_files.read_tasks(listed, tmp_path), raters=2)
-        file = tokens.TokenFile(tmp_path / "w")
-        rules = assignment.AssignmentRules()
-        api = server.AnnotationApi(opened, file, tmp_path, rules, show_guesses=guesses)
-        app = server.make_app(api, ["127.0.0.1"])
-        runs = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-        thread = threading.Thread(target=runs.run)
-        thread.start()
-        address = f"http://127.0.0.1:{port}"
-        link = lambda name, role="rater": f"{address}/#token={file.make(name, role)}"
-        yield link, opened
-        runs.should_exit = True
-        thread.join(10)
+    options = {"raters": 2, "show_guesses": guesses}
+    with (
+        annotation_site.opened(tmp_path, rows, **options) as opened,
+        annotation_site.serving(opened) as served,
+    ):
+        yield served
 
 
 @pytest.fixture(scope="module")
 def browser():
     from playwright.sync_api import sync_playwright
 
+    if CHROMIUM is None:
+        pytest.skip(chromium.MISSING)
     with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield chromium
-        chromium.close()
+        launched = play.chromium.launch(
+            executable_path=CHROMIUM, args=list(chromium.FLAGS)
+        )
+        yield launched
+        launched.close()
 
 
 @contextlib.contextmanager
@@ -113,9 +90,12 @@ def _saved(opened, count):
     raise AssertionError(f"expected {count} answers, got {len(answers)}")
 
 
+def test_there_is_a_browser_where_tests_are_required():
+    assert CHROMIUM or not chromium.is_required(), chromium.MISSING
+
+
 def test_by_mouse(site, browser):
-    link, opened = site
-    with _rater(browser, link("r1")) as page:
+    with _rater(browser, site.link("r1")) as page:
         assert page.locator("#words").inner_text() == PROMPT
         fits = page.evaluate("document.documentElement.scrollHeight <= innerHeight")
         assert fits and page.locator("#save").is_visible()
@@ -132,7 +112,7 @@ def test_by_mouse(site, browser):
         page.get_by_role("button", name="yellow").click()
         _score(page, 2, 4, 3, 5)
         page.get_by_role("button", name="Save and next").click()
-        [answer] = _saved(opened, 1)
+        [answer] = _saved(site.store, 1)
         page.get_by_text("1 done").wait_for()
         page.get_by_role("button", name="Back").click()
         page.locator("#forward:enabled").wait_for()
@@ -140,7 +120,7 @@ def test_by_mouse(site, browser):
         page.get_by_label("Comment").type("odd", delay=20)
         page.get_by_role("button", name="Save and next").click()
         page.get_by_text("Saved", exact=True).wait_for()
-        [again] = _saved(opened, 1)
+        [again] = _saved(site.store, 1)
         assert again.label.comment == "odd"
         assert again.seconds > answer.seconds  # of both visits
     width, height = SIZES[answer.image]
@@ -156,8 +136,7 @@ def test_by_mouse(site, browser):
 
 
 def test_by_keyboard_alone(site, browser):
-    link, opened = site
-    with _rater(browser, link("r1")) as page:
+    with _rater(browser, site.link("r1")) as page:
         press = page.keyboard.press
         for key in ("ArrowRight", "ArrowRight", "i", "ArrowDown", "m", "n", "Delete"):
             press(key)
@@ -166,21 +145,20 @@ def test_by_keyboard_alone(site, browser):
             page.locator(f"input[name={name}]").first.press("Space")
             press("ArrowRight")
         press("Control+Enter")
-        [answer] = _saved(opened, 1)
+        [answer] = _saved(site.store, 1)
     assert not answer.label.implausible_points and answer.label.misaligned_points
     assert list(answer.label.misaligned_words) == [2]
     assert set(answer.label.scores.values()) == {2}
 
 
 def test_by_touch_on_a_phone(site, browser):
-    link, opened = site
     phone = {"has_touch": True, "is_mobile": True, "device_scale_factor": 2}
-    with _rater(browser, link("r1"), 390, 844, **phone) as page:
+    with _rater(browser, site.link("r1"), 390, 844, **phone) as page:
         page.touchscreen.tap(*_at(page, 0.4, 0.6))
         wide = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         _score(page, 1, 2, 3, 4)
         page.get_by_role("button", name="Save and next").click()
-        [answer] = _saved(opened, 1)
+        [answer] = _saved(site.store, 1)
     width, height = SIZES[answer.image]
     [[x, y]] = answer.label.implausible_points
     pixel = max(width, height) / 300  # a pixel of the phone's screen
@@ -189,8 +167,7 @@ def test_by_touch_on_a_phone(site, browser):
 
 
 def test_connection_lost_and_back(site, browser):
-    link, opened = site
-    with _rater(browser, link("r1")) as page:
+    with _rater(browser, site.link("r1")) as page:
         page.context.set_offline(True)
         page.mouse.click(*_at(page, 0.5, 0.5))
         _score(page, 2, 2, 2, 2)
@@ -198,18 +175,17 @@ def test_connection_lost_and_back(site, browser):
         lost.wait_for()
         assert "kept in this browser" in lost.inner_text()
         page.get_by_role("button", name="Save and next").click()
-        assert not list(opened.answers())
+        assert not list(site.store.answers())
         page.context.set_offline(False)
-        [answer] = _saved(opened, 1)
+        [answer] = _saved(site.store, 1)
         page.get_by_text("Saved", exact=True).wait_for()
     assert len(answer.label.implausible_points) == 1
 
 
 def test_two_raters_and_their_manager(site, browser):
-    link, opened = site
     with (
-        _rater(browser, link("r1")) as first,
-        _rater(browser, link("r2")) as second,
+        _rater(browser, site.link("r1")) as first,
+        _rater(browser, site.link("r2")) as second,
     ):
         for page in (first, second):
             for done in (1, 2):
@@ -219,9 +195,9 @@ def test_two_raters_and_their_manager(site, browser):
                 if done == 1:
                     page.get_by_text("1 done").wait_for()
             page.locator("#work").wait_for(state="hidden")
-    assert len(_saved(opened, 4)) == 4
+    assert len(_saved(site.store, 4)) == 4
     page = browser.new_context().new_page()
-    page.goto(link("boss", "manager"))
+    page.goto(site.link("boss", "manager"))
     page.get_by_text("2 of 2 images complete; 4 answers").wait_for()
     page.locator("tr", has_text="r1").get_by_role("button", name="Pause").click()
     page.get_by_text(re.compile("paused by the manager")).wait_for()
@@ -232,9 +208,8 @@ def test_two_raters_and_their_manager(site, browser):
 def test_a_guess_is_shown_apart_and_becomes_a_mark_only_on_demand(
     site, browser, request
 ):
-    link, opened = site
     shown = request.node.callspec.params["site"]
-    with _rater(browser, link("r1")) as page:
+    with _rater(browser, site.link("r1")) as page:
         take = page.get_by_role("button", name="Start from the model's guess")
         assert take.is_visible() == shown
         assert page.locator("#marks .guess").count() == shown
@@ -258,7 +233,7 @@ def test_a_guess_is_shown_apart_and_becomes_a_mark_only_on_demand(
             for name, value in (("alignment", 5), ("aesthetics", 1)):
                 page.locator(f"label:has(input[name={name}][value='{value}'])").click()
             page.get_by_role("button", name="Save and next").click()
-        [answer] = _saved(opened, 1)
+        [answer] = _saved(site.store, 1)
     assert answer.guess_shown == shown
     assert answer.label.implausible_points == (((30.5, 20),) if shown else ())
     if shown:

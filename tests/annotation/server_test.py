@@ -4,12 +4,11 @@ import io
 import json
 import uuid
 
-import numpy as np
 import pytest
 from PIL import Image
-from starlette.testclient import TestClient
 
-from rahf.annotation import assignment, http_guard, server, store, task_files, tokens
+from rahf.annotation import http_guard, task_files, tokens
+from tests.support import annotation_site
 from tests.support.full_database import limit_pages
 
 SCORES = {"plausibility": 2, "alignment": 4, "aesthetics": 3, "overall": 3}
@@ -19,34 +18,14 @@ MARKUP = "a <b>yellow</b> cat"
 
 @pytest.fixture
 def site(tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    Image.fromarray(np.zeros((40, 10_000, 3), np.uint8)).save(pictures / "a.png")
-    Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(pictures / "b.webp")
-    (tmp_path / "secret.png").write_bytes((pictures / "a.png").read_bytes())
+    """Two images, for one rater each, and a picture that nobody lists."""
+    sizes = {"a.png": (10_000, 40), "b.webp": (30, 40)}
+    annotation_site.write_images(tmp_path / "pictures", sizes)
+    annotation_site.write_images(tmp_path, {"secret.png": (30, 40)})
     guess = {"misaligned_words": [1]}
-    rows = [
-        {"image": name, "prompt": MARKUP, "guess": guess}
-        for name in ("a.png", "b.webp")
-    ]
-    listed = tmp_path / "images.jsonl"
-    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with store.open_store(tmp_path / "w") as opened:
-        opened.add_images(task_files.read_tasks(listed, pictures), raters=1)
-        file = tokens.TokenFile(tmp_path / "w")
-        rules = assignment.AssignmentRules()
-        api = server.AnnotationApi(opened, file, pictures, rules)
-        app = server.make_app(api, ["localhost"])
-
-        def client(name, role="rater", login=True):
-            client = TestClient(app, base_url="http://localhost:80")
-            if login:
-                body = {"token": file.make(name, role)}
-                assert client.post("/api/session", json=body).status_code == 200
-            return client
-
-        client.store, client.tokens = opened, file
-        yield client
+    rows = [{"image": name, "prompt": MARKUP, "guess": guess} for name in sizes]
+    with annotation_site.opened(tmp_path, rows) as opened:
+        yield opened
 
 
 def _event(kind="answer", **fields):
@@ -64,7 +43,7 @@ def _send(client, id_, *events):
 
 
 def test_a_rater_labels_and_the_manager_exports(site):
-    rater, manager = site("r1"), site("boss", "manager")
+    rater, manager = site.client("r1"), site.client("boss", "manager")
     task = _next(rater)
     assert task["prompt"] == MARKUP
     assert task["guess"] is None, "hidden unless asked for"
@@ -88,12 +67,12 @@ def test_a_rater_labels_and_the_manager_exports(site):
 
 
 def test_nobody_without_a_token_sees_anything(site):
-    rater, stranger = site("r1"), site("", login=False)
+    rater, stranger = site.client("r1"), site.client("", login=False)
     url = _next(rater)["image"]["url"]
     for path in (url, "/api/me", "/api/assignments", "/api/manager/export"):
         assert stranger.get(path).json()["error"] == "no_session"
     assert rater.get("/api/manager/export").json()["error"] == "not_manager"
-    other = site("r2")
+    other = site.client("r2")
     assert other.get(url).status_code == 404, "an image that is not theirs"
     assert other.get(f"/api/assignments/{_next(rater)['id']}").status_code == 404
     site.tokens.revoke("r1")
@@ -103,14 +82,14 @@ def test_nobody_without_a_token_sees_anything(site):
 
 
 def test_tokens_are_guessed_slowly_and_kept_as_hashes(site):
-    stranger, token = site("", login=False), site.tokens.make("r9", "rater")
+    stranger, token = site.client("", login=False), site.tokens.make("r9", "rater")
     assert token not in (site.store.path.parent / tokens.FILE).read_text()
     tries = [stranger.post("/api/session", json={"token": "x"}) for _ in range(22)]
     assert tries[-1].status_code == 429 and tries[-1].headers["retry-after"]
 
 
 def test_other_hosts_and_other_sites_are_refused(site):
-    rater = site("r1")
+    rater = site.client("r1")
     get = rater.get("/api/me", headers={"host": "evil.example"})
     assert get.json()["error"] == "bad_host"
     for headers in (
@@ -138,7 +117,7 @@ def test_other_hosts_and_other_sites_are_refused(site):
     ],
 )
 def test_no_path_reaches_a_file(site, path):
-    assert site("r1").get(path).status_code == 404
+    assert site.client("r1").get(path).status_code == 404
 
 
 def test_a_listed_image_cannot_lie_outside(tmp_path):
@@ -154,9 +133,11 @@ def test_a_listed_image_cannot_lie_outside(tmp_path):
 
 def test_every_answer_has_a_policy_without_inline_scripts(site):
     for path in ("/", "/api/me", "/images/x"):
-        policy = site("", login=False).get(path).headers["content-security-policy"]
+        policy = (
+            site.client("", login=False).get(path).headers["content-security-policy"]
+        )
         assert "default-src 'none'" in policy and "unsafe" not in policy
-    cookie = site("", login=False).post(
+    cookie = site.client("", login=False).post(
         "/api/session", json={"token": site.tokens.make("r1", "rater")}
     )
     flags = cookie.headers["set-cookie"].lower()
@@ -164,7 +145,7 @@ def test_every_answer_has_a_policy_without_inline_scripts(site):
 
 
 def test_bad_bodies_are_refused(site):
-    rater = site("r1")
+    rater = site.client("r1")
     id_ = _next(rater)["id"]
     path = f"/api/assignments/{id_}/events"
     assert rater.post(path, content=b"{}").json()["error"] == "not_json"
@@ -188,7 +169,7 @@ def test_bad_bodies_are_refused(site):
 
 
 def test_a_full_disk_and_a_pause_are_said(site):
-    rater, manager = site("r1"), site("boss", "manager")
+    rater, manager = site.client("r1"), site.client("boss", "manager")
     id_ = _next(rater)["id"]
     limit_pages(site.store, 0)
     long = {"comment": "x" * 2000}
@@ -205,7 +186,11 @@ def test_a_full_disk_and_a_pause_are_said(site):
 
 
 def test_the_manager_sends_an_image_out_again(site):
-    rater, manager, other = site("r1"), site("boss", "manager"), site("r2")
+    rater, manager, other = (
+        site.client("r1"),
+        site.client("boss", "manager"),
+        site.client("r2"),
+    )
     for _ in range(2):
         task = _next(rater)
         _send(
@@ -220,10 +205,10 @@ def test_the_manager_sends_an_image_out_again(site):
 
 
 def test_the_manager_sees_progress_and_disputes(site):
-    manager = site("boss", "manager")
+    manager = site.client("boss", "manager")
     image = ""
     for name, score in (("r1", 1), ("r2", 3)):
-        rater = site(name)
+        rater = site.client(name)
         task = _next(rater)
         label = {"scores": SCORES | {"overall": score}, "nothing_wrong": True}
         assert _send(rater, task["id"], _event(label=label)).is_success
@@ -239,7 +224,7 @@ def test_the_manager_sees_progress_and_disputes(site):
     assert [rater["name"] for rater in seen["raters"]] == ["r1", "r2"]
     [disputed] = seen["disputed"]
     assert (disputed["image_id"], disputed["spread"]) == (image, 2)
-    assert site("r3").get("/api/manager/status").status_code == 403
+    assert site.client("r3").get("/api/manager/status").status_code == 403
 
 
 def test_a_rate_limit_recovers():
