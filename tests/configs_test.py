@@ -31,6 +31,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 VARIANTS = [(name, "") for name in CONFIGS] + [
     ("pretrain_captioning", "captions"),
     ("pretrain_captioning", "base"),
+    ("consolidated", "demo"),
 ]
 
 

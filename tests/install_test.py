@@ -70,7 +70,14 @@ def test_installs_once_until_the_requirements_change(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "script", ["launch/local.sh", "launch/install.sh", "tests/run.sh", ".ci/run"]
+    "script",
+    [
+        "launch/local.sh",
+        "launch/annotate.sh",
+        "launch/install.sh",
+        "tests/run.sh",
+        ".ci/run",
+    ],
 )
 def test_scripts_parse(script):
     subprocess.run(["bash", "-n", ROOT / script], check=True)

@@ -2,10 +2,14 @@
 
 import http.client
 import json
+import time
 import urllib.parse
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+# How often a request is sent again that came too soon.
+_PATIENCE = 20
 
 
 class RequestRefusedError(Exception):
@@ -49,7 +53,8 @@ class AnnotationClient:
         self._connection.close()
 
     def request(self, method: str, path: str, body: Any = None) -> bytes:
-        """Sends a request and returns the body of the answer.
+        """Sends a request and returns the body of the answer; waits if the server asks
+        for it.
 
         Raises:
           RequestRefusedError: the server refused.
@@ -60,13 +65,17 @@ class AnnotationClient:
         if method == "POST":
             headers["Content-Type"] = "application/json"
             data = json.dumps({} if body is None else body).encode()
-        try:
-            self._connection.request(method, path, data, headers)
-            response = self._connection.getresponse()
-            found = response.read()
-        except (OSError, http.client.HTTPException):
-            self._connection.close()  # the next request opens another
-            raise
+        for _ in range(_PATIENCE):
+            try:
+                self._connection.request(method, path, data, headers)
+                response = self._connection.getresponse()
+                found = response.read()
+            except (OSError, http.client.HTTPException):
+                self._connection.close()  # the next request opens another
+                raise
+            if response.status != 429:
+                break
+            time.sleep(int(response.headers.get("retry-after", "1")))
         if response.status != 200:
             try:
                 error = json.loads(found)
@@ -76,9 +85,11 @@ class AnnotationClient:
             raise RequestRefusedError(response.status, code, message)
         return found
 
-    def next(self) -> dict[str, Any] | None:
-        """Returns the open assignment, or a new one, or None if none is left."""
-        return json.loads(self.request("POST", "/api/next"))["assignment"]
+    def next(self) -> tuple[dict[str, Any] | None, str | None]:
+        """Returns the open assignment or a new one, or None and why there is none:
+        `done`, or `wait` while others hold images."""
+        found = json.loads(self.request("POST", "/api/next"))
+        return found["assignment"], found.get("reason")
 
     def image(self, assignment: Mapping[str, Any]) -> bytes:
         """Returns an assignment's image, encoded, as the page shows it."""

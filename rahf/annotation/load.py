@@ -12,7 +12,6 @@ import os
 import pathlib
 import queue
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -72,7 +71,9 @@ def measure_load(folder: pathlib.Path, options: LoadOptions) -> dict[str, Any]:
     listed = _make_images(folder, options.images)
     file = tokens.TokenFile(folder / "w")
     keys = [file.make(f"r{number:03}", "rater") for number in range(options.raters)]
-    with _serving(listed, folder, options.answers_per_image) as (url, pid):
+    flag = f"--raters={options.answers_per_image}"
+    pictures = folder / "pictures"
+    with serving(listed, pictures, folder / "w", flag) as (url, pid):
         start = time.perf_counter()
         samples = _answer_all(url, keys, options.drafts)
         seconds = time.perf_counter() - start
@@ -128,15 +129,28 @@ def _make_images(folder: pathlib.Path, count: int) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _serving(
-    listed: pathlib.Path, folder: pathlib.Path, raters: int
+def serving(
+    tasks: pathlib.Path, pictures: pathlib.Path, workdir: pathlib.Path, *flags: str
 ) -> Iterator[tuple[str, int]]:
-    words = [
-        *("serve", str(listed), f"--images={folder / 'pictures'}"),
-        *(f"--workdir={folder / 'w'}", f"--raters={raters}", "--port=0"),
-    ]
+    """Serves in a process of its own, on a free port, as long as the body runs.
+
+    Args:
+      tasks: the images to label.
+      pictures: their folder.
+      workdir: where answers are kept.
+      *flags: further flags of `annotate serve`.
+
+    Yields:
+      (its address, the number of its process).
+
+    Raises:
+      RuntimeError: the server did not start.
+    """
+    words = ["serve", str(tasks), f"--images={pictures}", f"--workdir={workdir}"]
     server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER, *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _SERVER, *words, "--port=0", *flags],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert server.stdout is not None
     try:
@@ -145,7 +159,7 @@ def _serving(
             raise RuntimeError(f"the server did not start: {line!r}")
         yield line.split()[-1], server.pid
     finally:
-        server.send_signal(signal.SIGINT)
+        server.terminate()
         server.wait()
         server.stdout.close()
 
@@ -179,7 +193,7 @@ def _work(url: str, key: str, drafts: int, found: queue.SimpleQueue) -> None:
     try:
         while True:
             start = time.perf_counter()
-            task = rater.next()
+            task, _ = rater.next()
             if task is None:
                 return
             rater.image(task)

@@ -2,12 +2,23 @@
 
 import contextlib
 import dataclasses
+import http.client
 import pathlib
 import tempfile
 from collections.abc import Iterator
 
+from tqdm import tqdm
+
 from rahf import durable
-from rahf.annotation import answer_lines, assignment, store, task_files, tokens
+from rahf.annotation import (
+    answer_lines,
+    assignment,
+    client,
+    replaying,
+    store,
+    task_files,
+    tokens,
+)
 
 #: Names and addresses of this machine alone.
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -96,6 +107,19 @@ def export(workdir: str, output: pathlib.Path) -> int:
         lines = list(answer_lines.export_lines(copy.answers()))
     durable.write_text(output, "".join(lines))
     return len(lines)
+
+
+def replay(options: replaying.ReplayOptions) -> str:
+    """Replays a raters' file with a progress bar, and returns what came of it."""
+    try:
+        lines = replaying.RatingLines(options.ratings, options.images)
+        with tqdm(desc="replay", unit="answer", total=lines.count) as bar:
+            answers, skips = replaying.replay(lines, options, on_answer=bar.update)
+    except client.RequestRefusedError as error:
+        raise ValueError(f"{options.url}: {error}") from error
+    except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
+        raise ValueError(f"{options.url}: no annotation server ({error})") from error
+    return f"{options.url}: {answers} answers; {skips} images had no further line"
 
 
 def describe(workdir: str) -> str:

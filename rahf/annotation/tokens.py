@@ -94,5 +94,26 @@ class TokenFile:
         self._stamp = None
 
 
+def run(workdir: str, action: str, name: str | None, role: str, url: str) -> str:
+    """Makes, lists or revokes tokens, and returns what to print about it.
+
+    Args:
+      workdir: the workdir.
+      action: make, list or revoke.
+      name, role: whose token (`make`, `revoke`).
+      url: the server's address, for the link that `make` returns.
+
+    Raises:
+      ValueError: as `TokenFile.make` and `TokenFile.revoke`.
+    """
+    file = TokenFile(workdir)
+    if action == "list" or name is None:
+        return "\n".join(f"{person.role:8} {person.name}" for person in file.people())
+    if action == "revoke":
+        file.revoke(name)
+        return f"{name}: revoked"
+    return f"{url}/#token={file.make(name, role)}"
+
+
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

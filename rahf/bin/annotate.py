@@ -5,13 +5,14 @@
     python -m rahf.bin.annotate status --workdir=W
     python -m rahf.bin.annotate export --workdir=W --output=ratings.jsonl
     python -m rahf.bin.annotate backup --workdir=W --output=copy.db
+    python -m rahf.bin.annotate replay pictures/ratings.jsonl --images=pictures --workdir=W
 
 images.jsonl has a line {"image": "cat.png", "prompt": "a yellow cat"} for each image.
 The ratings are a file for rahf.bin.consolidate and rahf.bin.agreement. export, status
-and backup may run while the server does.
+and backup may run while the server does. replay plays the raters of an existing file, to
+try a server or a launch script without people.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from rahf.bin import annotate_flags, flags
@@ -25,13 +26,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(options: dict) -> None:
     from rahf import durable
-    from rahf.annotation import serving, store
+    from rahf.annotation import replaying, serving, store, tokens
 
     command, workdir = options.pop("command"), options["workdir"]
     if command == "serve":
         serving.serve(serving.ServeOptions(**options))
     elif command == "tokens":
-        _change_tokens(argparse.Namespace(**options))
+        print(tokens.run(**options))
+    elif command == "replay":
+        print(serving.replay(replaying.ReplayOptions(**options)))
     elif command == "status":
         print(serving.describe(workdir))
     else:
@@ -40,20 +43,6 @@ def _run(options: dict) -> None:
             print(f"{output}: {serving.export(workdir, output)} answers")
         else:
             print("written:", store.backup(workdir, output))
-
-
-def _change_tokens(args: argparse.Namespace) -> None:
-    from rahf.annotation import tokens
-
-    file = tokens.TokenFile(args.workdir)
-    if args.action == "make":
-        print(f"{args.url}/#token={file.make(args.name, args.role)}")
-    elif args.action == "revoke":
-        file.revoke(args.name)
-        print(f"{args.name}: revoked")
-    else:
-        for person in file.people():
-            print(f"{person.role:8} {person.name}")
 
 
 if __name__ == "__main__":

@@ -17,17 +17,19 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve images to raters")
     tokens = commands.add_parser("tokens", help="make, list or revoke tokens")
+    replay = commands.add_parser("replay", help="answer as a raters' file says")
     others = {
         "export": "write the answers as a raters' file",
         "backup": "copy the database",
         "status": "print how far the work is",
     }
     parsers = {name: commands.add_parser(name, help=h) for name, h in others.items()}
-    for one in (serve, tokens, *parsers.values()):
+    for one in (serve, tokens, replay, *parsers.values()):
         one.add_argument("--workdir", required=True, metavar="W", help="its folder")
     for name in ("export", "backup"):
         parsers[name].add_argument("--output", required=True, help="file to write")
     _add_serve_flags(serve)
+    _add_replay_flags(replay)
     tokens.add_argument("action", choices=("make", "list", "revoke"))
     tokens.add_argument("name", nargs="?", help="whose token (make, revoke)")
     tokens.add_argument("--role", choices=("rater", "manager"), default="rater")
@@ -56,6 +58,14 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     add("--qualification", type=flags.at_least(0), default=0, help=first)
     shown = "let raters see the model's guesses, marked as such (hidden)"
     add("--show_guesses", action="store_true", help=shown)
+
+
+def _add_replay_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("ratings", help="a raters' file of JSON lines, such as export_scenes writes")
+    add("--images", required=True, metavar="DIR", help="folder of its images")
+    add("--url", default="http://127.0.0.1:8000", help="of the server (%(default)s)")
+    add("--raters", type=flags.at_least(1), default=6, help="at once (%(default)s)")
 
 
 def _check_host(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
