@@ -6,15 +6,13 @@ image goes to someone else. Images with known answers are mixed in, unmarked.
 """
 
 import dataclasses
-import math
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rahf.annotation.records import Feedback
 from rahf.annotation.store import AnswerStore, loads
-from rahf.datasets.ratings.consolidation import POINTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +21,8 @@ class AssignmentRules:
 
     Attributes:
       lease: seconds without a sign of life after which an image goes to others.
+      ahead: how many more a page may hold beside the one that is worked on, so that
+        work goes on while the connection is away.
       disputed: the difference between the highest and the lowest answer to a score
         from which an image gets more raters.
       more: how many more, once an image has its first answers; 0 for none.
@@ -35,6 +35,7 @@ class AssignmentRules:
     """
 
     lease: float = 1800
+    ahead: int = 2
     disputed: int = 3
     more: int = 2
     gold_every: int = 10
@@ -49,9 +50,17 @@ def take(
     rater: str,
     rules: AssignmentRules,
     *,
+    holding: Collection[str] = (),
     now: float | None = None,
 ) -> str | None:
-    """Returns a rater's assignment: the open one, or a new one, None if none is left.
+    """Returns a rater's assignment: the open one, or a new one, None if there is none.
+
+    Args:
+      store: the answers.
+      rater: who asks.
+      rules: how images are given out.
+      holding: assignments that the rater's page has already and wants others than.
+      now: the time, in seconds since the epoch.
 
     Raises:
       DiskFullError: the disk is full.
@@ -59,8 +68,10 @@ def take(
     now = time.time() if now is None else now
     with store.transaction() as db:
         _expire(db, now)
-        if (mine := _resume(db, rater, now + rules.lease)) is not None:
+        if (mine := _resume(db, rater, holding, now + rules.lease)) is not None:
             return mine
+        if holds_enough(store, rater, rules):
+            return None
         [count] = db.execute(
             "SELECT COUNT(*) FROM assignments WHERE rater = ?", (rater,)
         ).fetchone()
@@ -72,6 +83,45 @@ def take(
         return image and _assign(db, image, rater, count, qualification, now, rules)
 
 
+def holds_enough(store: AnswerStore, rater: str, rules: AssignmentRules) -> bool:
+    """Whether a rater must finish an image before the next: they have `rules.ahead`
+    beside it, or it is a practice image, whose result may end their work."""
+    [[count, practice]] = store.read(
+        "SELECT COUNT(*), COALESCE(SUM(qualification), 0) FROM assignments "
+        "WHERE rater = ? AND state = 'open'",
+        rater,
+    )
+    return count > rules.ahead or practice > 0
+
+
+def hold(
+    store: AnswerStore,
+    rater: str,
+    ids: Collection[str],
+    rules: AssignmentRules,
+    *,
+    now: float | None = None,
+) -> list[str]:
+    """Renews the leases of assignments that a rater's page holds.
+
+    Those that have expired are the rater's again if nobody took over.
+
+    Returns:
+      Those that are not the rater's to answer any more: others have, or they have.
+    """
+    now = time.time() if now is None else now
+    gone = []
+    with store.transaction() as db:
+        for id_ in ids:
+            query = f"{_UNFINISHED} AND a.id = ?"
+            row = db.execute(query, (rater, id_)).fetchone()
+            if row is None:
+                gone.append(id_)
+            else:
+                _renew(db, row, now + rules.lease)
+    return gone
+
+
 def _expire(db: sqlite3.Connection, now: float) -> None:
     late = db.execute(
         "SELECT id, image FROM assignments WHERE state = 'open' AND until < ?", (now,)
@@ -81,24 +131,33 @@ def _expire(db: sqlite3.Connection, now: float) -> None:
         db.execute("UPDATE images SET load = load - 1 WHERE id = ?", row[1:])
 
 
-def _resume(db: sqlite3.Connection, rater: str, until: float) -> str | None:
-    """Renews the rater's open assignment, or an expired one that nobody took over."""
+# A rater's open assignments, and expired ones that nobody took over.
+_UNFINISHED = (
+    "SELECT a.id, a.image, a.state FROM assignments a JOIN images i ON i.id = a.image "
+    "WHERE rater = ? AND (state = 'open' OR state = 'expired' AND (load < wanted OR "
+    "gold IS NOT NULL))"
+)
+
+
+def _resume(db: sqlite3.Connection, rater: str, holding, until: float) -> str | None:
+    marks = ", ".join("?" * len(holding))
     row = db.execute(
-        "SELECT a.id, a.image, a.state FROM assignments a JOIN images i "
-        "ON i.id = a.image WHERE rater = ? AND (state = 'open' OR state = 'expired' "
-        "AND (load < wanted OR gold IS NOT NULL)) ORDER BY state DESC, number DESC "
-        "LIMIT 1",
-        (rater,),
+        f"{_UNFINISHED} AND a.id NOT IN ({marks}) ORDER BY state DESC, number LIMIT 1",
+        (rater, *holding),
     ).fetchone()
     if row is None:
         return None
+    _renew(db, row, until)
+    return row["id"]
+
+
+def _renew(db: sqlite3.Connection, row: sqlite3.Row, until: float) -> None:
     db.execute(
         "UPDATE assignments SET state = 'open', until = ? WHERE id = ?",
         (until, row["id"]),
     )
     if row["state"] == "expired":
         db.execute("UPDATE images SET load = load + 1 WHERE id = ?", (row["image"],))
-    return row["id"]
 
 
 _UNSEEN = "NOT EXISTS (SELECT 1 FROM assignments WHERE image = i.id AND rater = ?)"
@@ -133,64 +192,28 @@ def _assign(db, image, rater, count, qualification, now, rules) -> str:
     return id_
 
 
-def review(
-    store: AnswerStore, assignment: str, rater: str, rules: AssignmentRules
-) -> None:
-    """Draws the consequences of an answer: more raters, or a pause for this one.
+def review(store: AnswerStore, assignment: str, rules: AssignmentRules) -> None:
+    """Asks for more raters of an image whose answers differ widely.
 
     It may be called again for the same answer, as after a crash, without doing more.
     """
-    [row] = store.read(
-        "SELECT i.id, i.gold, i.wanted, i.extended FROM assignments a "
-        "JOIN images i ON i.id = a.image WHERE a.id = ?",
+    rows = store.read(
+        "SELECT i.id, i.wanted, e.label FROM images i JOIN assignments a ON a.image = "
+        "i.id AND a.state = 'answered' JOIN events e ON e.number = (SELECT MAX(number) "
+        "FROM events WHERE assignment = a.id AND kind = 'answer') WHERE i.id = (SELECT "
+        "image FROM assignments WHERE id = ?) AND i.gold IS NULL AND NOT i.extended",
         assignment,
     )
-    if row["gold"] is not None:
-        right, of = gold_results(store, rater, rules)
-        if of >= rules.gold_least and right < rules.gold_line * of:
-            reason = f"{right} of {of} known answers, below {rules.gold_line:.0%}"
-            with store.transaction() as db:
-                db.execute(
-                    "UPDATE raters SET paused = COALESCE(paused, ?) WHERE name = ?",
-                    (reason, rater),
-                )
+    if not rules.more or not rows or len(rows) < rows[0]["wanted"]:
         return
-    labels = _labels(store, "i.id = ?", row["id"])
-    if row["extended"] or len(labels) < row["wanted"]:
-        return
-    if rules.more and spread([label for _, label in labels]) >= rules.disputed:
+    labels = [label for row in rows if (label := loads(row["label"]))]
+    if spread(labels) >= rules.disputed:
         with store.transaction() as db:
             db.execute(
                 "UPDATE images SET wanted = wanted + ?, extended = 1 WHERE id = ? "
                 "AND extended = 0",
-                (rules.more, row["id"]),
+                (rules.more, rows[0]["id"]),
             )
-
-
-def gold_results(
-    store: AnswerStore, rater: str, rules: AssignmentRules
-) -> tuple[int, int]:
-    """Returns how many known answers a rater has met, and of how many."""
-    found = _labels(store, "i.gold IS NOT NULL AND a.rater = ?", rater)
-    right = sum(
-        meets(label, known, row["height"], rules.distance)
-        for row, label in found
-        if (known := loads(row["gold"])) is not None
-    )
-    return right, len(found)
-
-
-def _labels(
-    store: AnswerStore, where: str, value: str
-) -> list[tuple[sqlite3.Row, Feedback]]:
-    rows = store.read(
-        "SELECT i.gold, i.height, e.label FROM assignments a "
-        "JOIN images i ON i.id = a.image JOIN events e ON e.number = "
-        "(SELECT MAX(number) FROM events WHERE assignment = a.id AND kind = 'answer') "
-        f"WHERE a.state = 'answered' AND {where}",
-        value,
-    )
-    return [(row, label) for row in rows if (label := loads(row["label"]))]
 
 
 def spread(labels: Sequence[Feedback]) -> int:
@@ -198,20 +221,3 @@ def spread(labels: Sequence[Feedback]) -> int:
     names = {name for label in labels for name in label.scores}
     answers = [[x.scores[n] for x in labels if n in x.scores] for n in names]
     return max((max(given) - min(given) for given in answers), default=0)
-
-
-def meets(label: Feedback, known: Feedback, height: int, distance: float) -> bool:
-    """Returns whether an answer is close enough to the known one.
-
-    Scores may differ by one. Every known point needs one of the rater's within
-    `distance * height` pixels, and the other way round. Words must be the same.
-    """
-    near = distance * height
-    for name in POINTS:
-        mine, theirs = getattr(label, name), getattr(known, name)
-        for some, others in ((mine, theirs), (theirs, mine)):
-            if any(all(math.dist(a, b) > near for b in others) for a in some):
-                return False
-    scores = known.scores.items()
-    close = all(abs(label.scores.get(name, 9) - score) <= 1 for name, score in scores)
-    return close and label.misaligned_words == known.misaligned_words

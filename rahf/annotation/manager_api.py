@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rahf.annotation import answer_lines, progress
+from rahf.annotation import answer_lines, known_answers, progress, rater_agreement
 from rahf.annotation.rater_api import AnnotationApi, Later, RequestError
 
 
@@ -12,17 +12,19 @@ class ManagerApi:
 
     def __init__(self, api: AnnotationApi):
         self._store, self._rules, self._person = api.store, api.rules, api.person
+        self.agreement = rater_agreement.AgreementWatch(api.store)
 
     def set_rater(self, request: Request, body: dict) -> dict:
         self._person(request, "manager")
         if not isinstance(body.get("paused"), bool):
             raise RequestError(400, "bad_json", "paused: expected true or false")
-        reason = "by the manager" if body["paused"] else None
-        with self._store.transaction() as db:
-            changed = db.execute(
-                "UPDATE raters SET paused = ? WHERE name = ?",
-                (reason, request.path_params["name"]),
-            ).rowcount
+        name = request.path_params["name"]
+        if body["paused"]:
+            with self._store.transaction() as db:
+                query = "UPDATE raters SET paused = 'by the manager' WHERE name = ?"
+                changed = db.execute(query, (name,)).rowcount > 0
+        else:
+            changed = known_answers.forgive(self._store, name, self._rules)
         if not changed:
             raise RequestError(404, "not_found", "There is no such rater.")
         return {}
@@ -44,7 +46,15 @@ class ManagerApi:
     def status(self, request: Request, body: dict) -> Later:
         del body
         self._person(request, "manager")
-        return Later(lambda: progress.measure(self._store, self._rules))
+        return Later(self._status)
+
+    def _status(self) -> dict:
+        found = progress.measure(self._store, self._rules)
+        agreement = self.agreement.latest()
+        raters = agreement.pop("raters")
+        for rater in found["raters"]:
+            rater["agreement"] = raters.get(rater["name"], {})
+        return found | {"agreement": agreement}
 
     def export(self, request: Request, body: dict) -> Later:
         del body

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from rahf.annotation import assignment
-from rahf.annotation.store import AnswerStore, loads
+from rahf.annotation import assignment, known_answers, pace
+from rahf.annotation.store import AnswerStore
+from rahf.datasets.ratings.consolidation import SCORE_FIELDS
 
 # The number of disputed images to list.
 _LISTED = 50
@@ -21,38 +22,52 @@ def measure(store: AnswerStore, rules: assignment.AssignmentRules) -> dict[str, 
         "FROM images i WHERE gold IS NULL"
     )
     rows = store.read(
-        "SELECT r.name, r.paused, COALESCE(SUM(a.state = 'answered'), 0) AS answers, "
+        "SELECT r.name, r.paused AS pause_reason, "
+        "COALESCE(SUM(a.state = 'answered'), 0) AS answers, "
         "COALESCE(SUM(a.state = 'skipped'), 0) AS skips FROM raters r "
         "LEFT JOIN assignments a ON a.rater = r.name GROUP BY r.name ORDER BY r.name"
     )
-    raters = []
-    for row in rows:
-        right, of = assignment.gold_results(store, row["name"], rules)
-        raters.append(dict(row) | {"gold": {"right": right, "of": of}})
+    raters = [dict(row) | _rater(store, row, rules) for row in rows]
     return {
         **dict(images),
         "answers": sum(rater["answers"] for rater in raters),
         "skips": sum(rater["skips"] for rater in raters),
+        "per_hour": pace.answers_of_last_hour(store),
         "raters": raters,
         "disputed": _disputed(store),
     }
 
 
+def _rater(store: AnswerStore, row, rules: assignment.AssignmentRules) -> dict:
+    known = known_answers.hidden(store, row["name"], rules)
+    tried = known_answers.practice(store, row["name"], rules)
+    paused = row["pause_reason"] is not None
+    return {
+        **pace.rounded(pace.rater_pace(store, row["name"])),
+        "paused": paused,
+        "qualified": not paused and tried.done >= tried.needed,
+        "practice": {"right": tried.passed, "of": tried.done, "needed": tried.needed},
+        "gold": {"right": sum(known), "of": len(known)},
+    }
+
+
 def _disputed(store: AnswerStore) -> list[dict[str, Any]]:
-    rows = store.read(
-        "SELECT i.id, i.image, i.prompt, e.label FROM images i "
-        "JOIN assignments a ON a.image = i.id AND a.state = 'answered' "
-        "JOIN events e ON e.number = (SELECT MAX(number) FROM events "
-        "WHERE assignment = a.id AND kind = 'answer') WHERE i.gold IS NULL"
+    # In SQL, which holds up no other thread: there may be 100,000 labels.
+    ranges = ", ".join(
+        f"MAX(s.{name}) - MIN(s.{name}) AS {name}_range" for name in SCORE_FIELDS
     )
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        entry = {"image_id": row["id"], "name": row["image"], "prompt": row["prompt"]}
-        entry = found.setdefault(row["id"], entry | {"labels": []})
-        entry["labels"].append(loads(row["label"]))
-    listed = []
-    for entry in found.values():
-        labels = entry.pop("labels")
-        if len(labels) > 1 and (spread := assignment.spread(labels)) > 0:
-            listed.append(entry | {"answers": len(labels), "spread": spread})
-    return sorted(listed, key=lambda entry: -entry["spread"])[:_LISTED]
+    scores = ", ".join(
+        f"json_extract(e.label, '$.scores.{name}') AS {name}" for name in SCORE_FIELDS
+    )
+    widest = ", ".join(f"COALESCE({name}_range, 0)" for name in SCORE_FIELDS)
+    rows = store.read(
+        f"SELECT i.id AS image_id, i.image AS name, i.prompt, answers, MAX({widest}) AS "
+        f"spread FROM (SELECT s.image, COUNT(*) AS answers, {ranges} FROM (SELECT "
+        f"a.image, {scores} FROM assignments a JOIN events e ON e.number = (SELECT "
+        "MAX(number) FROM events WHERE assignment = a.id AND kind = 'answer') WHERE "
+        "a.state = 'answered') s GROUP BY s.image HAVING answers > 1) d "
+        "JOIN images i ON i.id = d.image WHERE i.gold IS NULL AND spread > 0 "
+        "ORDER BY spread DESC, i.position LIMIT ?",
+        _LISTED,
+    )
+    return [dict(row) for row in rows]

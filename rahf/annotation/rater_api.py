@@ -6,16 +6,16 @@ Images are served by their random ids, never by path, and only to those who have
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from rahf import words
-from rahf.annotation import assignment, event_bodies, http_guard
+from rahf.annotation import assignment, event_bodies, http_guard, known_answers, pace
 from rahf.annotation.page_images import PageImages
-from rahf.annotation.store import AnswerStore, NotAssignedError, loads
+from rahf.annotation.store import AnswerStore, Event, NotAssignedError, loads
 from rahf.annotation.tokens import Person, TokenFile
 
 COOKIE = "rahf_session"
@@ -107,45 +107,58 @@ class AnnotationApi:
         del body
         person = self.person(request)
         rows = self.store.read(
-            "SELECT state, qualification, COUNT(*) AS n FROM assignments "
-            "WHERE rater = ? GROUP BY state, qualification",
+            "SELECT state, COUNT(*) AS n FROM assignments WHERE rater = ? "
+            "GROUP BY state",
             person.name,
         )
-        by_state: dict[str, int] = {}
-        for row in rows:
-            by_state[row["state"]] = by_state.get(row["state"], 0) + row["n"]
-        done = sum(r["n"] for r in rows if r["qualification"] and r["state"] != "open")
+        states = ("answered", "skipped")
+        mine, skipped = (sum(r["n"] for r in rows if r["state"] == s) for s in states)
         [[total]] = self.store.read("SELECT COUNT(*) FROM images WHERE gold IS NULL")
         [[remaining]] = self.store.read(
             "SELECT COUNT(*) FROM images WHERE load < wanted AND gold IS NULL"
         )
-        paused = self._paused(person.name)
-        needed = self.rules.qualification
+        paused = self._paused(person.name) is not None
+        tried = known_answers.practice(self.store, person.name, self.rules)
         return {
             "name": person.name,
             "role": person.role,
-            "paused": paused is not None,
-            "qualified": paused is None and done >= needed,
-            "qualification": {"done": done, "needed": needed},
+            "paused": paused,
+            "qualified": not paused and tried.done >= tried.needed,
+            "qualification": {
+                "done": tried.done,
+                "needed": tried.needed,
+                "passed": tried.passed,
+                "least": tried.least,
+            },
             "progress": {
-                "mine": by_state.get("answered", 0),
-                "skipped": by_state.get("skipped", 0),
+                "mine": mine,
+                "skipped": skipped,
                 "total_images": total,
                 "remaining": remaining,
             },
+            "pace": pace.rounded(pace.rater_pace(self.store, person.name)),
         }
 
     def next(self, request: Request, body: dict) -> dict:
-        del body
-        person = self.person(request, "rater")
-        self._check_paused(person.name)
-        taken = assignment.take(self.store, person.name, self.rules)
+        name = self.person(request, "rater").name
+        self._check_same(body, name)
+        self._check_paused(name)
+        held = body.get("holding", [])
+        right = isinstance(held, list) and len(held) <= 100
+        if not right or not all(isinstance(id_, str) for id_ in held):
+            text = "holding: expected at most 100 ids of assignments"
+            raise RequestError(400, "bad_json", text)
+        gone = assignment.hold(self.store, name, held, self.rules)
+        taken = assignment.take(self.store, name, self.rules, holding=held)
         if taken is not None:
-            return {"assignment": self._describe(taken, person.name)}
+            return {"assignment": self._describe(taken, name), "gone": gone}
+        if assignment.holds_enough(self.store, name, self.rules):
+            return {"assignment": None, "reason": "enough", "gone": gone}
         [[waiting]] = self.store.read(
             "SELECT COUNT(*) FROM assignments WHERE state = 'open'"
         )
-        return {"assignment": None, "reason": "wait" if waiting else "done"}
+        reason = "wait" if waiting else "done"
+        return {"assignment": None, "reason": reason, "gone": gone}
 
     def assignments(self, request: Request, body: dict) -> dict:
         del body
@@ -163,14 +176,19 @@ class AnnotationApi:
 
     def events(self, request: Request, body: dict) -> dict:
         name, id_ = self.person(request, "rater").name, request.path_params["id"]
+        self._check_same(body, name)
         row = self._assignment(id_, name)
         events = event_bodies.read_events(
             body, row["prompt"], row["width"], row["height"]
         )
+        if row["qualification"] and row["state"] in ("answered", "skipped"):
+            self._check_known(id_, events)
         lease = self.rules.lease
         state = self.store.save(id_, name, events, lease=lease)
-        if state == "answered":
-            assignment.review(self.store, id_, name, self.rules)
+        if row["is_gold"] and state != "open":
+            known_answers.judge(self.store, name, self.rules)
+        elif state == "answered":
+            assignment.review(self.store, id_, self.rules)
         ids = [event.id for event in events]
         return {"saved": ids, "state": state, "lease_seconds": lease}
 
@@ -200,15 +218,38 @@ class AnnotationApi:
         rows = self.store.read("SELECT paused FROM raters WHERE name = ?", name)
         return rows[0]["paused"] if rows else None
 
+    def _check_same(self, body: dict, name: str) -> None:
+        """Refuses what a page sends for someone else than the browser's session."""
+        if body.get("rater", name) != name:
+            text = f"This browser now belongs to {name}. Open your personal link again."
+            raise RequestError(401, "no_session", text)
+
+    def _check_known(self, id_: str, events: Sequence[Event]) -> None:
+        """Refuses new events: the rater has seen what was expected."""
+        query = "SELECT id FROM events WHERE assignment = ?"
+        known = {row["id"] for row in self.store.read(query, id_)}
+        if not {event.id for event in events} <= known:
+            text = "The answer to a practice image cannot be changed."
+            raise RequestError(409, "final", text)
+
     def _check_paused(self, name: str) -> None:
         if self._paused(name) is not None:
+            tried = known_answers.practice(self.store, name, self.rules)
+            if tried.failed:
+                text = (
+                    f"{tried.passed} of your answers to {tried.needed} practice images "
+                    f"met the known ones, {tried.least} are needed. Please ask whoever "
+                    "sent you the link."
+                )
+                raise RequestError(403, "paused", text)
             message = "Your work is paused; please ask whoever sent you the link."
             raise RequestError(403, "paused", message)
 
     def _assignment(self, id_: str, name: str):
         rows = self.store.read(
             "SELECT a.id, a.state, a.qualification, i.id AS image, i.prompt, i.width, "
-            "i.height, i.guess, a.guess_shown FROM assignments a JOIN images i ON i.id = a.image "
+            "i.height, i.gold IS NOT NULL AS is_gold, i.guess, a.guess_shown "
+            "FROM assignments a JOIN images i ON i.id = a.image "
             "WHERE a.id = ? AND a.rater = ?",
             *(id_, name),
         )
@@ -220,6 +261,9 @@ class AnnotationApi:
         row = self._assignment(id_, name)
         draft, seconds = self.store.draft(id_)
         prompt, image = row["prompt"], row["image"]
+        result = None
+        if row["qualification"]:
+            result = known_answers.practice_result(self.store, id_, self.rules)
         return {
             "id": id_,
             "prompt": prompt,
@@ -239,6 +283,7 @@ class AnnotationApi:
             "guess": self._show_guess(row),
             "seconds": seconds,
             "qualification": bool(row["qualification"]),
+            "result": result and {"right": result[0], "expected": result[1].to_json()},
             "radius": 1 / 20,
         }
 

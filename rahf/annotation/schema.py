@@ -3,7 +3,7 @@
 import pathlib
 import sqlite3
 
-_VERSION = 2
+_VERSION = 3
 
 # `load` is the number of raters who have answered an image or hold it now, so that the
 # next image is one step in an index however many there are.
@@ -15,7 +15,7 @@ CREATE TABLE images (
   extended INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX images_to_do ON images (load, position) WHERE load < wanted;
 CREATE TABLE raters (
-  name TEXT PRIMARY KEY, paused TEXT);
+  name TEXT PRIMARY KEY, paused TEXT, forgiven INTEGER);
 CREATE TABLE assignments (
   id TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES images,
   rater TEXT NOT NULL REFERENCES raters, state TEXT NOT NULL, until REAL NOT NULL,
@@ -41,7 +41,8 @@ _UPGRADES = {
     1: (
         "ALTER TABLE images ADD COLUMN guess TEXT",
         "ALTER TABLE assignments ADD COLUMN guess_shown INTEGER NOT NULL DEFAULT 0",
-    )
+    ),
+    2: ("ALTER TABLE raters ADD COLUMN forgiven INTEGER",),
 }
 
 

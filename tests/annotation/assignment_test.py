@@ -1,10 +1,8 @@
 """Who gets which image: overlap, leases, disputes, known answers."""
 
-import dataclasses
-
 import pytest
 
-from rahf.annotation import assignment, store
+from rahf.annotation import assignment, known_answers, store
 from rahf.annotation.records import Feedback, RatingTask
 
 NAMES = ("plausibility", "alignment", "aesthetics", "overall")
@@ -37,7 +35,8 @@ def _answer(opened, rater, label=None, rules=RULES, now=0.0):
         return None
     event = store.Event(id="1", kind="answer", label=label or _label())
     opened.save(taken, rater, [event], lease=100, now=now)
-    assignment.review(opened, taken, rater, rules)
+    known_answers.judge(opened, rater, rules)
+    assignment.review(opened, taken, rules)
     [row] = opened.read(
         "SELECT i.image FROM images i JOIN assignments a ON a.image = i.id "
         "WHERE a.id = ?",
@@ -95,35 +94,50 @@ def test_a_dispute_brings_two_more_raters_once(opened):
     assert _answer(opened, "c") is None, "a difference of two is no dispute"
 
 
-def test_known_answers_come_first_and_pause_who_misses_them(opened):
-    known = _label(3, implausible_points=((50.0, 50.0),))
-    _add(opened, 6, gold=known)
+def test_a_page_may_hold_two_images_ahead_and_never_one_twice(opened):
+    _add(opened, 9, raters=1)
+    held = []
+    for _ in range(3):
+        held.append(assignment.take(opened, "a", RULES, holding=held, now=0))
+    assert len(set(held)) == 3 and all(held)
+    assert assignment.take(opened, "a", RULES, holding=held, now=0) is None
+    assert assignment.holds_enough(opened, "a", RULES)
+    assert assignment.take(opened, "a", RULES, now=0) == held[0], "a page loaded anew"
+    event = store.Event(id="1", kind="answer", label=_label())
+    opened.save(held[0], "a", [event], lease=100, now=0)
+    more = assignment.take(opened, "a", RULES, holding=held[1:], now=0)
+    assert more and more not in held
+    [[load]] = opened.read("SELECT SUM(load) FROM images")
+    assert load == 4
+
+
+def test_what_is_held_ahead_is_leased_and_renewed(opened):
+    _add(opened, 3, raters=1)
+    held = []
+    for _ in range(3):
+        held.append(assignment.take(opened, "a", RULES, holding=held, now=0))
+    assert assignment.hold(opened, "a", held[:2], RULES, now=90) == []
+    other = assignment.take(opened, "b", RULES, now=150)
+    assert other, "the third was not renewed"
+    assert assignment.take(opened, "c", RULES, now=150) is None, "the others were"
+    assert assignment.hold(opened, "a", [*held, "x"], RULES, now=160) == [held[2], "x"]
+    assert assignment.hold(opened, "b", held, RULES, now=160) == held, "not b's"
+    # Expired, but nobody came: it is the rater's again.
+    assignment.take(opened, "c", RULES, now=10**4)
+    assert assignment.hold(opened, "a", held[1:2], RULES, now=10**4) == []
+    [[load]] = opened.read("SELECT SUM(load) FROM images")
+    [[open_]] = opened.read("SELECT COUNT(*) FROM assignments WHERE state = 'open'")
+    assert load == open_ == 2
+
+
+def test_nothing_is_held_ahead_of_practice(opened):
+    _add(opened, 3, gold=_label())
     _add(opened, 3)
-    rules = dataclasses.replace(RULES, qualification=5, gold_every=10**9)
-    near = _label(4, implausible_points=((55.0, 50.0),))
-    for rater, label in (("a", near), ("b", _label(4))):
-        seen = [_answer(opened, rater, label, rules) for _ in range(6)]
-        assert all(name and name.startswith("g") for name in seen[:5])
-        assert seen[5] in ("0.png", "1.png")
-    paused = {row["name"]: row["paused"] for row in opened.read("SELECT * FROM raters")}
-    assert paused["a"] is None
-    assert paused["b"] == "0 of 5 known answers, below 60%"
-    assert assignment.gold_results(opened, "a", rules) == (5, 5)
-
-
-@pytest.mark.parametrize(
-    ("fields", "right"),
-    [
-        ({}, True),
-        ({"score": 5}, False),
-        ({"implausible_points": ()}, False),
-        ({"implausible_points": ((59.0, 50.0),)}, True),
-        ({"implausible_points": ((61.0, 50.0),)}, False),
-        ({"implausible_points": ((50.0, 50.0), (90.0, 90.0))}, False),
-        ({"misaligned_words": ()}, False),
-    ],
-)
-def test_tolerance(fields, right):
-    plain = {"implausible_points": ((50.0, 50.0),), "misaligned_words": (1,)}
-    known = _label(3, **plain)
-    assert assignment.meets(_label(**plain | fields), known, 100, 0.1) is right
+    rules = assignment.AssignmentRules(qualification=2)
+    for _ in range(2):
+        taken = assignment.take(opened, "a", rules)
+        assert taken and not assignment.take(opened, "a", rules, holding=[taken])
+        event = store.Event(id="1", kind="answer", label=_label())
+        opened.save(taken, "a", [event], lease=100)
+    taken = assignment.take(opened, "a", rules)
+    assert taken and assignment.take(opened, "a", rules, holding=[taken])

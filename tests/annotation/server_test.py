@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import uuid
 
 import pytest
@@ -211,7 +212,10 @@ def test_the_manager_sees_progress_and_disputes(site):
         rater = site.client(name)
         task = _next(rater)
         label = {"scores": SCORES | {"overall": score}, "nothing_wrong": True}
-        assert _send(rater, task["id"], _event(label=label)).is_success
+        event = _event(label=label, seconds=8.0)
+        assert _send(rater, task["id"], event).is_success
+        pace = rater.get("/api/me").json()["pace"]
+        assert pace == {"median_seconds": 8, "per_hour": 450}
         image = task["image"]["id"]
         if name == "r1":
             path = f"/api/manager/images/{image}/again"
@@ -222,9 +226,23 @@ def test_the_manager_sees_progress_and_disputes(site):
     seen = manager.get("/api/manager/status").json()
     assert (seen["images"], seen["complete"], seen["answers"]) == (2, 2, 2)
     assert [rater["name"] for rater in seen["raters"]] == ["r1", "r2"]
+    assert seen["per_hour"] == 2
+    for rater in seen["raters"]:
+        assert (rater["median_seconds"], rater["per_hour"]) == (8, 450)
+        assert rater["gold"] == {"right": 0, "of": 0} and rater["qualified"]
+        assert rater["pause_reason"] is None and rater["agreement"] == {}
+    assert seen["agreement"]["running"] and seen["agreement"]["error"] is None
     [disputed] = seen["disputed"]
     assert (disputed["image_id"], disputed["spread"]) == (image, 2)
     assert site.client("r3").get("/api/manager/status").status_code == 403
+    for _ in range(200):
+        seen = manager.get("/api/manager/status").json()
+        if not seen["agreement"]["running"]:
+            break
+        time.sleep(0.1)
+    assert (
+        seen["raters"][0]["agreement"]["deviation"] == 0.5
+    )  # of four scores, one by 2
 
 
 def test_a_rate_limit_recovers():
@@ -232,3 +250,83 @@ def test_a_rate_limit_recovers():
     assert [limit.passes("a", now=0) for _ in range(4)] == [True, True, True, False]
     assert limit.passes("b", now=0)
     assert [limit.passes("a", now=1) for _ in range(3)] == [True, True, False]
+
+
+def test_a_page_gets_images_ahead_and_hears_what_is_gone(site):
+    rater = site.client("r1")
+    held = [_next(rater)["id"]]
+    body = {"holding": [*held, "unknown"], "rater": "r1"}
+    found = rater.post("/api/next", json=body).json()
+    assert found["assignment"]["id"] not in held and found["gone"] == ["unknown"]
+    held.append(found["assignment"]["id"])
+    found = rater.post("/api/next", json={"holding": held}).json()
+    assert (found["assignment"], found["reason"]) == (None, "wait")
+    for wrong in ("x", [1], ["x"] * 101):
+        answer = rater.post("/api/next", json={"holding": wrong})
+        assert answer.json()["error"] == "bad_json"
+
+
+def test_what_another_raters_page_sends_is_refused(site):
+    rater = site.client("r1")
+    task = _next(rater)
+    for path, body in (
+        ("/api/next", {}),
+        (f"/api/assignments/{task['id']}/events", {"events": [_event()]}),
+    ):
+        answer = rater.post(path, json=body | {"rater": "r2"})
+        assert (answer.status_code, answer.json()["error"]) == (401, "no_session")
+    assert not list(site.store.answers())
+
+
+def test_a_rater_who_sends_too_much_is_slowed_down_alone(site):
+    rater, other = site.client("r1"), site.client("r2")
+    task = _next(rater)
+    codes = []
+    while 429 not in codes and len(codes) < 1000:
+        codes.append(_send(rater, task["id"], _event("draft")).status_code)
+    assert 150 < codes.index(429) < 1000, "two hundred at once, then a hundred a second"
+    answer = rater.get("/api/me")
+    while answer.status_code != 429:
+        answer = rater.get("/api/me")
+    assert answer.json()["error"] == "rate_limited" and answer.headers["retry-after"]
+    assert other.get("/api/me").status_code == 200
+    rows = site.store.read("SELECT COUNT(*) FROM events")
+    assert rows[0][0] == codes.count(200), "what was refused was not kept"
+
+
+def test_practice_shows_what_was_expected_and_cannot_be_changed(tmp_path):
+    sizes = {"a.png": (30, 40), "b.png": (30, 40), "c.png": (30, 40)}
+    annotation_site.write_images(tmp_path / "pictures", sizes)
+    known = {"scores": SCORES, "misaligned_words": [1]}
+    rows = [{"image": n, "prompt": MARKUP, "gold": known} for n in ("a.png", "b.png")]
+    rows.append({"image": "c.png", "prompt": MARKUP})
+    rules = {"qualification": 2}
+    with annotation_site.opened(tmp_path, rows, rules=rules) as site:
+        rater, manager = site.client("r1"), site.client("boss", "manager")
+        wrong = {"scores": SCORES, "nothing_wrong": True}
+        for done, label in enumerate((known, wrong)):
+            me = rater.get("/api/me").json()
+            found = {"done": done, "passed": done, "needed": 2, "least": 2}
+            assert me["qualification"] == found and not me["qualified"]
+            task = _next(rater)
+            assert task["qualification"] and task["result"] is None
+            event = _event(label=label)
+            assert _send(rater, task["id"], event).is_success
+            path = f"/api/assignments/{task['id']}"
+            result = rater.get(path).json()["assignment"]["result"]
+            assert result["right"] == (done == 0)
+            assert result["expected"]["misaligned_words"] == [1]
+            assert _send(rater, task["id"], event).is_success, "sent again"
+            changed = _send(rater, task["id"], _event(label=known))
+            assert (changed.status_code, changed.json()["error"]) == (409, "final")
+        refused = rater.post("/api/next", json={})
+        assert refused.json()["error"] == "paused"
+        assert "1 of your answers to 2 practice images" in refused.json()["message"]
+        [seen] = manager.get("/api/manager/status").json()["raters"]
+        assert seen["pause_reason"] == "1 of 2 practice images, below 60%"
+        assert seen["practice"] == {"right": 1, "of": 2, "needed": 2}
+        assert seen["paused"] and not seen["qualified"]
+        manager.post("/api/manager/raters/r1", json={"paused": False})
+        task = _next(rater)
+        assert not task["qualification"] and task["result"] is None
+        assert rater.get("/api/me").json()["qualified"]
