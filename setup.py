@@ -23,7 +23,10 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["rahf", "rahf.*", "configs", "tasks"]),
     package_data={
-        "rahf": ["**/*.model", "**/*.html", "**/*.css", "**/*.js"],
+        "rahf": [
+            *("**/*.model", "**/*.html", "**/*.css", "**/*.js"),
+            "annotation/guide/*",
+        ],
         "configs": ["t5x/*.gin"],
     },
     # Lower ends are what the project was tried with; JAX 0.11 and 0.12 need

@@ -12,9 +12,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from rahf import words
 from rahf.annotation import assignment, event_bodies, http_guard, known_answers, pace
 from rahf.annotation.page_images import PageImages
+from rahf.annotation.records import describe_words
 from rahf.annotation.store import AnswerStore, Event, NotAssignedError, loads
 from rahf.annotation.tokens import Person, TokenFile
 
@@ -267,10 +267,7 @@ class AnnotationApi:
         return {
             "id": id_,
             "prompt": prompt,
-            "words": [
-                {"id": number, "text": prompt[start:end], "start": start, "end": end}
-                for number, (start, end) in enumerate(words.spans(prompt))
-            ],
+            "words": describe_words(prompt),
             "image": {
                 "id": image,
                 "url": f"/images/{image}?side=2048",

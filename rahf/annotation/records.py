@@ -29,6 +29,15 @@ class LabelError(ValueError):
         super().__init__(f"{field}: expected {expected}")
 
 
+def describe_words(prompt: str) -> list[dict[str, Any]]:
+    """Returns a prompt's words as pages get them: their index, text, and where they
+    start and end in characters."""
+    return [
+        {"id": number, "text": prompt[start:end], "start": start, "end": end}
+        for number, (start, end) in enumerate(words.spans(prompt))
+    ]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Feedback:
     """One person's feedback on one image, complete or not.

@@ -16,7 +16,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rahf.annotation import http_guard
+from rahf.annotation import http_guard, instructions
+from rahf.annotation.guide_api import GuideApi
+from rahf.annotation.instructions import Instructions
 from rahf.annotation.manager_api import ManagerApi
 from rahf.annotation.rater_api import AnnotationApi, Later, RequestError
 from rahf.annotation.records import LabelError
@@ -37,12 +39,15 @@ _TYPES = {
 }
 
 
-def make_app(api: AnnotationApi, hosts: Collection[str]) -> http_guard.RequestGuard:
+def make_app(
+    api: AnnotationApi, hosts: Collection[str], guide: Instructions | None = None
+) -> http_guard.RequestGuard:
     """Returns the ASGI application.
 
     Args:
       api: the answers.
       hosts: names and addresses, without ports, by which the server is addressed.
+      guide: what raters are told; None for the built-in text and examples.
     """
 
     def route(path: str, method: str, handler: Callable) -> Route:
@@ -50,6 +55,7 @@ def make_app(api: AnnotationApi, hosts: Collection[str]) -> http_guard.RequestGu
         return Route(path, answer, methods=[method])
 
     manager = ManagerApi(api)
+    told = GuideApi(api, guide or instructions.read())
     routes = [
         route("/", "GET", lambda request, body: _static("index.html")),
         route("/manager", "GET", lambda request, body: _static("manager.html")),
@@ -62,6 +68,8 @@ def make_app(api: AnnotationApi, hosts: Collection[str]) -> http_guard.RequestGu
         route("/api/assignments/{id}", "GET", api.one_assignment),
         route("/api/assignments/{id}/events", "POST", api.events),
         route("/images/{id}", "GET", api.image),
+        route("/api/instructions", "GET", told.text),
+        route("/api/instructions/examples/{number}", "GET", told.example),
         route("/api/manager/raters/{name}", "POST", manager.set_rater),
         route("/api/manager/images/{id}/again", "POST", manager.again),
         route("/api/manager/status", "GET", manager.status),

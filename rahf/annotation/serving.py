@@ -14,6 +14,7 @@ from rahf.annotation import (
     answer_lines,
     assignment,
     client,
+    instructions,
     replaying,
     store,
     task_files,
@@ -39,6 +40,7 @@ class ServeOptions:
       lease: seconds until an image that is not heard of goes to others.
       qualification: known answers before the first real image.
       show_guesses: whether raters see what a model thinks of an image.
+      instructions, examples: files of what raters are told; None for the built-in.
     """
 
     tasks: str
@@ -53,6 +55,8 @@ class ServeOptions:
     lease: float = 1800.0
     qualification: int = 0
     show_guesses: bool = False
+    instructions: str | None = None
+    examples: str | None = None
 
 
 def serve(options: ServeOptions) -> None:
@@ -72,9 +76,11 @@ def serve(options: ServeOptions) -> None:
     rules = assignment.AssignmentRules(
         lease=options.lease, qualification=options.qualification
     )
+    guide = instructions.read(options.instructions, options.examples)
     with store.open_store(options.workdir) as opened:
         tasks = task_files.read_tasks(options.tasks, options.images)
         added = opened.add_images(tasks, raters=options.raters)
+        _check_practice(opened, options)
         api = server.AnnotationApi(
             opened,
             tokens.TokenFile(options.workdir),
@@ -83,7 +89,8 @@ def serve(options: ServeOptions) -> None:
             secure=bool(options.certificate) or options.behind_proxy,
             show_guesses=options.show_guesses,
         )
-        app = server.make_app(api, {*LOCAL, *([options.host] if options.host else [])})
+        names = {*LOCAL, *([options.host] if options.host else [])}
+        app = server.make_app(api, names, guide)
         config = uvicorn.Config(
             app,
             host=options.host or LOCAL[0],
@@ -99,6 +106,16 @@ def serve(options: ServeOptions) -> None:
             url = f"{scheme}://{config.host}:{bound.getsockname()[1]}"
             print(f"{options.workdir}: {added} new images; serving {url}", flush=True)
             uvicorn.Server(config).run(sockets=[bound])
+
+
+def _check_practice(opened: store.AnswerStore, options: ServeOptions) -> None:
+    query = "SELECT COUNT(*) FROM images WHERE gold IS NOT NULL"
+    [[known]] = opened.read(query)
+    if known < options.qualification:
+        raise ValueError(
+            f"--qualification={options.qualification} needs as many images with a "
+            f"known answer ('gold'); {options.tasks} has {known}"
+        )
 
 
 def export(workdir: str, output: pathlib.Path) -> int:

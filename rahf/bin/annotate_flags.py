@@ -57,6 +57,10 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     first = "known answers before the first real image (%(default)s)"
     add("--qualification", type=flags.at_least(0), default=0, help=first)
     shown = "let raters see the model's guesses, marked as such (hidden)"
+    told = "what raters read first: plain text, or simple Markdown (built-in)"
+    add("--instructions", metavar="FILE", help=told)
+    lines = "JSON lines of image, prompt, label and note, shown with it (built-in)"
+    add("--examples", metavar="FILE", help=lines)
     add("--show_guesses", action="store_true", help=shown)
 
 
