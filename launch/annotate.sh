@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A round of annotation in miniature, with simulated raters in place of people: serves
 # scenes, collects answers over HTTP, measures agreement, consolidates, trains, evaluates,
-# and serves the next images.
+# and serves the next images, those first of which the model is least sure.
 #
 #   bash launch/annotate.sh
 #   WORKDIR=runs/mine EXAMPLES=2000 STEPS=1200 bash launch/annotate.sh --config.seed=1
@@ -110,7 +110,7 @@ for part in heatmaps scores keywords; do
 done
 stage report "$python" -m rahf.bin.report --checkpoint="$WORKDIR/run" --split=test
 stage "next pictures" pictures next --split=dev --examples="$NEXT"
-stage "next collect" collect next
+stage "next collect" collect next --order=uncertain --checkpoint="$WORKDIR/run"
 
 printf '\n%s\n' "$summary"
 echo "answers                $WORKDIR/first.answers.jsonl, $WORKDIR/next.answers.jsonl"

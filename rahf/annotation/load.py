@@ -154,10 +154,12 @@ def serving(
     )
     assert server.stdout is not None
     try:
-        line = server.stdout.readline()
-        if "http" not in line:
-            raise RuntimeError(f"the server did not start: {line!r}")
-        yield line.split()[-1], server.pid
+        said = ""
+        while "serving http" not in said:
+            if not (line := server.stdout.readline()):
+                raise RuntimeError(f"the server did not start: {said!r}")
+            said = line
+        yield said.split()[-1], server.pid
     finally:
         server.terminate()
         server.wait()

@@ -15,6 +15,7 @@ from rahf.annotation import (
     assignment,
     client,
     instructions,
+    ordering,
     replaying,
     store,
     task_files,
@@ -39,6 +40,9 @@ class ServeOptions:
       raters: answers wanted for each image.
       lease: seconds until an image that is not heard of goes to others.
       qualification: known answers before the first real image.
+      order: one of `ordering.ORDERS`.
+      checkpoint: by whose uncertainty images are ordered.
+      seed: of a random order.
       show_guesses: whether raters see what a model thinks of an image.
       instructions, examples: files of what raters are told; None for the built-in.
     """
@@ -54,6 +58,9 @@ class ServeOptions:
     raters: int = 3
     lease: float = 1800.0
     qualification: int = 0
+    order: str = "given"
+    checkpoint: str | None = None
+    seed: int = 0
     show_guesses: bool = False
     instructions: str | None = None
     examples: str | None = None
@@ -81,6 +88,7 @@ def serve(options: ServeOptions) -> None:
         tasks = task_files.read_tasks(options.tasks, options.images)
         added = opened.add_images(tasks, raters=options.raters)
         _check_practice(opened, options)
+        _arrange(opened, options)
         api = server.AnnotationApi(
             opened,
             tokens.TokenFile(options.workdir),
@@ -102,6 +110,7 @@ def serve(options: ServeOptions) -> None:
             server_header=False,
         )
         with contextlib.closing(config.bind_socket()) as bound:
+            bound.listen(128)  # whoever reads the address may connect at once
             scheme = "https" if options.certificate else "http"
             url = f"{scheme}://{config.host}:{bound.getsockname()[1]}"
             print(f"{options.workdir}: {added} new images; serving {url}", flush=True)
@@ -116,6 +125,18 @@ def _check_practice(opened: store.AnswerStore, options: ServeOptions) -> None:
             f"--qualification={options.qualification} needs as many images with a "
             f"known answer ('gold'); {options.tasks} has {known}"
         )
+
+
+def _arrange(opened: store.AnswerStore, options: ServeOptions) -> None:
+    unread = ordering.arrange(
+        opened,
+        options.order,
+        folder=pathlib.Path(options.images),
+        checkpoint=options.checkpoint,
+        seed=options.seed,
+    )
+    if unread:
+        print(f"{options.images}: {unread} images cannot be read, and come last")
 
 
 def export(workdir: str, output: pathlib.Path) -> int:

@@ -204,6 +204,17 @@ class AnswerStore:
                 position, added = position + 1, added + 1
         return added
 
+    def arrange(self, names: Sequence[str]) -> None:
+        """Puts images into an order, after all others; those that were given to a
+        rater meanwhile keep their places."""
+        with self.transaction() as db:
+            [last] = db.execute("SELECT COALESCE(MAX(position), -1) FROM images")
+            db.executemany(
+                "UPDATE images SET position = ? WHERE image = ? AND NOT EXISTS "
+                "(SELECT 1 FROM assignments WHERE image = images.id)",
+                enumerate(names, last[0] + 1),
+            )
+
     def add_rater(self, name: str) -> None:
         """Adds a rater; one who is there already stays as they are."""
         with self.transaction() as db:

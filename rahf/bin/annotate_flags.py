@@ -38,6 +38,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     if args.command == "tokens" and (args.name is None) != (args.action == "list"):
         parser.error("tokens make NAME, tokens revoke NAME, or tokens list")
     if args.command == "serve":
+        if (args.order == "uncertain") != (args.checkpoint is not None):
+            parser.error("--order=uncertain and --checkpoint=W go together")
         _check_host(parser, args)
     return args
 
@@ -54,6 +56,10 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     add("--raters", type=flags.at_least(1), default=3, help="per image (%(default)s)")
     lease = "seconds until an image not heard of goes to others (%(default)s)"
     add("--lease", type=flags.finite(1), default=1800.0, help=lease)
+    orders = ("given", "random", "uncertain")
+    add("--order", choices=orders, default="given", help="of images (%(default)s)")
+    add("--checkpoint", metavar="W", help="with uncertain: the model that is unsure")
+    add("--seed", type=int, default=0, help="with random (%(default)s)")
     first = "known answers before the first real image (%(default)s)"
     add("--qualification", type=flags.at_least(0), default=0, help=first)
     shown = "let raters see the model's guesses, marked as such (hidden)"
