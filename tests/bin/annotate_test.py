@@ -27,7 +27,7 @@ from rahf.datasets.ratings import rating_files
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCORES = {"plausibility": 2, "alignment": 4, "aesthetics": 3, "overall": 3}
 KILLS = int(os.environ.get("RAHF_ANNOTATE_KILLS", "3"))
-IMAGES = 400 + 100 * max(0, KILLS - 3)
+IMAGES = 800 + 200 * max(0, KILLS - 3)
 LABEL = {"scores": SCORES, "nothing_wrong": True}
 
 
@@ -113,13 +113,12 @@ def test_kill_9_loses_no_acknowledged_answer_and_doubles_none(work, capsys):
     try:
         for thread in threads:
             thread.start()
-        for wait in np.random.default_rng(KILLS).uniform(0.2, 0.6, KILLS):
-            before = len(acknowledged)
-            time.sleep(wait)
+        for more in np.random.default_rng(KILLS).integers(5, 100, KILLS):
+            wanted = len(acknowledged) + more  # the kill must come under load
             patience = time.monotonic() + 20
-            while len(acknowledged) == before:  # the kill must come under load
+            while len(acknowledged) < wanted:
                 assert time.monotonic() < patience, "nothing is answered"
-                time.sleep(0.01)
+                time.sleep(0.001)
             server.send_signal(signal.SIGKILL)
             server.wait()
             server = _start(work, port)
