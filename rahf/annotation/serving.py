@@ -13,6 +13,7 @@ from rahf import durable
 from rahf.annotation import (
     answer_lines,
     assignment,
+    backup,
     client,
     instructions,
     ordering,
@@ -182,7 +183,7 @@ def describe(workdir: str) -> str:
 def _copied(workdir: str) -> Iterator[store.AnswerStore]:
     """Opens a copy as of now, so that a running server is not disturbed."""
     with tempfile.TemporaryDirectory() as folder:
-        path = store.backup(workdir, pathlib.Path(folder) / "copy.db")
+        path = backup.backup(workdir, pathlib.Path(folder) / "copy.db")
         copy = store.AnswerStore(path)
         try:
             yield copy

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(options: dict) -> None:
     from rahf import durable
-    from rahf.annotation import replaying, serving, store, tokens
+    from rahf.annotation import backup, replaying, serving, tokens
 
     command, workdir = options.pop("command"), options["workdir"]
     if command == "serve":
@@ -42,7 +42,7 @@ def _run(options: dict) -> None:
         if command == "export":
             print(f"{output}: {serving.export(workdir, output)} answers")
         else:
-            print("written:", store.backup(workdir, output))
+            print("written:", backup.backup(workdir, output))
 
 
 if __name__ == "__main__":

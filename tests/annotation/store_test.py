@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from rahf import durable
-from rahf.annotation import assignment, store
+from rahf.annotation import assignment, backup, store
 from rahf.annotation.records import Feedback, RatingTask
 from tests.support.full_database import limit_pages
 
@@ -142,13 +142,13 @@ def test_a_second_server_is_refused_by_name(opened):
 
 def test_a_backup_while_running_has_every_answer(opened, tmp_path):
     opened.save(_take(opened), "a", [_event("1")], lease=100, now=1)
-    copy = store.backup(opened.path.parent, tmp_path / "copy.db")
+    copy = backup.backup(opened.path.parent, tmp_path / "copy.db")
     opened.save(_take(opened), "a", [_event("2")], lease=100, now=1)
     again = store.AnswerStore(copy)
     assert [answer.image for answer in again.answers()] == ["0.png"]
     again.close()
     with pytest.raises(ValueError, match="workdir of annotate"):
-        store.backup(tmp_path / "none", copy)
+        backup.backup(tmp_path / "none", copy)
 
 
 def test_a_workdir_reopened_has_all_and_refuses_another_image(tmp_path):
