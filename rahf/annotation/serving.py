@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from rahf import durable
 from rahf.annotation import (
-    answer_lines,
     assignment,
     backup,
     client,
@@ -19,9 +18,10 @@ from rahf.annotation import (
     ordering,
     replaying,
     store,
-    task_files,
     tokens,
 )
+from rahf.annotation.formats import exporting, rated_rows, task_sources
+from rahf.inference.job_sources import TableColumns
 
 #: Names and addresses of this machine alone.
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -32,8 +32,8 @@ class ServeOptions:
     """What is served, where, and how.
 
     Attributes:
-      tasks: JSON lines of images and prompts.
-      images: the folder of the images.
+      tasks: the list of images and prompts (`formats.task_sources`).
+      images: the folder of the images; None = where the list is.
       workdir: the folder of the database.
       host, port: where to listen; None is this machine only.
       certificate, key: PEM files, for TLS.
@@ -45,11 +45,14 @@ class ServeOptions:
       checkpoint: by whose uncertainty images are ordered.
       seed: of a random order.
       show_guesses: whether raters see what a model thinks of an image.
+      guess_threshold: from this value on a peak of a predicted heatmap is a point of
+        the model's guess.
+      image_column, prompt_column: names of fields in the list; "" = the usual ones.
       instructions, examples: files of what raters are told; None for the built-in.
     """
 
     tasks: str
-    images: str
+    images: str | None
     workdir: str
     host: str | None = None
     port: int = 8000
@@ -63,6 +66,9 @@ class ServeOptions:
     checkpoint: str | None = None
     seed: int = 0
     show_guesses: bool = False
+    guess_threshold: float = task_sources.TaskOptions.threshold
+    image_column: str = ""
+    prompt_column: str = ""
     instructions: str | None = None
     examples: str | None = None
 
@@ -85,15 +91,20 @@ def serve(options: ServeOptions) -> None:
         lease=options.lease, qualification=options.qualification
     )
     guide = instructions.read(options.instructions, options.examples)
+    columns = TableColumns(image=options.image_column, prompt=options.prompt_column)
+    reading = task_sources.TaskOptions(
+        columns=columns, threshold=options.guess_threshold
+    )
+    folder = task_sources.find_folder(options.tasks, options.images)
     with store.open_store(options.workdir) as opened:
-        tasks = task_files.read_tasks(options.tasks, options.images)
+        tasks = task_sources.read_tasks(options.tasks, folder, reading)
         added = opened.add_images(tasks, raters=options.raters)
         _check_practice(opened, options)
-        _arrange(opened, options)
+        _arrange(opened, folder, options)
         api = server.AnnotationApi(
             opened,
             tokens.TokenFile(options.workdir),
-            pathlib.Path(options.images),
+            folder,
             rules,
             secure=bool(options.certificate) or options.behind_proxy,
             show_guesses=options.show_guesses,
@@ -128,24 +139,48 @@ def _check_practice(opened: store.AnswerStore, options: ServeOptions) -> None:
         )
 
 
-def _arrange(opened: store.AnswerStore, options: ServeOptions) -> None:
+def _arrange(
+    opened: store.AnswerStore, folder: pathlib.Path, options: ServeOptions
+) -> None:
     unread = ordering.arrange(
         opened,
         options.order,
-        folder=pathlib.Path(options.images),
+        folder=folder,
         checkpoint=options.checkpoint,
         seed=options.seed,
     )
     if unread:
-        print(f"{options.images}: {unread} images cannot be read, and come last")
+        print(f"{folder}: {unread} images cannot be read, and come last")
 
 
-def export(workdir: str, output: pathlib.Path) -> int:
-    """Writes the answers as a raters' file, and returns how many there are."""
-    with _copied(workdir) as copy:
-        lines = list(answer_lines.export_lines(copy.answers()))
-    durable.write_text(output, "".join(lines))
-    return len(lines)
+def export(
+    *,
+    output: str,
+    format: str = "jsonl",  # as the flag
+    workdir: str | None = None,
+    ratings: str | None = None,
+    images: str | None = None,
+) -> str:
+    """Writes ratings in one of `exporting.FORMATS`; returns how many, in words.
+
+    Args:
+      output: the file.
+      format: its form.
+      workdir: whose answers.
+      ratings, images: a raters' file and its folder of images, in place of a workdir.
+
+    Raises:
+      ValueError: there is no such workdir, or a mistake in the raters' file.
+    """
+    target = durable.check_file(output)
+    if workdir is None:
+        rows = rated_rows.from_file(ratings or "", images or "")
+        count = exporting.write(rows, target, format)
+    else:
+        with _copied(workdir) as copy:
+            rows = rated_rows.from_answers(copy.answers())
+            count = exporting.write(rows, target, format)
+    return f"{target}: {count} answers"
 
 
 def replay(options: replaying.ReplayOptions) -> str:

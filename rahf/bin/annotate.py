@@ -4,11 +4,13 @@
     python -m rahf.bin.annotate serve images.jsonl --images=DIR --workdir=W
     python -m rahf.bin.annotate status --workdir=W
     python -m rahf.bin.annotate export --workdir=W --output=ratings.jsonl
+    python -m rahf.bin.annotate import project.json --format=label_studio \
+        --images=DIR --output=ratings.jsonl
     python -m rahf.bin.annotate backup --workdir=W --output=copy.db
     python -m rahf.bin.annotate replay pictures/ratings.jsonl --images=pictures --workdir=W
 
-images.jsonl has a line {"image": "cat.png", "prompt": "a yellow cat"} for each image.
-The ratings are a file for rahf.bin.consolidate and rahf.bin.agreement. export, status
+images.jsonl has a line {"image": "cat.png", "prompt": "a yellow cat"} for each image;
+docs/annotate.md lists what else may be served, exported and imported. The ratings are a file for rahf.bin.consolidate and rahf.bin.agreement. export, status
 and backup may run while the server does. replay plays the raters of an existing file, to
 try a server or a launch script without people.
 """
@@ -27,22 +29,24 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(options: dict) -> None:
     from rahf import durable
     from rahf.annotation import backup, replaying, serving, tokens
+    from rahf.annotation.formats import reading
 
-    command, workdir = options.pop("command"), options["workdir"]
+    command = options.pop("command")
     if command == "serve":
         serving.serve(serving.ServeOptions(**options))
     elif command == "tokens":
         print(tokens.run(**options))
     elif command == "replay":
         print(serving.replay(replaying.ReplayOptions(**options)))
+    elif command == "import":
+        print(reading.import_files(**annotate_flags.take_import(options)))
+    elif command == "export":
+        print(serving.export(**options))
     elif command == "status":
-        print(serving.describe(workdir))
+        print(serving.describe(options["workdir"]))
     else:
         output = durable.check_file(options["output"])
-        if command == "export":
-            print(f"{output}: {serving.export(workdir, output)} answers")
-        else:
-            print("written:", backup.backup(workdir, output))
+        print("written:", backup.backup(options["workdir"], output))
 
 
 if __name__ == "__main__":

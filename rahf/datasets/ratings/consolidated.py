@@ -184,7 +184,7 @@ class _Records:
             labels = self._consolidate(each, size)
             self._count(each, labels)
             for field in _MAPS & labels.keys():
-                labels[field] = _encode_map(labels[field])
+                labels[field] = encode_map(labels[field])
             who = {"uid": self._uids[each.image], "filename": each.image}
             picture = {"image": data, "prompt": each.prompt or ""}
             yield self._splits[each.image], who | picture | labels
@@ -241,24 +241,33 @@ def _uids(rated: Sequence[ImageRatings]) -> dict[str, str]:
 def _read(
     folder: pathlib.Path, name: str, map_size: int
 ) -> tuple[bytes, tuple[int, int]]:
-    """Returns the encoded image to store, and the size of its maps.
-
-    A plain JPEG or PNG is stored as it is. Anything else (rotated by Exif, with alpha,
-    CMYK, 16 bits, animated, WebP) becomes PNG, so that every reader of the dataset
-    sees what raters saw.
-    """
+    """Returns the encoded image to store, and the size of its maps."""
     pixels = images.read_image(folder / name)
-    data = (folder / name).read_bytes()
-    if not images.is_plain(data):
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG")
-        data = file.getvalue()
+    data = encode_image((folder / name).read_bytes(), pixels)
     scale = min(1.0, map_size / max(pixels.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
     return data, (height, width)
 
 
-def _encode_map(heatmap: np.ndarray) -> bytes:
+def encode_image(data: bytes, pixels: np.ndarray) -> bytes:
+    """Returns the bytes of an image as a dataset stores it.
+
+    A plain JPEG or PNG is stored as it is. Anything else (rotated by Exif, with alpha,
+    CMYK, 16 bits, animated, WebP) becomes PNG, so that every reader of the dataset
+    sees what raters saw.
+
+    Args:
+      data: the file's bytes.
+      pixels: uint8[H, W, 3], the same image as `rahf.images.read_image` reads it.
+    """
+    if images.is_plain(data):
+        return data
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def encode_map(heatmap: np.ndarray) -> bytes:
     """Encodes a float32[H, W] map in [0, 1] as 8-bit PNG."""
     file = io.BytesIO()
     Image.fromarray(np.rint(255 * heatmap).astype(np.uint8)).save(file, "PNG")

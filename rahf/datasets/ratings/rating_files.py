@@ -154,7 +154,7 @@ def _collect(path: pathlib.Path, rows: Iterator[_Row]) -> list[ImageRatings]:
     mistakes = []
     for number, parse in rows:
         try:
-            row = _check(parse())
+            row = check_row(parse())
             name, rater = str(pathlib.PurePath(row.pop("image"))), row["rater"]
             if (name, rater) in seen:
                 raise ValueError(
@@ -249,7 +249,7 @@ def _csv_rows(path, columns, known, scale) -> Iterator[_Row]:
         raise RatingsError(path, [f"line {error.line}: {error.problem}"]) from error
 
 
-def _check(row: dict[str, Any]) -> dict[str, Any]:
+def check_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a row without nulls and notes; raises ValueError naming a wrong field."""
     row = {field: value for field, value in row.items() if value is not None}
     row.pop("notes", None)

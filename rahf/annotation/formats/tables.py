@@ -1,0 +1,86 @@
+"""Images to label in tables and folders that other programs wrote."""
+
+import os
+import pathlib
+from collections.abc import Iterator
+
+from rahf import images
+from rahf.annotation.records import RatingTask
+from rahf.annotation.task_files import find_image
+from rahf.datasets.files.csv_table import StrictReader
+from rahf.datasets.splits import SPLITS
+from rahf.inference import job_sources
+from rahf.inference.job_sources import TableColumns
+
+_Task = tuple[RatingTask, int, int]
+
+
+def read_csv(
+    path: pathlib.Path, folder: pathlib.Path, columns: TableColumns
+) -> Iterator[_Task]:
+    """Yields (task, width, height in pixels) of each row of a CSV or TSV table.
+
+    Args:
+      path: the file; it needs a column of images, and may have prompt and split.
+        Others are ignored, an empty cell is the same as none.
+      folder: the folder that images are relative to.
+      columns: the columns' names.
+
+    Raises:
+      ValueError: the table or a row is wrong; names the file and the line.
+    """
+    reader = StrictReader(path, short=True)
+    named = {}
+    for kind in ("image", "prompt"):
+        names = columns.fields(kind)
+        named[kind] = next((name for name in names if name in reader.columns), None)
+        required = kind == "image" or columns.prompt
+        if named[kind] is None and required:
+            raise ValueError(
+                f"{path}, line 1: expected a column named "
+                f"{' or '.join(map(repr, names))}, got {reader.columns}"
+            )
+    for cells in reader:
+        where = f"{path}, line {reader.line}"
+        cells = {name: cell for name, cell in cells.items() if cell.strip()}
+        image = cells.get(named["image"] or "")
+        if image is None:
+            raise ValueError(f"{where}: column {named['image']!r} is empty")
+        split = cells.get("split")
+        if split not in (None, *SPLITS):
+            raise ValueError(
+                f"{where}: split {split!r}: expected one of {', '.join(SPLITS)}"
+            )
+        prompt = cells.get(named["prompt"] or "") or ""
+        yield _make(where, folder, image, prompt, split)
+
+
+def read_folder(
+    path: pathlib.Path, folder: pathlib.Path, columns: TableColumns
+) -> Iterator[_Task]:
+    """Yields (task, width, height in pixels) of the images of a folder.
+
+    Args:
+      path: the folder: the rows of the first of `job_sources.PROMPT_FILES` in it, whose
+        images are relative to it, or else its images in order of name, without prompts.
+      folder: the same folder, or one above it, which no image may leave.
+      columns: the names of the rows' fields.
+
+    Raises:
+      ValueError: there are no images, or a row is wrong; names the file and the line.
+    """
+    lists = (path / name for name in job_sources.PROMPT_FILES)
+    table = next((one for one in lists if one.is_file()), path)
+    for _, image, prompt, *place in job_sources.read_source(table, "", columns, False):
+        name = os.path.relpath(os.path.abspath(image), os.path.abspath(folder))
+        yield _make(place[0] if place else str(path), folder, name, prompt, None)
+
+
+def _make(where, folder, image: str, prompt: str, split: str | None) -> _Task:
+    try:
+        name = str(pathlib.PurePath(image))
+        job_sources.check_text("the prompt", prompt)
+        width, height = images.read_size(find_image(folder, name))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return RatingTask(image=name, prompt=prompt, split=split), width, height
