@@ -155,7 +155,7 @@ class AnnotationApi:
         if assignment.holds_enough(self.store, name, self.rules):
             return {"assignment": None, "reason": "enough", "gone": gone}
         [[waiting]] = self.store.read(
-            "SELECT COUNT(*) FROM assignments WHERE state = 'open'"
+            "SELECT COUNT(*) FROM assignments WHERE state = 'open' AND rater != ?", name
         )
         reason = "wait" if waiting else "done"
         return {"assignment": None, "reason": reason, "gone": gone}

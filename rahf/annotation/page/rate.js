@@ -1,19 +1,19 @@
 // The rater's page: one image after the other, saved at every action.
 
-import { ApiError, Outbox, call } from "./outbox.js";
 import { Guess } from "./guess.js";
+import { renderExample, renderScale, renderText } from "./guide.js";
+import { ApiError, Outbox, call } from "./outbox.js";
+import { Queue, fetchImage, forget } from "./queue.js";
 import { KINDS, Stage } from "./stage.js";
+import { takeTurn } from "./tabs.js";
 
-const SCORES = { // as the paper's raters were asked, in our words
-  plausibility: ["badly broken", "nothing broken"],
-  alignment: ["shows something else", "shows all of the prompt"],
-  aesthetics: ["ugly", "beautiful"],
-  overall: ["very bad", "excellent"],
-};
 const IDLE = 60; // seconds without an action that do not count as work
+const NEAR = 5; // finished images that stay at hand without a connection
+const RETRY = 2000; // milliseconds
 const get = (id) => document.getElementById(id);
 
-let me, outbox, stage, guess, assignment = null, mine = [], at = -1;
+let me, guide, outbox, queue, stage, guess, assignment = null, mine = [], at = -1;
+let recent = [], hungry = false, busy = false, retired = false;
 let label = emptyLabel(), undone = [], seconds = 0, acted = 0;
 
 function emptyLabel() {
@@ -26,6 +26,7 @@ function told(state) {
   const place = get("connection");
   place.classList.toggle("lost", state !== "saved" && state !== "saving");
   place.textContent = { saved: "Saved", saving: "Saving…" }[state] || state;
+  if (state === "saved" && hungry) refill();
 }
 
 // Seconds of work on this image: gaps count up to IDLE, and none while the page is hidden.
@@ -66,51 +67,115 @@ function undo() {
 }
 
 function lacking() {
-  const open = Object.keys(SCORES).filter((name) => !label.scores[name]);
+  const open = Object.keys(guide.scores).filter((name) => !label.scores[name]);
   if (open.length) return `Still to score: ${open.join(", ")}.`;
   if (!marked() && !label.nothing_wrong) return "Mark what is wrong, or say that nothing is.";
   return "";
 }
 
 async function save() {
+  if (busy || assignment.result) return;
   const missing = lacking();
   get("lacking").textContent = missing;
   if (missing) {
-    const name = Object.keys(SCORES).find((one) => !label.scores[one]);
+    const name = Object.keys(guide.scores).find((one) => !label.scores[one]);
     (name ? document.querySelector(`input[name=${name}]`) : get("nothing")).focus();
     return;
   }
-  tick();
-  outbox.add(assignment.id, "answer", { label: structuredClone(label), seconds });
-  await next();
+  await finish("answer", "answered", { label: structuredClone(label) });
 }
 
 async function skip(reason) {
+  if (!busy && !assignment.result) await finish("skip", "skipped", { reason });
+}
+
+async function finish(kind, state, fields) {
   tick();
-  outbox.add(assignment.id, "skip", { reason, seconds });
+  outbox.add(assignment.id, kind, { ...fields, seconds });
+  const { progress } = me, names = { answered: "mine", skipped: "skipped" }, before = assignment.state;
+  if (names[before]) progress[names[before]]--;
+  progress[names[state]]++;
+  assignment.state = state;
+  if (assignment.qualification) await showResult(assignment);
   await next();
 }
 
-// Goes on to the next image, as soon as the server has all that was said before.
-async function next() {
-  get("save").disabled = get("skip").disabled = true;
+// What was expected of a practice image; it needs the server's word.
+async function showResult(given) {
+  get("work").inert = busy = true;
   try {
     await outbox.empty();
-    const found = await patiently(() => call("/api/next", {}));
-    await list();
-    if (found.assignment) show(found.assignment);
+    const found = (await patiently(() => call(`/api/assignments/${given.id}`))).assignment;
+    given.result = found.result;
+    if (!given.result) return;
+    get("result").textContent = given.result.right ? "Right" : "Not quite";
+    get("result_text").textContent = given.result.right
+      ? "Your answer meets the known one:" : "Yours differs too much from the known answer:";
+    get("expected").replaceChildren(renderExample({
+      ...given, ...given.image, source: given.image.source || given.image.url, label: given.result.expected,
+    }));
+    get("result_dialog").showModal();
+    await new Promise((closed) => get("result_dialog").addEventListener("close", closed, { once: true }));
+  } finally { get("work").inert = busy = false; }
+}
+
+// Puts the present image away: finished ones stay at hand, others come again.
+function leave() {
+  if (!assignment) return;
+  tick();
+  Object.assign(assignment, { draft: structuredClone(label), seconds });
+  if (assignment.state === "open") queue.putBack(assignment);
+  else if (assignment.state === "gone") {
+    mine = mine.filter((one) => one.id !== assignment.id);
+    forget(assignment);
+  } else recent.push(assignment);
+  while (recent.length > NEAR) forget(recent.shift());
+  assignment = null;
+}
+
+// Goes on to the next image.
+async function next() {
+  if (busy) return;
+  get("work").inert = busy = true;
+  try {
+    leave();
+    const reason = await patiently(async () => {
+      for (;;) {
+        const found = await queue.next();
+        if (found !== "enough") return found;
+        await outbox.empty(); // the server must hear of what is done
+      }
+    });
+    if (reason === null) show(queue.take());
     else {
-      assignment = null;
-      get("work").hidden = true;
-      say(found.reason === "wait"
+      await outbox.empty();
+      stop(reason === "wait"
         ? "Others are at work on the last images. Load this page again in a few minutes."
         : "That was the last image. Thank you!");
     }
   } catch (error) {
-    get("work").hidden = true;
-    say(error.message);
-  } finally {
-    get("save").disabled = get("skip").disabled = false;
+    stop(error.message);
+  } finally { get("work").inert = busy = false; }
+  refill();
+}
+
+function stop(text) {
+  get("work").hidden = true;
+  say(text);
+}
+
+// Fetches images ahead, and how far the work is, while this one is worked on.
+async function refill() {
+  if (!assignment || retired) return;
+  hungry = false;
+  try {
+    const waiting = outbox.waiting.length, reason = await queue.fill();
+    hungry = reason === "enough" && waiting > 0; // it counts those as open still
+    if (!outbox.waiting.length) me = await call("/api/me");
+    render();
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 403) queue.clear(); // paused: after this image
+    hungry = true;
   }
 }
 
@@ -118,26 +183,32 @@ async function patiently(ask) {
   for (;;) {
     try { return await ask(); } catch (error) {
       if (error instanceof ApiError && ![429, 500, 502, 503, 504].includes(error.status)) throw error;
-      told("No connection. Trying again…");
-      await new Promise((go) => setTimeout(go, 2000));
+      get("work").hidden = true;
+      say("No connection. The next image comes when it is back; what you did is kept in this browser.");
+      await new Promise((go) => setTimeout(go, RETRY));
     }
   }
 }
 
-async function list() {
-  me = await patiently(() => call("/api/me"));
-  mine = (await patiently(() => call("/api/assignments"))).assignments;
-}
-
 async function go(step) {
-  const index = at + step;
-  if (!mine[index]) return;
-  await outbox.empty();
-  show((await patiently(() => call(`/api/assignments/${mine[index].id}`))).assignment);
+  const there = mine[at + step];
+  if (!there || busy) return;
+  get("work").inert = busy = true;
+  try {
+    const near = recent.findIndex((one) => one.id === there.id);
+    const given = queue.take(there.id) || (near < 0
+      ? await fetchImage((await call(`/api/assignments/${there.id}`)).assignment) : recent.splice(near, 1)[0]);
+    leave();
+    show(given);
+  } catch (error) {
+    say(error instanceof ApiError ? error.message : "That image needs the connection.");
+  } finally { get("work").inert = busy = false; }
 }
 
 function show(given) {
+  if (retired) return;
   assignment = given;
+  if (!mine.some((one) => one.id === given.id)) mine.push({ id: given.id });
   at = mine.findIndex((one) => one.id === given.id);
   const waiting = outbox.latest(given.id);
   const known = (waiting || { label: given.draft }).label || {};
@@ -146,16 +217,24 @@ function show(given) {
   undone = [];
   seconds = Math.max(given.seconds, waiting?.seconds || 0); // of earlier visits
   acted = performance.now() / 1000;
-  say("");
+  say(given.image.source === null ? "This image cannot be shown. Please skip it." : "");
   get("lacking").textContent = "";
-  get("practice").hidden = !given.qualification;
-  get("work").hidden = false;
+  showPractice(given);
+  get("work").hidden = get("work").inert = busy = false;
   showWords(given);
   guess.show(given.guess);
-  stage.guess = given.guess;
+  stage.guess = given.result?.expected || given.guess;
   stage.show(given.image, given.radius);
   render();
   get("frame").focus({ preventScroll: true });
+}
+
+function showPractice({ qualification, result }) {
+  get("practice").hidden = !qualification;
+  get("practice").textContent = !result
+    ? "A practice image: its answer is known, and you will see it after yours."
+    : `A practice image, ${result.right ? "met" : "not met"}. The known marks are dashed in grey; its answer cannot be changed.`;
+  for (const id of ["frame", "words", "controls"]) get(id).inert = Boolean(result);
 }
 
 function showWords({ prompt, words }) {
@@ -181,7 +260,7 @@ function showWords({ prompt, words }) {
 function render() {
   for (const button of get("words").querySelectorAll("button"))
     button.setAttribute("aria-pressed", label.misaligned_words.includes(Number(button.dataset.word)));
-  for (const name of Object.keys(SCORES))
+  for (const name of Object.keys(guide.scores))
     for (const input of document.querySelectorAll(`input[name=${name}]`))
       input.checked = Number(input.value) === label.scores[name];
   get("nothing").checked = label.nothing_wrong;
@@ -190,15 +269,21 @@ function render() {
   get("undo").disabled = !undone.length;
   get("back").disabled = at <= 0;
   get("forward").disabled = at < 0 || at >= mine.length - 1;
-  const { progress, qualification } = me, done = progress.mine + progress.skipped;
-  get("progress").textContent = assignment?.qualification
-    ? `Practice ${Math.min(qualification.done + 1, qualification.needed)} of ${qualification.needed}`
-    : `${done} done, ${progress.remaining} of ${progress.total_images} images open`;
+  showProgress();
   stage.draw();
 }
 
+function showProgress() {
+  const { progress, qualification, pace } = me, done = progress.mine + progress.skipped;
+  const speed = pace.median_seconds === null || pace.per_hour === null ? ""
+    : ` · ${Math.round(pace.median_seconds)} s an image, ${Math.round(pace.per_hour)} an hour`;
+  get("progress").textContent = assignment?.qualification
+    ? `Practice: ${qualification.done} of ${qualification.needed} done, ${qualification.passed} met`
+    : `${done} done, ${progress.remaining} of ${progress.total_images} images open${speed}`;
+}
+
 function makeScores() {
-  for (const [name, [low, high]] of Object.entries(SCORES)) {
+  for (const [name, { low, high }] of Object.entries(guide.scores)) {
     const set = document.createElement("fieldset"), legend = document.createElement("legend");
     legend.textContent = name[0].toUpperCase() + name.slice(1);
     const row = document.createElement("div");
@@ -247,7 +332,7 @@ function listen() {
   for (const name of ["focus", "blur"]) get("frame").addEventListener(name, () => stage.draw());
   addEventListener("visibilitychange", tick);
   addEventListener("keydown", (event) => {
-    if (!assignment || document.querySelector("dialog[open]")) return;
+    if (!assignment || busy || document.querySelector("dialog[open]")) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { get("comment").blur(); save(); return; }
     if (event.target.matches("textarea, input:not([type])")) return;
     if (event.key === "PageUp") go(-1);
@@ -259,29 +344,67 @@ function listen() {
   });
 }
 
+function makeGuide() {
+  get("instructions").append(renderText(guide.markdown));
+  get("ends").append(...renderScale(guide.scores, guide.scale));
+  for (const one of guide.examples)
+    get("examples").append(renderExample({ ...one, source: one.url, radius: guide.radius }));
+}
+
+// Before the first image, and again when the instructions have changed.
+async function instruct() {
+  const key = `rahf-instructed/${me.name}`, text = guide.markdown;
+  let known = null;
+  try { known = localStorage.getItem(key); } catch { /* then every time */ }
+  if (known === text) return;
+  get("help_dialog").showModal();
+  await new Promise((closed) => get("help_dialog").addEventListener("close", closed, { once: true }));
+  try { localStorage.setItem(key, text); } catch { /* as above */ }
+}
+
+function askToContinue(text) {
+  stop(text);
+  get("elsewhere").hidden = false;
+  return new Promise((go) => get("here").addEventListener("click", go, { once: true }));
+}
+
 async function begin() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (token) {
-    window.history.replaceState(null, "", location.pathname);
-    await patiently(() => call("/api/session", { token }));
-  }
+  const fragment = new URLSearchParams(location.hash.slice(1)), token = fragment.get("token");
+  window.history.replaceState(null, "", location.pathname);
+  if (token) await patiently(() => call("/api/session", { token }));
   me = await patiently(() => call("/api/me"));
   if (me.role === "manager") { location.replace("/manager"); return; }
+  await takeTurn(me.name,
+    () => fragment.has("here") || askToContinue("Your work is open in another tab."),
+    async () => {
+      retired = busy = true;
+      assignment = null;
+      await askToContinue("You went on in another tab.");
+      location.hash = "here";
+      location.reload();
+    });
+  get("elsewhere").hidden = true;
+  guide = await patiently(() => call("/api/instructions"));
   makeScores();
+  makeGuide();
   stage = new Stage(() => label, () => structuredClone(label), changed);
   guess = new Guess((marks) => {
     stage.chosen = stage.guess = null; // they are the rater's now
     edit(() => Object.assign(label, marks, { comment: label.comment }));
   });
   outbox = new Outbox(me.name, told, (id, error) => {
-    say(error.message);
-    if (id === assignment?.id && error.status === 409) next();
+    const present = id === assignment?.id && error.code === "lease_expired";
+    if (present) assignment.state = "gone";
+    if (present) next().then(() => say(error.message));
+    else say(error.message);
   });
+  queue = new Queue(me.name, () => [assignment?.id, ...outbox.waiting.map((one) => one.assignment)].filter(Boolean));
   listen();
-  const first = !localStorage.getItem("rahf-instructed");
+  await instruct();
+  await outbox.empty();
+  const known = (await patiently(() => call("/api/assignments"))).assignments;
+  mine = known.filter((one) => one.state !== "open");
   await next();
-  if (first && assignment) get("help_dialog").showModal();
-  localStorage.setItem("rahf-instructed", "yes");
 }
 
 begin().catch((error) => say(error.message));

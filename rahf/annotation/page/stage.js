@@ -29,7 +29,7 @@ export class Stage {
     this.radius = radius * image.height;
     this.chosen = null;
     this.cross = [image.width / 2, image.height / 2];
-    this.picture.src = image.url;
+    this.picture.src = image.source || image.url;
     this.fit();
   }
 
