@@ -12,12 +12,13 @@ import hashlib
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rahf import images, strict_json
 from rahf.annotation import client, tokens
 from rahf.annotation.page_images import PageImages
+from rahf.annotation.pixels import to_pixel
 from rahf.datasets.ratings.consolidation import POINTS, WORDS
 
 # The side at which pages ask for images.
@@ -26,6 +27,8 @@ _SIDE = 2048
 _PAUSE = 0.2
 # Why an image is skipped for which the file has no further line.
 NO_LINE = "the replayed file has no further rating of this image"
+#: What a line must have, for an answer is complete.
+NEEDED = ("image", "prompt", *POINTS, WORDS, "scores")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,8 +162,8 @@ def _events(line: Mapping[str, Any], image: Mapping[str, Any]) -> list[dict[str,
     for name in POINTS:
         label[name] = []
         for point in line[name]:
-            pixels = [share * side for share, side in zip(point, size, strict=True)]
-            label[name] = [*label[name], pixels]
+            place = [to_pixel(*pair) for pair in zip(point, size, strict=True)]
+            label[name] = [*label[name], place]
             events.append(client.new_event("draft", label=dict(label)))
     label["scores"] = line["scores"]
     label["nothing_wrong"] = not any(label[name] for name in (*POINTS, WORDS))
@@ -179,7 +182,6 @@ def _parse(text: bytes, where: str) -> dict[str, Any]:
         line = strict_json.loads(text.decode())
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    needed: Sequence[str] = ("image", "prompt", *POINTS, WORDS, "scores")
-    if not isinstance(line, dict) or any(line.get(name) is None for name in needed):
-        raise ValueError(f"{where}: expected an object with {', '.join(needed)}")
+    if not isinstance(line, dict) or any(line.get(name) is None for name in NEEDED):
+        raise ValueError(f"{where}: expected an object with {', '.join(NEEDED)}")
     return line

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from rahf.annotation import load, replaying
+from rahf.annotation.records import Answer, Feedback
 from rahf.bin import annotate, consolidate, export_scenes
 from rahf.datasets.ratings import consolidated, rating_files
+from tests.support import raters_files
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,28 @@ def test_what_comes_out_is_what_the_file_says(pictures, tmp_path, capsys):
     for name, record in direct.items():
         for field, value in record.items():
             np.testing.assert_array_equal(served[name][field], value, f"{name} {field}")
+
+
+def test_points_come_back_to_the_last_bit_whatever_the_sides():
+    checked = 0
+    for line in raters_files.make_rows(points=30):
+        width, height = raters_files.SIZES[line["image"]]
+        if not all(line.get(name) is not None for name in replaying.NEEDED):
+            continue
+        size = {"width": width, "height": height}
+        *_, answer = replaying._events(line | {"notes": ""}, size)
+        label = Feedback.from_json(
+            answer["label"] | {"scores": {}},
+            prompt=line["prompt"],
+            complete=False,
+            **size,
+        )
+        names = {name: line[name] for name in ("image", "prompt", "rater")}
+        row = Answer(**names, label=label, **size).row()
+        for name in ("implausible_points", "misaligned_points"):
+            assert row[name] == line[name]
+            checked += len(line[name])
+    assert checked > 50
 
 
 @pytest.mark.parametrize(
