@@ -139,9 +139,9 @@ def find_peaks(
 ) -> tuple[tuple[float, float], ...]:
     """Finds the peaks of a heatmap, the highest first.
 
-    A point stands for a disk of a twentieth of the height (`POINT_RADIUS`), so a place
-    whose disk would touch that of a higher peak is no peak of its own. Where a peak has
-    a flat top, its mean place counts.
+    A point stands for a disk of a twentieth of the height (`POINT_RADIUS`), so a peak
+    is a place than which none is higher within twice that, as far as disks touch. A
+    flat top counts once, at its middle.
 
     Args:
       heatmap: float32[H, W] in [0, 1].
@@ -151,32 +151,30 @@ def find_peaks(
     Returns:
       At most `MOST` points (x, y) in pixels of the image, to a thousandth.
     """
-    left = np.array(heatmap, np.float32)
-    rows, columns = left.shape
-    reach = max(1.0, 2 * POINT_RADIUS * rows)
-    found = []
-    while len(found) < MOST:
-        row, column = divmod(int(left.argmax()), columns)
-        value = left[row, column]
-        if value <= 0 or value < threshold:
-            break
-        window, y0, x0 = _around(left, row, column, reach)
-        parts, _ = ndimage.label(window == value)  # pyright: ignore
-        down, across = np.nonzero(parts == parts[row - y0, column - x0])
-        left[row, column] = 0  # even if its top is a ring around nothing
-        row, column = down.mean() + y0, across.mean() + x0
-        x, y = (column + 0.5) / columns * size[0], (row + 0.5) / rows * size[1]
-        found.append((round(float(x), 3), round(float(y), 3)))
-        window, y0, x0 = _around(left, row, column, reach)
-        down, across = np.ogrid[: window.shape[0], : window.shape[1]]
-        window[np.hypot(down + y0 - row, across + x0 - column) <= reach] = 0
-    return tuple(found)
-
-
-def _around(
-    heatmap: np.ndarray, row: float, column: float, reach: float
-) -> tuple[np.ndarray, int, int]:
-    """Returns the part of a map within reach of a place, and its first row, column."""
-    y0, x0 = max(0, math.floor(row - reach)), max(0, math.floor(column - reach))
-    y1, x1 = math.ceil(row + reach) + 1, math.ceil(column + reach) + 1
-    return heatmap[y0:y1, x0:x1], y0, x0
+    heatmap = np.asarray(heatmap, np.float32)
+    rows, columns = heatmap.shape
+    reach = max(1, round(2 * POINT_RADIUS * rows))
+    highest = ndimage.maximum_filter(heatmap, size=2 * reach + 1, mode="constant")
+    at_top = (heatmap == highest) & (heatmap >= threshold) & (heatmap > 0)
+    tops, _ = ndimage.label(at_top, structure=np.ones((3, 3)))  # pyright: ignore
+    peaks = []
+    for number, part in enumerate(ndimage.find_objects(tops), 1):
+        inside = np.argwhere(tops[part] == number)
+        inside = inside + (part[0].start, part[1].start)
+        off = np.linalg.norm(inside - inside.mean(0), axis=1)
+        row, column = inside.mean(0)
+        if off.min() > 1:  # the middle of a ring or a bow is no part of it
+            row, column = inside[off.argmin()]
+        peaks.append((-float(heatmap[tuple(inside[0])]), row, column))
+    kept: list[tuple[float, float]] = []
+    for _, row, column in sorted(peaks):
+        if all(np.hypot(row - y, column - x) > reach for y, x in kept):
+            kept.append((row, column))
+    width, height = size
+    return tuple(
+        (
+            round(float((column + 0.5) / columns * width), 3),
+            round(float((row + 0.5) / rows * height), 3),
+        )
+        for row, column in kept[:MOST]
+    )

@@ -35,9 +35,23 @@ def test_a_slope_is_one_peak_and_an_empty_map_has_none():
         assert not predictions.find_peaks(empty, (8, 8), threshold=0.3)
     ring = _disks((100, 100), (50, 50, 1), radius=8)
     ring[_disks((100, 100), (50, 50, 1), radius=7) > 0] = 0
-    assert 1 <= len(predictions.find_peaks(ring, (100, 100), threshold=0.3)) <= 4
-    full = predictions.find_peaks(np.ones((100, 100)), (100, 100), threshold=0)
-    assert 1 < len(full) <= predictions.MOST
+    [(x, y)] = predictions.find_peaks(ring, (100, 100), threshold=0.3)
+    assert ring[int(y), int(x)] == 1
+    full = predictions.find_peaks(np.ones((100, 60)), (60, 100), threshold=0)
+    assert full == ((30, 50),)
+
+
+def test_the_shoulder_of_a_broad_hill_is_no_peak():
+    rows, columns = np.indices((200, 200))
+    hill = np.exp(-((rows - 90) ** 2 + (columns - 70) ** 2) / 5000).astype(np.float32)
+    assert (hill > 0.3).sum() > 50 * np.pi * 10**2 / 4, "room for many disks"
+    assert len(predictions.find_peaks(hill, (200, 200), threshold=0.3)) == 1
+    hill[150:153, 100] = hill[120:180, 70:130].max() + 0.01
+    assert len(predictions.find_peaks(hill, (200, 200), threshold=0.3)) == 2
+    checks = np.indices((400, 400)).sum(0) % 2  # of the same height everywhere
+    assert (
+        len(predictions.find_peaks(checks, (9, 9), threshold=0.3)) <= predictions.MOST
+    )
 
 
 def test_scores_become_the_nearest_answer():
