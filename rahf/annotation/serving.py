@@ -160,6 +160,7 @@ def export(
     workdir: str | None = None,
     ratings: str | None = None,
     images: str | None = None,
+    image_prefix: str = "",
 ) -> str:
     """Writes ratings in one of `exporting.FORMATS`; returns how many, in words.
 
@@ -168,18 +169,18 @@ def export(
       format: its form.
       workdir: whose answers.
       ratings, images: a raters' file and its folder of images, in place of a workdir.
+      image_prefix: see `formats.label_studio.make_tasks`.
 
     Raises:
       ValueError: there is no such workdir, or a mistake in the raters' file.
     """
     target = durable.check_file(output)
     if workdir is None:
-        rows = rated_rows.from_file(ratings or "", images or "")
-        count = exporting.write(rows, target, format)
+        rows = list(rated_rows.from_file(ratings or "", images or ""))
     else:
         with _copied(workdir) as copy:
-            rows = rated_rows.from_answers(copy.answers())
-            count = exporting.write(rows, target, format)
+            rows = list(rated_rows.from_answers(copy.answers()))
+    count = exporting.write(rows, target, format, image_prefix=image_prefix)
     return f"{target}: {count} answers"
 
 

@@ -106,6 +106,8 @@ def _add_export_flags(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=forms, default="jsonl", help="(%(default)s)")
     add("--ratings", metavar="FILE", help="a raters' file, in place of a workdir")
     add("--images", metavar="DIR", help="folder of its images")
+    before = "what comes before an image's path for Label Studio to find it"
+    add("--image_prefix", metavar="URL", default="", help=before)
 
 
 def _add_import_flags(parser: argparse.ArgumentParser) -> None:

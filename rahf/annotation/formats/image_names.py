@@ -19,6 +19,7 @@ class ImageNames:
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
+        self._found: dict[str, str] = {}
 
     def find(self, reference: str) -> str:
         """Returns the path, within the folder, of the image that is meant.
@@ -33,10 +34,13 @@ class ImageNames:
         Raises:
           ValueError: there is none in the folder.
         """
+        if reference in self._found:
+            return self._found[reference]
         tried = list(dict.fromkeys(self._candidates(reference)))
         for name in tried:
             try:
                 if find_image(self._folder, name).is_file():
+                    self._found[reference] = name
                     return name
             except (ValueError, OSError):  # outside, or no name of a file at all
                 continue

@@ -69,6 +69,8 @@ class Import:
         self.ignored: collections.Counter[str] = collections.Counter()
         self._mistakes: dict[pathlib.Path, list[str]] = {}
         self._seen: dict[tuple[str, str], str] = {}
+        self._first: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
 
     def mistake(self, path: pathlib.Path, where: str, problem: object) -> None:
         """Records that something in a file is wrong."""
@@ -82,7 +84,10 @@ class Import:
         """
         name = self.names.find(reference)
         if width and height:
-            size = images.read_size(find_image(self.options.images, name))
+            if name not in self._sizes:
+                path = find_image(self.options.images, name)
+                self._sizes[name] = images.read_size(path)
+            size = self._sizes[name]
             if abs(size[0] * height / (size[1] * width) - 1) > _ASPECT:
                 raise ValueError(
                     f"image {name!r}: labelled at {width} x {height} pixels, but the "
@@ -105,6 +110,15 @@ class Import:
                 f"{self._seen[key]}",
             )
         self._seen[key] = f"{path}, {where}"
+        first, known = self._first.setdefault(key[0], (self._seen[key], checked))
+        for field in ("prompt", "split"):
+            if known.get(field) != checked.get(field):
+                return self.mistake(
+                    path,
+                    where,
+                    f"field {field!r}: {checked.get(field)!r:.60}, but {first} has "
+                    f"{known.get(field)!r:.60} for the same image",
+                )
         self.rows.append(row)
         return None
 

@@ -8,8 +8,8 @@ The files are those of Label Studio's export and import "JSON", a list of tasks:
       "predictions": [{"model_version": "x", "result": [...]}]}]
 
 Exports of versions before 1.0 say `completions` for annotations. What is written keeps
-the exact line of the raters' file in `meta`, which counts as long as the results beside
-it still say the same.
+the exact line of the raters' file in the `meta` of the result that names the rater, where
+Label Studio's server leaves it; it counts as long as the results still say the same.
 """
 
 import json
@@ -26,7 +26,7 @@ from rahf.annotation.formats.marks import FIELDS, Marks
 from rahf.annotation.formats.rated_rows import RatedRow
 from rahf.annotation.records import RatingTask
 from rahf.annotation.task_files import find_image
-from rahf.datasets.splits import SPLITS
+from rahf.datasets.splits import NAMES
 from rahf.inference.job_sources import TableColumns
 
 _META = "rahf"
@@ -86,6 +86,7 @@ def read_tasks(
             data = _data(task)
             name = names.find(_image(data, columns))
             prompt = _text(data, columns.fields("prompt")) or ""
+            split = _split(data)
             width, height = images.read_size(find_image(folder, name))
             guess = None
             for prediction in (task.get("predictions") or [])[:1]:
@@ -98,7 +99,6 @@ def read_tasks(
             where = f"{path}, task {_id(task, number)}"
             missing = "no field " if isinstance(error, KeyError) else ""
             raise ValueError(f"{where}: {missing}{error}") from error
-        split = _split(data)
         task = RatingTask(image=name, prompt=prompt, split=split, guess=guess)
         yield task, width, height
 
@@ -171,18 +171,16 @@ def _read_annotation(
         return None
     options = found.options
     columns = TableColumns(image=options.image_column, prompt=options.prompt_column)
-    reference, result = _image(data, columns), annotation.get("result")
+    result, split = annotation.get("result"), _split(data)
     sizes = [one for one in result or () if isinstance(one, dict)]
     size = next((one for one in sizes if one.get("original_width")), {})
     width, height = size.get("original_width"), size.get("original_height")
-    name = found.find_image(reference, width, height)
+    name = found.find_image(_image(data, columns), width, height)
     prompt = _text(data, columns.fields("prompt"))
     if prompt is None:
         prompt = options.prompts.get(name)
-    if (kept := _exact(annotation, result, reference, prompt)) is not None:
-        row = dict(kept["row"])
-        same = pathlib.PurePath(row["image"]) == pathlib.PurePath(name)
-        return (row if same else row | {"image": name}), None, kept.get("line")
+    if (kept := _exact(annotation, result, name, prompt)) is not None:
+        return dict(kept["row"]), None, kept.get("line")
     marks = results.read_result(result, prompt=prompt or "", names=options.names)
     found.ignored.update(marks.ignored)
     row: dict[str, Any] = {"image": name, "rater": _rater(annotation, marks, options)}
@@ -190,20 +188,22 @@ def _read_annotation(
         row["prompt"] = prompt
     if annotation.get("lead_time") is not None:
         row["seconds"] = annotation["lead_time"]
-    if (split := _split(data)) is not None:
+    if split is not None:
         row["split"] = split
     return row, marks, None
 
 
-def _exact(annotation, result, reference, prompt) -> Mapping[str, Any] | None:
-    """Returns what `write` kept, if nobody has changed what it stands for."""
-    kept = _meta(annotation)
+def _exact(annotation, result, name: str, prompt) -> Mapping[str, Any] | None:
+    """Returns what `make_tasks` kept, if nobody has changed what it stands for."""
+    if not (isinstance(result, list) and result and isinstance(result[0], dict)):
+        return None
+    kept = _meta(result[0])
     row, width, height = kept.get("row"), kept.get("width"), kept.get("height")
     if not (isinstance(row, dict) and width and height):
         return None
-    if (row.get("image"), row.get("prompt")) != (reference, prompt):
+    if str(pathlib.PurePath(str(row.get("image")))) != str(pathlib.PurePath(name)):
         return None
-    if row.get("seconds") != annotation.get("lead_time"):
+    if row.get("prompt") != prompt or row.get("seconds") != annotation.get("lead_time"):
         return None
     try:
         made = results.make_result(row, width=width, height=height)
@@ -226,8 +226,15 @@ def _rater(annotation, marks: Marks, options) -> Any:
     return str(by)
 
 
-def make_tasks(ratings: Iterable[RatedRow]) -> list[dict[str, Any]]:
+def make_tasks(
+    ratings: Iterable[RatedRow], *, image_prefix: str = ""
+) -> list[dict[str, Any]]:
     """Returns ratings as tasks with annotations, one task for each image.
+
+    Args:
+      ratings: of people and images.
+      image_prefix: what comes before an image's path so that Label Studio finds it,
+        such as "/data/local-files/?d=pictures/".
 
     Each annotation has no `completed_by`: Label Studio refuses people that it does not
     know. The rater is in a text area of this name.
@@ -237,7 +244,8 @@ def make_tasks(ratings: Iterable[RatedRow]) -> list[dict[str, Any]]:
         row = rating.row
         task = tasks.get(row["image"])
         if task is None:
-            data = {"image": row["image"], "prompt": row.get("prompt")}
+            image = image_prefix + row["image"]
+            data = {"image": image, "prompt": row.get("prompt")}
             data["split"] = row.get("split")
             data = {name: value for name, value in data.items() if value is not None}
             task = {"id": len(tasks) + 1, "data": data, "annotations": []}
@@ -246,17 +254,20 @@ def make_tasks(ratings: Iterable[RatedRow]) -> list[dict[str, Any]]:
         fields = task["meta"][_META]["fields"]
         fields += [f for f in FIELDS if row.get(f) is not None and f not in fields]
         size = {"width": rating.width, "height": rating.height}
-        annotation = {
-            "id": line + 1,
-            "was_cancelled": rating.skipped is not None,
-            "ground_truth": False,
-            "lead_time": row.get("seconds"),
-            "result": results.make_result(row, **size),
-        }
-        kept = {"line": line, "row": row} | size
-        if rating.skipped is not None:
-            kept = {"skipped": rating.skipped}
-        task["annotations"].append(annotation | {"meta": {_META: kept}})
+        if rating.skipped is None:
+            result = results.make_result(row, **size)
+            result[0]["meta"] = {_META: {"line": line, "row": row} | size}
+        else:
+            result = results.make_result(row | {"notes": rating.skipped}, **size)
+        task["annotations"].append(
+            {
+                "id": line + 1,
+                "was_cancelled": rating.skipped is not None,
+                "ground_truth": False,
+                "lead_time": row.get("seconds"),
+                "result": result,
+            }
+        )
     return list(tasks.values())
 
 
@@ -292,7 +303,14 @@ def _text(data: Mapping[str, Any], names: Iterable[str]) -> str | None:
 
 
 def _split(data: Mapping[str, Any]) -> str | None:
-    return data["split"] if data.get("split") in SPLITS else None
+    given = data.get("split")
+    if given is None:
+        return None
+    if str(given).lower() not in NAMES:
+        raise ValueError(
+            f"field 'split': expected one of {', '.join(NAMES)}, got {given!r:.60}"
+        )
+    return NAMES[str(given).lower()]
 
 
 def _meta(holder: Mapping[str, Any]) -> dict[str, Any]:

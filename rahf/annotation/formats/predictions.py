@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from absl import logging
 from scipy import ndimage
 
 from rahf import images, strict_json, targets, words
@@ -50,8 +51,8 @@ def read_tasks(
 ) -> Iterator[tuple[RatingTask, int, int]]:
     """Yields (task with its guess, width, height in pixels) of each prediction.
 
-    Lines of images that predict could not read are left out, as is a last line that is
-    cut in half.
+    Lines of images that predict could not read are left out with a warning, as is a
+    last line that is cut in half.
 
     Args:
       path: predictions.jsonl, or another file of such lines, beside its heatmaps.
@@ -62,7 +63,7 @@ def read_tasks(
       ValueError: a line is wrong, an image is not in the folder or has changed; names
         the file and the line.
     """
-    names = ImageNames(folder)
+    names, unread, bare = ImageNames(folder), 0, 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -70,11 +71,21 @@ def read_tasks(
             try:
                 row = _parse(line)
                 if row is None or "error" in row:
+                    unread += 1
                     continue
+                bare += not row.get("heatmaps")
                 yield _read(row, path.parent, folder, names, threshold)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 missing = "no field " if isinstance(error, KeyError) else ""
                 raise ValueError(f"{path}, line {number}: {missing}{error}") from error
+    if unread:
+        logging.warning("%s: %d images were not predicted, left out", path, unread)
+    if bare:
+        logging.warning(
+            "%s: %d images have no heatmaps, so their guesses have no points",
+            path,
+            bare,
+        )
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

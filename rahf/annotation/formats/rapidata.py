@@ -197,7 +197,8 @@ def _heatmap(column: str, cell: Any) -> np.ndarray | None:
         return None
     rows = cell.values
     flat = rows.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    if rows.null_count or len({len(row) for row in rows}) != 1 or not flat.size:
+    lengths = rows.value_lengths().to_numpy(zero_copy_only=False)
+    if rows.null_count or not flat.size or lengths.min() != lengths.max():
         raise ValueError(f"column {column!r}: expected rows of one length")
     if not (flat.min() >= -_ROUNDING and flat.max() <= 1 + _ROUNDING):  # nor NaN
         raise ValueError(

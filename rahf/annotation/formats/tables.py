@@ -8,7 +8,7 @@ from rahf import images
 from rahf.annotation.records import RatingTask
 from rahf.annotation.task_files import find_image
 from rahf.datasets.files.csv_table import StrictReader
-from rahf.datasets.splits import SPLITS
+from rahf.datasets.splits import NAMES
 from rahf.inference import job_sources
 from rahf.inference.job_sources import TableColumns
 
@@ -47,10 +47,11 @@ def read_csv(
         if image is None:
             raise ValueError(f"{where}: column {named['image']!r} is empty")
         split = cells.get("split")
-        if split not in (None, *SPLITS):
+        if split is not None and split.lower() not in NAMES:
             raise ValueError(
-                f"{where}: split {split!r}: expected one of {', '.join(SPLITS)}"
+                f"{where}: split {split!r}: expected one of {', '.join(NAMES)}"
             )
+        split = split and NAMES[split.lower()]
         prompt = cells.get(named["prompt"] or "") or ""
         yield _make(where, folder, image, prompt, split)
 

@@ -235,10 +235,10 @@ def test_a_round_trip_changes_no_value(tmp_path, seed):
 
 
 def _forget(tasks):
-    """What Label Studio's server does: only fields that it knows stay."""
     for task in tasks:
         for annotation in task["annotations"]:
-            del annotation["meta"]
+            for result in annotation["result"]:
+                result.pop("meta", None)
             annotation["completed_by"] = 1
 
 
@@ -327,3 +327,32 @@ def test_the_interface_of_the_docs_has_every_control():
             assert not isinstance(given, list) or set(given) <= labels
             used.add(result["from_name"])
     assert used == controls.keys()
+
+
+def test_images_may_be_elsewhere_for_label_studio(tmp_path):
+    rows = raters_files.make_rows(3)
+    raters_files.write_images(tmp_path)
+
+    def move(tasks):
+        for task in tasks:
+            task["data"]["image"] = f"/data/local-files/?d=x/{task['data']['image']}"
+
+    assert _round_trip(tmp_path, rows, move) == rows
+    first = tmp_path / "first.jsonl"
+    ratings = rated_rows.from_file(first, tmp_path)
+    made = label_studio.make_tasks(ratings, image_prefix="s3://bucket/")
+    assert made[0]["data"]["image"] == "s3://bucket/a.png"
+    assert _import(tmp_path, made).rows == rows
+
+
+def test_an_image_has_one_prompt_and_one_split(folder):
+    other = _task(_annotation(_point(1, 1), completed_by=4), id=9)
+    other["data"] = other["data"] | {"prompt": "another"}
+    with pytest.raises(rating_files.RatingsError, match="task 9.*'prompt': 'another'"):
+        _import(folder, [_task(_annotation(_point(1, 1))), other])
+    task = _task(_annotation(_point(1, 1)))
+    task["data"]["split"] = "Validation"
+    assert _import(folder, [task]).rows[0]["split"] == "dev"
+    task["data"]["split"] = "later"
+    with pytest.raises(rating_files.RatingsError, match="field 'split': expected"):
+        _import(folder, [task])
