@@ -14,7 +14,14 @@ import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
-from rahf.annotation import assignment, server, store, task_files, tokens
+from rahf.annotation import (
+    assignment,
+    instructions,
+    server,
+    store,
+    task_files,
+    tokens,
+)
 
 NAMES = ("plausibility", "alignment", "aesthetics", "overall")
 
@@ -24,13 +31,14 @@ class Site:
     """What a test needs of a server.
 
     Attributes:
-      app: the ASGI application.
+      app, api: the ASGI application, and what it is made from.
       store: its open database.
       tokens: its tokens.
       address: http://127.0.0.1:PORT, where `serving` listens.
     """
 
     app: Any
+    api: server.AnnotationApi
     store: store.AnswerStore
     tokens: tokens.TokenFile
     address: str = ""
@@ -63,6 +71,7 @@ def opened(
     *,
     raters: int = 1,
     rules: Mapping[str, Any] | None = None,
+    guide: instructions.Instructions | None = None,
     **options: Any,
 ) -> Iterator[Site]:
     """Yields a site that has these lines of images.jsonl, without a network.
@@ -72,6 +81,7 @@ def opened(
       rows: the lines.
       raters: answers wanted for each image.
       rules: fields of `AssignmentRules` that differ from the defaults.
+      guide: what raters are told.
       **options: more arguments of `AnnotationApi`.
     """
     listed = folder / "images.jsonl"
@@ -82,16 +92,23 @@ def opened(
         file = tokens.TokenFile(folder / "w")
         strict = assignment.AssignmentRules(**rules or {})
         api = server.AnnotationApi(found, file, pictures, strict, **options)
-        app = server.make_app(api, ["localhost", "127.0.0.1"])
-        yield Site(app, found, file)
+        app = server.make_app(api, ["localhost", "127.0.0.1"], guide)
+        yield Site(app, api, found, file)
 
 
 @contextlib.contextmanager
-def serving(site: Site, **options: Any) -> Iterator[Site]:
-    """Serves a site on a free port of this machine, with more options of uvicorn."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+def serving(site: Site, *, port: int = 0, **options: Any) -> Iterator[Site]:
+    """Serves a site on a port of this machine, with more options of uvicorn.
+
+    Args:
+      site: the site, whose `address` is set.
+      port: the port; 0 is any that is free.
+      **options: of `uvicorn.Config`.
+    """
+    if not port:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
     config = uvicorn.Config(site.app, port=port, log_level="error", **options)
     runs = uvicorn.Server(config)
     thread = threading.Thread(target=runs.run)

@@ -53,7 +53,7 @@ export function renderPrompt(prompt, words, chosen) {
   return place;
 }
 
-// An image with its marks: {source, width, height, radius, prompt, words, label, note}.
+// An image with its marks: {source, width, height, radius, prompt, words, label, note, title}.
 export function renderExample(one) {
   const marks = document.createElementNS(SVG, "svg"), line = one.width / 100;
   marks.setAttribute("viewBox", `0 0 ${one.width} ${one.height}`);
@@ -75,7 +75,8 @@ export function renderExample(one) {
   if (one.note) caption.append(make("p", {}, one.note));
   if (one.label.nothing_wrong) caption.append(make("p", {}, "Nothing is wrong."));
   if (scores) caption.append(make("p", { className: "soft" }, `Scores: ${scores}`));
-  return make("figure", {}, make("div", { className: "marked" }, picture, marks), caption);
+  const title = one.title ? [make("h3", {}, one.title)] : [];
+  return make("figure", {}, ...title, make("div", { className: "marked" }, picture, marks), caption);
 }
 
 // What the ends of each score mean, as rows of a table.

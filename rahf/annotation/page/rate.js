@@ -3,6 +3,7 @@
 import { Guess } from "./guess.js";
 import { renderExample, renderScale, renderText } from "./guide.js";
 import { ApiError, Outbox, call } from "./outbox.js";
+import { makeScores, showProgress, showWords } from "./panel.js";
 import { Queue, fetchImage, forget } from "./queue.js";
 import { KINDS, Stage } from "./stage.js";
 import { takeTurn } from "./tabs.js";
@@ -107,13 +108,15 @@ async function showResult(given) {
     await outbox.empty();
     const found = (await patiently(() => call(`/api/assignments/${given.id}`))).assignment;
     given.result = found.result;
+    me = await patiently(() => call("/api/me"));
     if (!given.result) return;
     get("result").textContent = given.result.right ? "Right" : "Not quite";
     get("result_text").textContent = given.result.right
-      ? "Your answer meets the known one:" : "Yours differs too much from the known answer:";
-    get("expected").replaceChildren(renderExample({
-      ...given, ...given.image, source: given.image.source || given.image.url, label: given.result.expected,
-    }));
+      ? "Your answer meets the known one." : "Your answer differs too much from the known one.";
+    const picture = { ...given, ...given.image, source: given.image.source || given.image.url };
+    get("expected").replaceChildren(
+      renderExample({ ...picture, title: "Your answer", label: found.draft ? label : emptyLabel() }),
+      renderExample({ ...picture, title: "The known answer", label: given.result.expected }));
     get("result_dialog").showModal();
     await new Promise((closed) => get("result_dialog").addEventListener("close", closed, { once: true }));
   } finally { get("work").inert = busy = false; }
@@ -161,6 +164,7 @@ async function next() {
 
 function stop(text) {
   get("work").hidden = true;
+  if (outbox) showProgress(me, me.qualification.done < me.qualification.needed);
   say(text);
 }
 
@@ -221,7 +225,10 @@ function show(given) {
   get("lacking").textContent = "";
   showPractice(given);
   get("work").hidden = get("work").inert = busy = false;
-  showWords(given);
+  showWords(given, (id) => edit(() => {
+    const chosen = label.misaligned_words;
+    label.misaligned_words = chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id].sort((x, y) => x - y);
+  }));
   guess.show(given.guess);
   stage.guess = given.result?.expected || given.guess;
   stage.show(given.image, given.radius);
@@ -237,26 +244,6 @@ function showPractice({ qualification, result }) {
   for (const id of ["frame", "words", "controls"]) get(id).inert = Boolean(result);
 }
 
-function showWords({ prompt, words }) {
-  const characters = Array.from(prompt), place = get("words"); // offsets are in code points
-  place.replaceChildren();
-  let end = 0;
-  for (const word of words) {
-    place.append(characters.slice(end, word.start).join(""));
-    const button = document.createElement("button");
-    button.textContent = word.text;
-    button.dataset.word = word.id;
-    button.addEventListener("click", () => edit(() => {
-      const chosen = label.misaligned_words;
-      label.misaligned_words = chosen.includes(word.id)
-        ? chosen.filter((id) => id !== word.id) : [...chosen, word.id].sort((a, b) => a - b);
-    }));
-    place.append(button);
-    end = word.end;
-  }
-  place.append(characters.slice(end).join(""));
-}
-
 function render() {
   for (const button of get("words").querySelectorAll("button"))
     button.setAttribute("aria-pressed", label.misaligned_words.includes(Number(button.dataset.word)));
@@ -269,39 +256,8 @@ function render() {
   get("undo").disabled = !undone.length;
   get("back").disabled = at <= 0;
   get("forward").disabled = at < 0 || at >= mine.length - 1;
-  showProgress();
+  showProgress(me, assignment?.qualification);
   stage.draw();
-}
-
-function showProgress() {
-  const { progress, qualification, pace } = me, done = progress.mine + progress.skipped;
-  const speed = pace.median_seconds === null || pace.per_hour === null ? ""
-    : ` · ${Math.round(pace.median_seconds)} s an image, ${Math.round(pace.per_hour)} an hour`;
-  get("progress").textContent = assignment?.qualification
-    ? `Practice: ${qualification.done} of ${qualification.needed} done, ${qualification.passed} met`
-    : `${done} done, ${progress.remaining} of ${progress.total_images} images open${speed}`;
-}
-
-function makeScores() {
-  for (const [name, { low, high }] of Object.entries(guide.scores)) {
-    const set = document.createElement("fieldset"), legend = document.createElement("legend");
-    legend.textContent = name[0].toUpperCase() + name.slice(1);
-    const row = document.createElement("div");
-    row.className = "scale";
-    const end = (text) => { const span = document.createElement("span"); span.textContent = text; return span; };
-    row.append(end(low));
-    for (let value = 1; value <= 5; value++) {
-      const choice = document.createElement("label"), input = document.createElement("input");
-      Object.assign(input, { type: "radio", name, value });
-      input.setAttribute("aria-label", `${value} of 5${value === 1 ? `, ${low}` : value === 5 ? `, ${high}` : ""}`);
-      input.addEventListener("change", () => edit(() => { label.scores[name] = value; }));
-      choice.append(input, String(value));
-      row.append(choice);
-    }
-    row.append(end(high));
-    set.append(legend, row);
-    get("scores").append(set);
-  }
 }
 
 function listen() {
@@ -385,7 +341,7 @@ async function begin() {
     });
   get("elsewhere").hidden = true;
   guide = await patiently(() => call("/api/instructions"));
-  makeScores();
+  makeScores(guide, (name, value) => edit(() => { label.scores[name] = value; }));
   makeGuide();
   stage = new Stage(() => label, () => structuredClone(label), changed);
   guess = new Guess((marks) => {
