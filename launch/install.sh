@@ -49,7 +49,7 @@ install_rahf() {
     echo "Making .venv with $("$python" --version)"
     "$python" -m venv --clear .venv || return 1
   fi
-  echo "Installing rahf and its dependencies: about 3 GB, a few minutes (.venv/install.log)"
+  echo "Installing rahf and its dependencies: 3 to 4 GB, a few minutes (.venv/install.log)"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --log .venv/install.log --editable ".[$extras]" || return 1
   echo "$wanted" >"$stamp"

@@ -61,7 +61,7 @@ install() { # [bucket, folder]
   source launch/install.sh
   PYTHON=$(find_python 2>/dev/null || fetch_python)
   export PYTHON
-  EXTRAS=${EXTRAS:-tpu} install_rahf
+  EXTRAS=${EXTRAS:-tpu,train} install_rahf
   mkdir -p "$RUNS"
   printf '%s\n' "$@" >"$RUNS/bucket"
   mount_bucket

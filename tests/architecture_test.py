@@ -23,7 +23,15 @@ FLOORS = (
     ("models", "datasets"),
     ("weights",),
     ("storage",),
-    ("targets", "words", "images", "durable", "strict_json", "compilation_cache"),
+    (
+        "targets",
+        "words",
+        "images",
+        "durable",
+        "extras",
+        "strict_json",
+        "compilation_cache",
+    ),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio"}

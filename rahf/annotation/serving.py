@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from rahf import durable
+from rahf import durable, extras
 from rahf.annotation import (
     assignment,
     backup,
@@ -77,16 +77,13 @@ def serve(options: ServeOptions) -> None:
     """Serves until interrupted.
 
     Raises:
-      ValueError: a task is wrong, the workdir is in use, or the extra is missing.
+      MissingExtraError: the extra `annotate` is not installed.
+      ValueError: a task is wrong, or the workdir is in use.
     """
-    try:
+    with extras.needing("annotate", "annotate serve"):
         import uvicorn
 
         from rahf.annotation import server
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"annotate serve needs {error.name}: pip install 'rahf[annotate]'"
-        ) from error
     rules = assignment.AssignmentRules(
         lease=options.lease, qualification=options.qualification
     )

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from rahf import durable
+from rahf import durable, extras
 
 _PROBE = ".rahf-probe"
 
@@ -55,12 +55,8 @@ def place(path: str | os.PathLike, what: str = "a workdir") -> pathlib.Path:
 
 
 def _epath(url: str) -> Any:
-    try:
+    with extras.needing("cloud", url):
         import gcsfs  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f'{url} needs a package: pip install "rahf[cloud]" ({error})'
-        ) from error
     from etils import epath
     from etils.epath import gpath
     from fsspec.config import conf

@@ -77,7 +77,8 @@ def _install(accelerator, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "wanted"), [("cpu", "."), ("gpu", ".[gpu]"), ("tpu", ".[tpu]")]
+    ("accelerator", "wanted"),
+    [("cpu", ".[train]"), ("gpu", ".[gpu,train]"), ("tpu", ".[tpu,train]")],
 )
 def test_an_accelerator_is_an_extra_of_setup(accelerator, wanted, tmp_path):
     done = _install(accelerator, tmp_path)

@@ -249,11 +249,11 @@ def test_skypilot_starts_again_on_other_machines():
     assert task["file_mounts"] == {
         "/bucket": {"source": "gs://${BUCKET}", "mode": "MOUNT"}
     }
-    assert task["envs"] == {"NAME": "rahf", "EXTRAS": "tpu", "BUCKET": None}
+    assert task["envs"] == {"NAME": "rahf", "EXTRAS": "tpu,train", "BUCKET": None}
 
 
 def test_skypilot_on_a_slice(tmp_path):
-    words, _ = _sky_command(tmp_path, _sky()["run"], NAME="a b", EXTRAS="tpu")
+    words, _ = _sky_command(tmp_path, _sky()["run"], NAME="a b", EXTRAS="tpu,train")
     assert words == [
         "-m",
         "rahf.bin.train",
@@ -268,7 +268,7 @@ def test_skypilot_on_gpu_nodes(tmp_path):
         tmp_path,
         _sky()["run"],
         NAME="base",
-        EXTRAS="gpu",
+        EXTRAS="gpu,train",
         SKYPILOT_NODE_IPS="10.0.0.1\n10.0.0.2",
         SKYPILOT_NUM_NODES="2",
         SKYPILOT_NODE_RANK="1",

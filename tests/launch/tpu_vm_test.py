@@ -83,7 +83,7 @@ def test_the_tree_is_copied_and_installed_once(cloud):
             if (home / "rahf" / n).exists()
         ]
         [pip] = (home / "pip").read_text().splitlines()
-        assert pip.endswith("--editable .[tpu]")
+        assert pip.endswith("--editable .[tpu,train]")
     (cloud.tree / "rahf" / "new.py").write_text("")
     (cloud.tree / "rahf" / "bin" / "train.py").unlink()
     assert cloud("copy").returncode == 0

@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import IO, Any
 
+from rahf import extras
 from rahf.annotation import pixels
 from rahf.annotation.formats.importing import Import
 from rahf.annotation.formats.marks import Marks
@@ -73,13 +74,9 @@ def read_annotations(path: pathlib.Path, found: Import) -> None:
 
 
 def _parse(path: pathlib.Path) -> Any:
-    try:
+    with extras.needing("annotate", "reading CVAT's XML"):
         from defusedxml import ElementTree
         from defusedxml.common import DefusedXmlException
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            "reading CVAT's XML needs defusedxml: pip install 'rahf[annotate]'"
-        ) from error
     try:
         with _open(path) as file:
             root = ElementTree.parse(file).getroot()

@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
-from tensorflow_datasets.core import file_adapters
-from tensorflow_datasets.core import writer as tfds_writer
 
-from rahf import targets
+from rahf import extras, targets
 from rahf.datasets.files.dataset_folder import DatasetFolder
 from rahf.targets import Kind
+
+with extras.needing("train", "a dataset in TFDS's layout"):
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import file_adapters
+    from tensorflow_datasets.core import writer as tfds_writer
 
 #: With images of 200 kB, a shard has some hundred megabytes.
 RECORDS_PER_SHARD = 1024

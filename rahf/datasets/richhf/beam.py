@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from rahf import extras
 from rahf.datasets.richhf import PUBLISHED, joining, pickapic
 from rahf.datasets.richhf.build import DESCRIPTION, read_labels, survey
 from rahf.datasets.richhf.build_paths import BuildPaths
@@ -39,16 +40,12 @@ def build(
       The counts and problems, which are also written to `paths.report`.
 
     Raises:
-      ValueError: Beam is not installed, the files are not the published ones, or the
+      MissingExtraError: Beam is not installed.
+      ValueError: the files are not the published ones, or the
         policy does not allow the problems found.
     """
-    try:
+    with extras.needing("beam", f"--runner={runner}"):
         from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise ValueError(
-            f"--runner={runner} needs Apache Beam ({error}); install it with: "
-            'pip install "rahf[beam]"'
-        ) from error
     from rahf.datasets.files import tfds_records
 
     report = BuildReport(policy, {})

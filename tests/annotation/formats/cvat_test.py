@@ -193,5 +193,5 @@ def test_other_files_are_refused(folder, text, error):
 
 def test_without_the_extra_it_says_so(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "defusedxml", None)
-    with pytest.raises(ValueError, match=r"pip install 'rahf\[annotate\]'"):
+    with pytest.raises(ValueError, match=r'pip install "rahf\[annotate\]"'):
         _import(folder)
