@@ -70,7 +70,7 @@ def read_annotations(path: pathlib.Path, found: Import) -> None:
         for _, _, marks in parsed:
             asked |= marks.fields
     for where, row, marks in parsed:
-        found.add(path, where, row | marks.to_row(asked))
+        found.add_marks(path, where, row, marks, asked)
 
 
 def _parse(path: pathlib.Path) -> Any:
@@ -80,6 +80,8 @@ def _parse(path: pathlib.Path) -> Any:
     try:
         with _open(path) as file:
             root = ElementTree.parse(file).getroot()
+    except (zipfile.BadZipFile, RuntimeError) as error:  # damaged, or encrypted
+        raise ValueError(f"{path}: cannot be read ({error})") from error
     except (ElementTree.ParseError, DefusedXmlException, UnicodeError) as error:
         raise ValueError(f"{path}: not valid XML: {error!r}") from error
     if root is None or root.tag != "annotations" or root.find("image") is None:

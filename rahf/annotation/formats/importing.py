@@ -4,13 +4,13 @@ import collections
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rahf import images
 from rahf.annotation.formats.image_names import ImageNames
 from rahf.annotation.formats.label_names import USUAL, LabelNames
-from rahf.annotation.formats.marks import FIELDS
+from rahf.annotation.formats.marks import FIELDS, Marks
 from rahf.annotation.task_files import find_image
 from rahf.datasets.ratings.rating_files import RatingsError, check_row
 
@@ -94,6 +94,21 @@ class Import:
                     f"file has {size[0]} x {size[1]}; is it another image?"
                 )
         return name
+
+    def add_marks(
+        self,
+        path: pathlib.Path,
+        where: str,
+        row: dict[str, Any],
+        marks: Marks,
+        asked: Collection[str],
+    ) -> None:
+        """Adds a line with these marks (`Marks.to_row`), unless it says nothing."""
+        row = row | marks.to_row(asked)
+        if row.keys() & {*FIELDS, "scores"}:
+            self.add(path, where, row)
+        else:
+            self.counts["annotations without a label"] += 1
 
     def add(self, path: pathlib.Path, where: str, row: dict[str, Any]) -> None:
         """Adds a line; a mistake if it is none, or its rater has one for the image."""

@@ -152,12 +152,10 @@ def read_annotations(path: pathlib.Path, found: Import) -> None:
             asked |= marks.fields if marks else set()
     # Lines that were exported come back in the order that they had.
     for _, here, row, marks in sorted(parsed, key=lambda entry: entry[0]):
-        if marks is not None:
-            row = row | marks.to_row(asked)
-            if not row.keys() & {*FIELDS, "scores"}:
-                found.counts["annotations without a label"] += 1
-                continue
-        found.add(path, here, row)
+        if marks is None:
+            found.add(path, here, row)
+        else:
+            found.add_marks(path, here, row, marks, asked)
 
 
 def _read_annotation(

@@ -125,6 +125,17 @@ def test_the_rater_of_each_task_of_a_project(folder):
     assert [row["rater"] for row in _import(folder, text).rows] == ["ann", "bob"]
 
 
+def test_what_says_nothing_is_left_out(folder):
+    text = """<annotations><image id="0" name="cat.png" width="640" height="480">
+      <tag label="good_frame"></tag></image>
+      <image id="1" name="dog.png" width="640" height="480">
+      <tag label="x"><attribute name="overall">3</attribute></tag></image>
+      </annotations>"""
+    found = _import(folder, text, rater="me")
+    assert found.rows == [{"image": "dog.png", "rater": "me", "scores": {"overall": 3}}]
+    assert "1 annotations without a label" in found.summary()
+
+
 def test_options(folder):
     text = TASK.replace('label="implausible"', 'label="wheel"').replace(
         '<attribute name="prompt">a yellow cat</attribute>', ""
