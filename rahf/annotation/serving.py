@@ -48,6 +48,7 @@ class ServeOptions:
       guess_threshold: from this value on a peak of a predicted heatmap is a point of
         the model's guess.
       image_column, prompt_column: names of fields in the list; "" = the usual ones.
+      recursive: whether to search the subfolders of a folder of images.
       instructions, examples: files of what raters are told; None for the built-in.
     """
 
@@ -69,6 +70,7 @@ class ServeOptions:
     guess_threshold: float = task_sources.TaskOptions.threshold
     image_column: str = ""
     prompt_column: str = ""
+    recursive: bool = False
     instructions: str | None = None
     examples: str | None = None
 
@@ -90,7 +92,9 @@ def serve(options: ServeOptions) -> None:
     guide = instructions.read(options.instructions, options.examples)
     columns = TableColumns(image=options.image_column, prompt=options.prompt_column)
     reading = task_sources.TaskOptions(
-        columns=columns, threshold=options.guess_threshold
+        columns=columns,
+        threshold=options.guess_threshold,
+        recursive=options.recursive,
     )
     folder = task_sources.find_folder(options.tasks, options.images)
     with store.open_store(options.workdir) as opened:

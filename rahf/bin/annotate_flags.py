@@ -61,6 +61,7 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("tasks", help="list of images and prompts, folder, or output of predict")
     add("--images", metavar="DIR", help="folder of the images (where the list is)")
+    add("--recursive", action="store_true", help="search a folder's subfolders too")
     _add_columns(add)
     add("--port", type=flags.at_least(0), default=8000, help="(%(default)s)")
     add("--host", help="address or name for others (127.0.0.1, this machine only)")

@@ -57,7 +57,11 @@ def read_csv(
 
 
 def read_folder(
-    path: pathlib.Path, folder: pathlib.Path, columns: TableColumns
+    path: pathlib.Path,
+    folder: pathlib.Path,
+    columns: TableColumns,
+    *,
+    recursive: bool = False,
 ) -> Iterator[_Task]:
     """Yields (task, width, height in pixels) of the images of a folder.
 
@@ -66,13 +70,15 @@ def read_folder(
         images are relative to it, or else its images in order of name, without prompts.
       folder: the same folder, or one above it, which no image may leave.
       columns: the names of the rows' fields.
+      recursive: whether to search subfolders for images.
 
     Raises:
       ValueError: there are no images, or a row is wrong; names the file and the line.
     """
     lists = (path / name for name in job_sources.PROMPT_FILES)
     table = next((one for one in lists if one.is_file()), path)
-    for _, image, prompt, *place in job_sources.read_source(table, "", columns, False):
+    rows = job_sources.read_source(table, "", columns, recursive)
+    for _, image, prompt, *place in rows:
         name = os.path.relpath(os.path.abspath(image), os.path.abspath(folder))
         yield _make(place[0] if place else str(path), folder, name, prompt, None)
 

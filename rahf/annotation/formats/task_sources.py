@@ -24,10 +24,12 @@ class TaskOptions:
       columns: the names of its fields, where they are not the usual ones.
       threshold: from this value on a peak of a predicted heatmap is a point of the
         model's guess.
+      recursive: whether to search the subfolders of a folder.
     """
 
     columns: TableColumns = USUAL
     threshold: float = predictions.THRESHOLD
+    recursive: bool = False
 
 
 #: What `annotate serve` does without flags.
@@ -77,7 +79,8 @@ def read_tasks(
     if (found := _find_predictions(path)) is not None:
         return predictions.read_tasks(found, folder, threshold=options.threshold)
     if path.is_dir():
-        return tables.read_folder(path, folder, columns)
+        recursive = options.recursive
+        return tables.read_folder(path, folder, columns, recursive=recursive)
     if suffix in SEPARATORS:
         return tables.read_csv(path, folder, columns)
     if suffix == ".json" and _is_tasks(path):

@@ -69,6 +69,14 @@ def test_a_folder_with_and_without_prompts(folder):
     assert _read(folder, folder.parent) == above
 
 
+def test_subfolders_on_demand(folder):
+    above = folder.parent
+    with pytest.raises(ValueError, match="subfolders are searched with --recursive"):
+        _read(above)
+    names = [task.image for task, *_ in _read(above, recursive=True)]
+    assert names == ["pictures/a.png", "pictures/b.png"]
+
+
 def test_other_names_of_columns_and_splits(folder):
     columns = TableColumns(image="path", prompt="said")
     text = "path,said,split\na.png,hi,dev\nb.png,,train\n"
