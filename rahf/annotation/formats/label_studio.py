@@ -201,7 +201,9 @@ def _exact(annotation, result, name: str, prompt) -> Mapping[str, Any] | None:
         return None
     if str(pathlib.PurePath(str(row.get("image")))) != str(pathlib.PurePath(name)):
         return None
-    if row.get("prompt") != prompt or row.get("seconds") != annotation.get("lead_time"):
+    if (row.get("prompt") or "") != (prompt or ""):
+        return None
+    if row.get("seconds") != annotation.get("lead_time"):
         return None
     try:
         made = results.make_result(row, width=width, height=height)
@@ -243,9 +245,10 @@ def make_tasks(
         task = tasks.get(row["image"])
         if task is None:
             image = image_prefix + row["image"]
-            data = {"image": image, "prompt": row.get("prompt")}
-            data["split"] = row.get("split")
-            data = {name: value for name, value in data.items() if value is not None}
+            # Label Studio refuses tasks without what the interface shows.
+            data = {"image": image, "prompt": row.get("prompt") or ""}
+            if row.get("split") is not None:
+                data["split"] = row["split"]
             task = {"id": len(tasks) + 1, "data": data, "annotations": []}
             task |= {"predictions": [], "meta": {_META: {"fields": []}}}
             tasks[row["image"]] = task
