@@ -5,8 +5,9 @@ pixel of its heatmaps. On scenes that the demo was not trained on, 400 of them, 
 of this measure goes with the rank of its true error (Spearman .53 over all seven targets;
 .27 on scenes like those of its training). Asking again about mirrored, shifted, darker and
 lighter copies of the image, and comparing the answers, was tried and tells less (.19,
-.14) at several times the cost. Scores have no distribution, and nothing that was tried
-foretells their errors.
+.14) at several times the cost; so does a second model, unless it is much the better one.
+Scores have no distribution, and nothing that was tried foretells their errors.
+docs/results.md has the figures.
 """
 
 import json
@@ -18,7 +19,7 @@ import numpy as np
 from scipy.stats import rankdata
 from tqdm import tqdm
 
-from rahf import durable, images, strict_json
+from rahf import durable, images, strict_json, words
 from rahf.annotation import task_files
 
 FILE = "uncertainty.json"
@@ -77,17 +78,18 @@ def order(unsure: np.ndarray, prompts: Sequence[str]) -> list[int]:
     """Returns the indices of images, those to label first at the beginning.
 
     Every prompt's least sure image comes before any prompt's second, so that the first
-    images are not one prompt eight times.
+    images are not one prompt eight times. Prompts of the same words are the same.
 
     Args:
       unsure: float[N], as `combine` returns it.
       prompts: the N prompts.
     """
-    turns: dict[str, int] = {}
+    turns: dict[tuple[str, ...], int] = {}
     keys = []
     for index in sorted(range(len(prompts)), key=lambda i: (-unsure[i], i)):
-        turn = turns.get(prompts[index], 0)
-        turns[prompts[index]] = turn + 1
+        said = tuple(words.split(prompts[index].casefold()))
+        turn = turns.get(said, 0)
+        turns[said] = turn + 1
         keys.append((turn, -unsure[index], index))
     return [index for *_, index in sorted(keys)]
 
@@ -101,8 +103,8 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Returns the entropies of images by name, and keeps them in a file.
 
-    What the file has of the same checkpoint is not computed again, also after this was
-    interrupted.
+    What the file has of the same checkpoint, prompt and image file is not computed
+    again, also after this was interrupted.
 
     Args:
       listed: (name, prompt) of each image.
@@ -115,19 +117,34 @@ def measure(
       `entropies` by image; images that cannot be read are absent.
 
     Raises:
-      ValueError: the file is damaged.
+      ValueError: the file is damaged, or an image lies outside the folder.
     """
-    found = _read(path, digest)
-    todo = [each for each in listed if each[0] not in found]
+    kept = _read(path, digest)
+    asked = {name: _asked(name, prompt, folder) for name, prompt in listed}
+    todo = [
+        each for each in listed if kept.get(each[0], {}).get("of") != asked[each[0]]
+    ]
+    for name, _ in todo:
+        kept.pop(name, None)
     with tqdm(total=len(todo), desc="uncertainty", unit="image") as bar:
         for start in range(0, len(todo), _BATCH):
             batch = todo[start : start + _BATCH]
-            found |= _predict(predictor, batch, folder)
+            for name, found in _predict(predictor, batch, folder).items():
+                kept[name] = {"of": asked[name], "entropies": found}
             bar.update(len(batch))
             if (start // _BATCH + 1) % _KEPT == 0 or start + _BATCH >= len(todo):
-                kept = {"checkpoint": digest, "images": found}
-                durable.write_text(path, json.dumps(kept) + "\n")
-    return found
+                whole = {"checkpoint": digest, "images": kept}
+                durable.write_text(path, json.dumps(whole) + "\n")
+    return {name: kept[name]["entropies"] for name, _ in listed if name in kept}
+
+
+def _asked(name: str, prompt: str, folder: pathlib.Path) -> list[Any]:
+    """What an image's entropies are of: its prompt, and its file's size and time."""
+    try:
+        found = task_files.find_image(folder, name).stat()
+    except OSError:
+        return [prompt]
+    return [prompt, found.st_size, found.st_mtime_ns]
 
 
 def _predict(
@@ -147,11 +164,14 @@ def _predict(
     return dict(zip(names, map(entropies, predictions), strict=True))
 
 
-def _read(path: pathlib.Path, digest: str) -> dict[str, dict[str, float]]:
+def _read(path: pathlib.Path, digest: str) -> dict[str, dict[str, Any]]:
     try:
         kept = strict_json.loads(path.read_text("utf-8"))
-        return dict(kept["images"]) if kept["checkpoint"] == digest else {}
+        if kept["checkpoint"] != digest:
+            return {}
+        names = ("of", "entropies")
+        return {i: {n: row[n] for n in names} for i, row in kept["images"].items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged ({error}); remove it") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged ({error!r}); remove it") from error

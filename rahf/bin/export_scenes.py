@@ -25,11 +25,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--split", choices=SPLITS, default="test", help="split (%(default)s)")
     add("--examples", type=at_least(1), default=8, help="scenes (%(default)s)")
     add("--size", type=at_least(1), default=256, help="side in pixels (%(default)s)")
+    add("--seed", type=int, default=0, help="other seeds, other scenes (%(default)s)")
     add("--difficulty", choices=DIFFICULTIES, default="full", help="(%(default)s)")
     args = parser.parse_args(argv)
     options = {"difficulty": args.difficulty, "num_examples": args.examples}
     try:
-        scenes = Scenes(args.split, args.size, **options)
+        scenes = Scenes(args.split, args.size, seed=args.seed, **options)
     except ValueError as error:
         parser.error(str(error))
     with clear_errors():

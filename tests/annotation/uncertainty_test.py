@@ -47,6 +47,8 @@ def test_no_prompt_has_its_second_image_before_another_has_its_first():
     unsure = np.array([0.9, 0.8, 0.1, 0.7, 0.2])
     order = uncertainty.order(unsure, ["cat", "cat", "dog", "cat", "fish"])
     assert order == [0, 4, 2, 1, 3]
+    order = uncertainty.order(unsure, ["A cat.", "a cat", "dog", "a  Cat", "fish"])
+    assert order == [0, 4, 2, 1, 3]
 
 
 class _Predictor:
@@ -78,6 +80,25 @@ def test_nothing_is_computed_twice_and_another_checkpoint_computes_anew(tmp_path
     assert found["0.png"]["words"] > found["20.png"]["words"] > found["39.png"]["words"]
     measure(listed, "two")
     assert predictor.asked == 80 and json.loads(path.read_text())["checkpoint"] == "two"
-    path.write_text("{")
-    with pytest.raises(ValueError, match="damaged"):
-        measure(listed)
+    for text in ("{", "[]", '{"checkpoint": "two", "images": {"0.png": {}}}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="damaged"):
+            measure(listed, "two")
+
+
+def test_another_prompt_or_picture_of_the_same_name_is_computed_anew(tmp_path):
+    image, path, predictor = tmp_path / "a.png", tmp_path / "kept.json", _Predictor()
+
+    def measure(prompt):
+        listed = [("a.png", prompt)]
+        return uncertainty.measure(listed, tmp_path, predictor, path, "one")
+
+    Image.new("L", (8, 8), 200).save(image)
+    first = measure("a cat")
+    assert measure("a cat") == first and predictor.asked == 1
+    measure("a dog")
+    assert predictor.asked == 2
+    Image.new("L", (9, 8), 0).save(image)
+    assert measure("a dog")["a.png"]["words"] > first["a.png"]["words"]
+    image.write_bytes(b"no image")
+    assert measure("a dog") == {} and predictor.asked == 3

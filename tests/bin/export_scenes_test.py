@@ -23,6 +23,18 @@ def test_files_are_the_records_and_predict_takes_them(tmp_path, capsys):
     assert set(json.loads(lines[0])) == {"image", "prompt"}
 
 
+def test_another_seed_has_other_scenes(tmp_path):
+    for seed in (0, 1):
+        flags = ("--examples=2", "--size=64", f"--seed={seed}")
+        export_scenes.main([f"--output={tmp_path / str(seed)}", *flags])
+    records = list(Scenes("test", 64, num_examples=2, seed=1))
+    lines = (tmp_path / "1" / "prompts.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["prompt"] for line in lines] == [
+        record["prompt"] for record in records
+    ]
+    assert lines != (tmp_path / "0" / "prompts.jsonl").read_text("utf-8").splitlines()
+
+
 def test_a_file_in_the_way_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="error: --output=.*/file cannot be written"):
