@@ -20,6 +20,8 @@ from rahf.annotation.records import Feedback, RatingTask
 from rahf.datasets.ratings import rating_files
 from tests.support import raters_files
 
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+FIXTURES = ROOT / "tests/fixtures"
 SIZE = {"original_width": 600, "original_height": 400, "image_rotation": 0}
 PROMPT = "a yellow cat"
 
@@ -311,8 +313,7 @@ def test_a_workdir_s_answers_and_skips(tmp_path):
 
 
 def test_the_interface_of_the_docs_has_every_control():
-    root = pathlib.Path(__file__).resolve().parents[3]
-    text = (root / "docs/annotate.md").read_text("utf-8")
+    text = (ROOT / "docs/annotate.md").read_text("utf-8")
     view = ElementTree.fromstring(re.findall(r"<View>.*?</View>", text, re.DOTALL)[0])
     controls = {one.get("name"): one for one in view if one.get("toName")}
     used = set()
@@ -356,3 +357,18 @@ def test_an_image_has_one_prompt_and_one_split(folder):
     task["data"]["split"] = "later"
     with pytest.raises(rating_files.RatingsError, match="field 'split': expected"):
         _import(folder, [task])
+
+
+def test_what_label_studio_1_23_wrote_of_a_person_s_clicks(folder):
+    tasks = json.loads((FIXTURES / "label_studio_1_23.json").read_text("utf-8"))
+    [row] = _import(folder, tasks).rows
+    [point] = row.pop("implausible_points")
+    assert point == pytest.approx([0.25, 0.5], abs=1e-3)  # of the pixel clicked
+    assert row == {
+        "image": "cat.png",
+        "prompt": "a 💩 yellow cat",
+        "rater": "1",
+        "misaligned_words": [2],
+        "scores": {"plausibility": 2, "overall": 5},
+        "seconds": 10.946,
+    }
