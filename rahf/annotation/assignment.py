@@ -88,7 +88,7 @@ def holds_enough(store: AnswerStore, rater: str, rules: AssignmentRules) -> bool
     beside it, or it is a practice image, whose result may end their work."""
     [[count, practice]] = store.read(
         "SELECT COUNT(*), COALESCE(SUM(qualification), 0) FROM assignments "
-        "WHERE rater = ? AND state = 'open'",
+        "WHERE rater = ? AND state IN ('open', 'expired') AND state = 'open'",
         rater,
     )
     return count > rules.ahead or practice > 0
@@ -127,15 +127,34 @@ def _expire(db: sqlite3.Connection, now: float) -> None:
         "SELECT id, image FROM assignments WHERE state = 'open' AND until < ?", (now,)
     ).fetchall()
     for row in late:
-        db.execute("UPDATE assignments SET state = 'expired' WHERE id = ?", row[:1])
-        db.execute("UPDATE images SET load = load - 1 WHERE id = ?", row[1:])
+        _give_back(db, row)
 
 
-# A rater's open assignments, and expired ones that nobody took over.
+def _give_back(db: sqlite3.Connection, row: sqlite3.Row) -> None:
+    db.execute("UPDATE assignments SET state = 'expired' WHERE id = ?", (row["id"],))
+    db.execute("UPDATE images SET load = load - 1 WHERE id = ?", (row["image"],))
+
+
+def release(store: AnswerStore, rater: str, ids: Collection[str]) -> None:
+    """Gives back assignments that were held ahead and not begun, for others to take."""
+    with store.transaction() as db:
+        for id_ in ids:
+            row = db.execute(
+                "SELECT id, image FROM assignments a WHERE id = ? AND rater = ? AND "
+                "state = 'open' AND NOT EXISTS (SELECT 1 FROM events WHERE "
+                "assignment = a.id)",
+                (id_, rater),
+            ).fetchone()
+            if row is not None:
+                _give_back(db, row)
+
+
+# A rater's open assignments, and expired ones that nobody took over. IN (...) names the
+# index on these few to SQLite, which else reads all of the rater's.
 _UNFINISHED = (
     "SELECT a.id, a.image, a.state FROM assignments a JOIN images i ON i.id = a.image "
-    "WHERE rater = ? AND (state = 'open' OR state = 'expired' AND (load < wanted OR "
-    "gold IS NOT NULL))"
+    "WHERE rater = ? AND state IN ('open', 'expired') AND (state = 'open' OR "
+    "load < wanted OR gold IS NOT NULL)"
 )
 
 

@@ -143,11 +143,7 @@ class AnnotationApi:
         name = self.person(request, "rater").name
         self._check_same(body, name)
         self._check_paused(name)
-        held = body.get("holding", [])
-        right = isinstance(held, list) and len(held) <= 100
-        if not right or not all(isinstance(id_, str) for id_ in held):
-            text = "holding: expected at most 100 ids of assignments"
-            raise RequestError(400, "bad_json", text)
+        held = _ids(body, "holding")
         gone = assignment.hold(self.store, name, held, self.rules)
         taken = assignment.take(self.store, name, self.rules, holding=held)
         if taken is not None:
@@ -159,6 +155,12 @@ class AnnotationApi:
         )
         reason = "wait" if waiting else "done"
         return {"assignment": None, "reason": reason, "gone": gone}
+
+    def release(self, request: Request, body: dict) -> dict:
+        name = self.person(request, "rater").name
+        self._check_same(body, name)
+        assignment.release(self.store, name, _ids(body, "ids"))
+        return {}
 
     def assignments(self, request: Request, body: dict) -> dict:
         del body
@@ -292,6 +294,15 @@ class AnnotationApi:
                 query = "UPDATE assignments SET guess_shown = 1 WHERE id = ?"
                 db.execute(query, (row["id"],))
         return None if guess is None else guess.to_json()
+
+
+def _ids(body: dict, field: str) -> list[str]:
+    listed = body.get(field, [])
+    right = isinstance(listed, list) and len(listed) <= 100
+    if not right or not all(isinstance(id_, str) for id_ in listed):
+        text = f"{field}: expected at most 100 ids of assignments"
+        raise RequestError(400, "bad_json", text)
+    return listed
 
 
 def _too_fast() -> RequestError:

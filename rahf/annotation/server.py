@@ -64,6 +64,7 @@ def make_app(
         route("/api/session", "DELETE", api.logout),
         route("/api/me", "GET", api.me),
         route("/api/next", "POST", api.next),
+        route("/api/release", "POST", api.release),
         route("/api/assignments", "GET", api.assignments),
         route("/api/assignments/{id}", "GET", api.one_assignment),
         route("/api/assignments/{id}/events", "POST", api.events),

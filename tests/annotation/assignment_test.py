@@ -141,3 +141,22 @@ def test_nothing_is_held_ahead_of_practice(opened):
         opened.save(taken, "a", [event], lease=100)
     taken = assignment.take(opened, "a", rules)
     assert taken and assignment.take(opened, "a", rules, holding=[taken])
+
+
+def test_what_was_held_ahead_and_not_begun_can_be_given_back(opened):
+    _add(opened, 3, raters=1)
+    held = []
+    for _ in range(3):
+        held.append(assignment.take(opened, "a", RULES, holding=held, now=0))
+    draft = store.Event(id="1", kind="draft", label=Feedback())
+    opened.save(held[0], "a", [draft], lease=100, now=0)
+    assignment.release(opened, "b", held)
+    assert assignment.take(opened, "b", RULES, now=1) is None, "they are not b's"
+    assignment.release(opened, "a", [*held, "x"])
+    assignment.release(opened, "a", held)
+    assert assignment.take(opened, "a", RULES, now=1) == held[0], "it was begun"
+    assert assignment.take(opened, "b", RULES, now=1), "another may have the second"
+    more = assignment.take(opened, "a", RULES, holding=held[:1], now=1)
+    assert more == held[2], "their own again, not the second"
+    [[load]] = opened.read("SELECT SUM(load) FROM images")
+    assert load == 3

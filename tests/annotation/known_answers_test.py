@@ -32,14 +32,14 @@ def opened(tmp_path):
 
 
 def _answer(opened, rules, label, kind="answer"):
-    """Answers the next image; returns its assignment and whether it was known."""
+    """Answers the next image; returns its assignment, whether it was known, its name."""
     taken = assignment.take(opened, "a", rules)
     event = store.Event(id="1", kind=kind, label=label, reason=None if label else "x")
     opened.save(taken, "a", [event], lease=100)
     known_answers.judge(opened, "a", rules)
     query = "SELECT i.image FROM images i JOIN assignments a ON a.image = i.id "
     [[name]] = opened.read(query + "WHERE a.id = ?", taken)
-    return taken, name.startswith("g")
+    return taken, name.startswith("g"), name
 
 
 def _paused(opened):
@@ -72,7 +72,7 @@ def test_practice_comes_first_and_pauses_who_fails_it(opened, labels, reason):
 
 def test_only_the_first_answer_to_a_practice_image_counts(opened):
     rules = dataclasses.replace(RULES, qualification=1)
-    taken, _ = _answer(opened, rules, WRONG)
+    taken, *_ = _answer(opened, rules, WRONG)
     again = store.Event(id="2", kind="answer", label=RIGHT)
     opened.save(taken, "a", [again], lease=100)
     assert known_answers.practice(opened, "a", rules).passed == 0
@@ -90,7 +90,10 @@ def test_no_more_practice_than_known_images_and_none_for_old_hands(opened):
 
 def test_known_images_are_mixed_in_one_in_so_many_at_random(opened):
     rules = dataclasses.replace(RULES, gold_every=4, gold_least=1000)
-    seen = [_answer(opened, rules, RIGHT)[1] for _ in range(100)]
+    given = [_answer(opened, rules, RIGHT)[1:] for _ in range(100)]
+    seen = [known for known, _ in given]
+    names = [int(name[1:-4]) for known, name in given if known]
+    assert names != sorted(names), "raters who talk would know them by their order"
     # 25 are expected; 30 are all there are; fewer than 8 come once in 10^5 times.
     assert 8 <= sum(seen) <= 30
     first = seen.index(True)

@@ -1,6 +1,7 @@
 """Work without a connection, and in two tabs, in a real browser."""
 
 import contextlib
+import time
 
 import pytest
 
@@ -225,3 +226,20 @@ def test_another_raters_session_does_not_take_the_work(site, browser):
         page.get_by_text("This browser now belongs to r2").wait_for()
         assert page.evaluate("Object.keys(localStorage).join().includes('outbox/r1')")
     assert not site.store.read("SELECT 1 FROM events")
+
+
+def test_a_page_that_is_closed_gives_back_what_it_had_ahead(site, browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.goto(site.link("r1"))
+    page.get_by_role("button", name="Begin").click()
+    shown(page)
+    _ahead(page, site, 2)
+    page.close()
+    query = "SELECT number FROM assignments WHERE state = 'open'"
+    for _ in range(100):
+        if len(found := site.store.read(query)) == 1:
+            break
+        time.sleep(0.05)
+    assert [row["number"] for row in found] == [0], "the one in work stays"
+    context.close()

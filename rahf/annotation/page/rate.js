@@ -10,7 +10,7 @@ import { takeTurn } from "./tabs.js";
 
 const IDLE = 60; // seconds without an action that do not count as work
 const NEAR = 5; // finished images that stay at hand without a connection
-const RETRY = 2000; // milliseconds
+const RETRY = 2000, AGAIN = 20000; // milliseconds
 const get = (id) => document.getElementById(id);
 
 let me, guide, outbox, queue, stage, guess, assignment = null, mine = [], at = -1;
@@ -138,7 +138,7 @@ function leave() {
 
 // Goes on to the next image.
 async function next() {
-  if (busy) return;
+  if (busy || retired) return;
   get("work").inert = busy = true;
   try {
     leave();
@@ -152,8 +152,9 @@ async function next() {
     if (reason === null) show(queue.take());
     else {
       await outbox.empty();
+      if (reason === "wait") setTimeout(next, AGAIN);
       stop(reason === "wait"
-        ? "Others are at work on the last images. Load this page again in a few minutes."
+        ? "Others are at work on the last images. If they leave one, it will appear here."
         : "That was the last image. Thank you!");
     }
   } catch (error) {
@@ -287,6 +288,7 @@ function listen() {
   get("comment").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(comment, 500); });
   for (const name of ["focus", "blur"]) get("frame").addEventListener(name, () => stage.draw());
   addEventListener("visibilitychange", tick);
+  addEventListener("pagehide", () => queue.release());
   addEventListener("keydown", (event) => {
     if (!assignment || busy || document.querySelector("dialog[open]")) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { get("comment").blur(); save(); return; }
@@ -334,6 +336,7 @@ async function begin() {
     () => fragment.has("here") || askToContinue("Your work is open in another tab."),
     async () => {
       retired = busy = true;
+      queue?.clear(); // they are the other tab's now
       assignment = null;
       await askToContinue("You went on in another tab.");
       location.hash = "here";
