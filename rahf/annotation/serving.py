@@ -5,7 +5,7 @@ import dataclasses
 import http.client
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tqdm import tqdm
 
@@ -49,6 +49,7 @@ class ServeOptions:
         the model's guess.
       image_column, prompt_column: names of fields in the list; "" = the usual ones.
       recursive: whether to search the subfolders of a folder of images.
+      labels: what the labels of Label Studio's predictions mean.
       instructions, examples: files of what raters are told; None for the built-in.
     """
 
@@ -71,6 +72,7 @@ class ServeOptions:
     image_column: str = ""
     prompt_column: str = ""
     recursive: bool = False
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     instructions: str | None = None
     examples: str | None = None
 
@@ -95,6 +97,7 @@ def serve(options: ServeOptions) -> None:
         columns=columns,
         threshold=options.guess_threshold,
         recursive=options.recursive,
+        labels=options.labels,
     )
     folder = task_sources.find_folder(options.tasks, options.images)
     with store.open_store(options.workdir) as opened:

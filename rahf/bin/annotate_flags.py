@@ -85,6 +85,8 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     add("--show_guesses", action="store_true", help=shown)
     peak = "least value of a heatmap's peak that is a guessed point (%(default)s)"
     add("--guess_threshold", type=flags.finite(0, 1), default=0.3, help=peak)
+    meaning = "what labels of Label Studio's predictions mean, as for import"
+    add("--labels", type=_labels, default={}, metavar="LABEL:FIELD,...", help=meaning)
 
 
 def _add_replay_flags(parser: argparse.ArgumentParser) -> None:

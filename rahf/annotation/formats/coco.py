@@ -73,7 +73,7 @@ def make(ratings: Iterable[RatedRow]) -> dict[str, Any]:
 
 
 def _box(where: tuple[float, float], width: int, height: int) -> dict[str, Any]:
-    """Returns the box of a point's disk, within the image, and its area."""
+    """Returns the box of a point's disk, within the image, its outline and area."""
     radius = POINT_RADIUS * height
     low = [max(0.0, at - radius) for at in where]
     high = [
@@ -81,4 +81,9 @@ def _box(where: tuple[float, float], width: int, height: int) -> dict[str, Any]:
         for at, side in zip(where, (width, height), strict=True)
     ]
     size = [end - start for start, end in zip(low, high, strict=True)]
-    return {"bbox": [*low, *size], "area": size[0] * size[1]}
+    (left, top), (right, bottom) = low, high
+    return {
+        "bbox": [*low, *size],
+        "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
+        "area": size[0] * size[1],
+    }

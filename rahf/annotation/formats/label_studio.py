@@ -21,7 +21,7 @@ from rahf import images, strict_json
 from rahf.annotation.formats import label_studio_results as results
 from rahf.annotation.formats.image_names import ImageNames
 from rahf.annotation.formats.importing import Import
-from rahf.annotation.formats.label_names import USUAL
+from rahf.annotation.formats.label_names import USUAL, LabelNames
 from rahf.annotation.formats.marks import FIELDS, Marks
 from rahf.annotation.formats.rated_rows import RatedRow
 from rahf.annotation.records import RatingTask
@@ -65,6 +65,7 @@ def read_tasks(
     tasks: list[dict[str, Any]],
     folder: pathlib.Path,
     columns: TableColumns,
+    labels: LabelNames = USUAL,
 ) -> Iterator[tuple[RatingTask, int, int]]:
     """Yields (task, width, height in pixels) of each task, to be labelled here.
 
@@ -76,6 +77,7 @@ def read_tasks(
       tasks: from `load`.
       folder: the folder of images.
       columns: the names of the fields in a task's data.
+      labels: what the labels of predictions mean.
 
     Raises:
       ValueError: a task is wrong; names it.
@@ -91,7 +93,7 @@ def read_tasks(
             guess = None
             for prediction in (task.get("predictions") or [])[:1]:
                 marks = results.read_result(
-                    prediction["result"], prompt=prompt, names=USUAL
+                    prediction["result"], prompt=prompt, names=labels
                 )
                 size = {"width": width, "height": height}
                 guess = marks.to_feedback(prompt=prompt, **size)

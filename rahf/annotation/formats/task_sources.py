@@ -3,11 +3,12 @@
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rahf import strict_json
 from rahf.annotation import task_files
 from rahf.annotation.formats import label_studio, predictions, tables
+from rahf.annotation.formats.label_names import LabelNames
 from rahf.annotation.records import RatingTask
 from rahf.datasets.files.csv_table import SEPARATORS
 from rahf.inference.job_sources import USUAL, TableColumns
@@ -25,11 +26,13 @@ class TaskOptions:
       threshold: from this value on a peak of a predicted heatmap is a point of the
         model's guess.
       recursive: whether to search the subfolders of a folder.
+      labels: what the labels of Label Studio's predictions mean (`LabelNames`).
     """
 
     columns: TableColumns = USUAL
     threshold: float = predictions.THRESHOLD
     recursive: bool = False
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 #: What `annotate serve` does without flags.
@@ -85,7 +88,8 @@ def read_tasks(
         return tables.read_csv(path, folder, columns)
     if suffix == ".json" and _is_tasks(path):
         tasks = label_studio.load(path)
-        return label_studio.read_tasks(path, tasks, folder, columns)
+        names = LabelNames(options.labels)
+        return label_studio.read_tasks(path, tasks, folder, columns, names)
     if suffix not in SUFFIXES:
         raise ValueError(
             f"{source}: expected one of {', '.join(SUFFIXES)}, or a folder"

@@ -36,6 +36,7 @@ def test_an_annotation_for_each_point():
     first = made["annotations"][0]
     assert (first["id"], first["image_id"], first["rater"]) == (1, 1, "r1")
     assert (first["num_keypoints"], first["iscrowd"]) == (1, 0)
+    assert first["segmentation"][0][:2] == first["bbox"][:2]
     assert [*first["bbox"], first["area"]] == pytest.approx([0, 5.623, 2.5, 3, 7.5])
 
 

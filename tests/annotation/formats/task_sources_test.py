@@ -108,6 +108,11 @@ def test_a_guess_of_label_studio_and_of_the_own_form(folder):
     for name, text in (("t.json", json.dumps(tasks)), ("t.jsonl", _lines([row]))):
         [(task, *_)] = _read(_write(folder / name, text))
         assert task.guess == guess
+    other = _write(folder / "t.json", json.dumps(tasks).replace("implausible", "Odd"))
+    with pytest.raises(ValueError, match="--labels=Odd:implausible_points"):
+        _read(other)
+    [(task, *_)] = _read(other, labels={"Odd": "implausible_points"})
+    assert task.guess == guess
 
 
 def test_the_output_of_predict_by_folder_and_file(tmp_path):
