@@ -154,6 +154,7 @@ def get_config(arg: str = ""):
 
     c.eval = ml_collections.ConfigDict()
     c.eval.every_steps = 1000
+    c.eval.task = ""  # the task to evaluate on; "" = task.name
     c.eval.split = "dev"
     c.eval.batch_size = 64
     c.eval.examples = 256  # records of the split to measure; 0 = all

@@ -21,6 +21,7 @@ class Kind(enum.Enum):
     WORDS = "words"  # the prompt, each misaligned word followed by a suffix
     CAPTION = "caption"  # free text; pre-training only
     WORD_PRESENCE = "word_presence"  # the pieces of text in an image; training only
+    SOFT_WORDS = "soft_words"  # a teacher's probability of each word; training only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,5 +190,15 @@ register(
         field="prompt_misalignment_label",
         prompt="<output> WORDS: misalignment </output> ",
         description="which pieces of text the image shows, prompt unseen (training only)",
+    )
+)
+register(
+    Target(
+        name="soft_words",
+        kind=Kind.SOFT_WORDS,
+        field="prompt_misalignment_chance",
+        prompt="<output> WORDS: misalignment </output> ",
+        description="how probably the image does not show each word, by a teacher "
+        "(training only)",
     )
 )

@@ -9,11 +9,9 @@ them. To train on several hosts, run the same command on each, with --distribute
 with exit code 75.
 """
 
-import contextlib
+from absl import flags
 
-from absl import flags, logging
-
-from rahf.bin import config_flag, process_flags
+from rahf.bin import config_flag, process_flags, training_run
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder to write the run to, or gs://bucket/folder."
@@ -24,30 +22,9 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main():
-    logging.set_verbosity(logging.WARNING)
-    # Orbax logs at length; its failures are also raised, and reported in one line.
-    logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathname)
+    training_run.quiet()
     process_flags.join()
-    import jax  # here, so that --help is fast
-
-    from rahf.benchmarks.utilisation import Utilisation
-    from rahf.checkpoints import same_settings
-    from rahf.evaluation.split import SplitEvaluator
-    from rahf.input.loader import make_train_input
-    from rahf.training.exits import in_one_line
-    from rahf.training.loop import train
-
-    config, workdir = config_flag.CONFIG.value, str(_WORKDIR.value)
-    same_settings.check(config, workdir)
-    train_input = make_train_input(
-        config, shard_index=jax.process_index(), shard_count=jax.process_count()
-    )
-    evaluator = SplitEvaluator(config)
-    evaluator.check()
-    evaluate = lambda params: evaluator(params, progress=False).flat()
-
-    with in_one_line(workdir), contextlib.closing(train_input):
-        train(config, workdir, train_input, evaluate, Utilisation(config))
+    training_run.run(config_flag.CONFIG.value, str(_WORKDIR.value))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ DATASETS = {
         *("train", "dev", "test", "window", "open_shards"),
         *("data_dir", "image", "caption"),
     ),
+    "distilled": ("path", "dev_share", "targets"),
     "rated_images": tuple(f.name for f in dataclasses.fields(RatedImagesOptions)),
 }
 #: Keys that the configs of older runs may lack.

@@ -64,6 +64,8 @@ class RunEvaluation:
         self.config, self.params, self.step = restore_for_inference(self.workdir, step)
         for setting in request.settings:
             set_key(self.config, setting)
+            if setting.startswith("task.name=") and self.config.eval.get("task"):
+                self.config.eval.task = ""  # the one that is asked for counts
         self.evaluator = SplitEvaluator(
             self.config,
             split=request.split,

@@ -1,5 +1,6 @@
 """Evaluates a model on a split of its task, for the loop and the binaries."""
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -43,7 +44,7 @@ class SplitEvaluator:
           batch_size: examples per batch; default `config.eval.batch_size`.
           convention: the convention of the metrics.
         """
-        self._config = config
+        config = self._config = _measured(config)
         self._split = config.eval.split if split is None else split
         self._size = batch_size or config.eval.batch_size
         self._examples = config.eval.examples if examples is None else examples
@@ -172,6 +173,16 @@ class SplitEvaluator:
             batch_size=self._size,
             examples=examples,
         )
+
+
+def _measured(config):
+    """Returns the config with `eval.task`, if it has one, as its task."""
+    name = config.eval.get("task")
+    if not name or name == config.task.name:
+        return config
+    config = copy.deepcopy(config)
+    config.task.name = name
+    return config
 
 
 def _task_targets(config) -> list[targets.Target]:

@@ -106,7 +106,7 @@ class Predictor:
         self.config, self.step, self.params = config, step, params
         self._sizes: set[int] = set()  # batch sizes compiled so far
         rows = [
-            row for row in rows if row.kind not in (Kind.CAPTION, Kind.WORD_PRESENCE)
+            row for row in rows if row.kind in (Kind.HEATMAP, Kind.SCORE, Kind.WORDS)
         ]
         self.targets = tuple(row.name for row in rows)
         self._vocabulary = vocabulary.load(config.input.vocabulary)

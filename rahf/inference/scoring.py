@@ -306,7 +306,7 @@ def score_items(
         try:
             if item.fault:
                 raise ValueError(item.fault)
-            pictures.append(images.read_image(_encoded(item.image)))
+            pictures.append(images.read_image(read_encoded(item.image)))
             readable.append(number)
         except (ValueError, OSError) as error:
             rows[number]["error"] = str(error)
@@ -318,7 +318,8 @@ def score_items(
     return rows
 
 
-def _encoded(image: bytes | str) -> bytes | str:
+def read_encoded(image: bytes | str) -> bytes | str:
+    """Returns encoded bytes and local paths as they are, and of a URL its content."""
     if isinstance(image, str) and "://" in image:
         with fsspec.open(image, "rb") as file:
             return file.read()  # pyright: ignore[reportAttributeAccessIssue]

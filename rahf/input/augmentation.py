@@ -101,7 +101,7 @@ class Augmentation:
             box = (top, left, top + share, left + share)
             for name in ("image", *fields):
                 changed[name] = _crop(changed[name], box)
-        if mirror and not _SIDED.search(str(record["prompt"])):
+        if mirror and may_mirror(str(record["prompt"])):
             for name in ("image", *fields):
                 changed[name] = np.ascontiguousarray(changed[name][:, ::-1])
         if self.colour:
@@ -110,6 +110,11 @@ class Augmentation:
                 image = images.resize(image, (self.size, self.size))
             changed["image"] = _recolour(image, factors)
         return changed
+
+
+def may_mirror(prompt: str) -> bool:
+    """Whether a mirrored picture still shows what a prompt says of sides."""
+    return not _SIDED.search(prompt)
 
 
 def _map_fields() -> list[str]:

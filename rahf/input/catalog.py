@@ -18,13 +18,14 @@ and the mixtures, in equal parts, <dataset>_seven, <dataset>_seven_captioning an
 import functools
 from collections.abc import Mapping
 
-from rahf.datasets import captions, rated_images
+from rahf.datasets import captions, distilled, rated_images
 from rahf.datasets.ratings import consolidated
 from rahf.datasets.richhf import PUBLISHED
 from rahf.datasets.richhf.records import RichHF
 from rahf.datasets.scenes import SPLITS as SCENES
 from rahf.datasets.scenes import faithful_records, scenes_records
 from rahf.datasets.splits import SPLITS
+from rahf.input import distillation
 from rahf.input.registry import Task, register, register_dataset
 
 #: Dataset -> the names of its tasks, then of its mixtures.
@@ -43,6 +44,7 @@ SIZES: dict[str, Mapping[str, int]] = {
     "richhf": PUBLISHED,
     "consolidated": dict.fromkeys(SPLITS, 0),
     "rated_images": dict.fromkeys(SPLITS, 0),
+    "distilled": dict.fromkeys(distilled.SPLITS, 0),
 }
 
 
@@ -68,6 +70,7 @@ def _register_rated_images() -> tuple[str, ...]:
 
 
 NAMES["rated_images"] = _register_rated_images()
+NAMES["distilled"] = distillation.register_tasks()
 NAMES["captions"] = (
     register(Task("captions", ("caption",), captions.captions_records)).name,
 )

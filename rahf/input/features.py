@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from rahf import images, targets, words
+from rahf.input import soft_words
 from rahf.input.vocabulary import EOS_ID, PAD_ID, Vocabulary
 from rahf.targets import Kind, Target
 
@@ -101,7 +102,8 @@ class FeatureMaker:
           task: the name of the task, for error messages.
 
         Returns:
-          The features of `FEATURES`, by name.
+          The features of `FEATURES`, by name; of an example of Kind.SOFT_WORDS also
+          `soft_words` float32[<= T, 3], see `rahf.input.soft_words`.
 
         Raises:
           ValueError: a field is missing or malformed; names task, uid and field.
@@ -113,10 +115,14 @@ class FeatureMaker:
         if self.prompts == "words":
             prompt = " ".join(words.split(prompt))
         answered = [row for row in asked if _has_label(record, row)]
-        labels = None
+        labels, chances = None, None
         for row in answered:
             if row.kind in (Kind.WORDS, Kind.WORD_PRESENCE):
                 labels = record[row.field]
+            elif row.kind is Kind.SOFT_WORDS:
+                chances = np.asarray(record[row.field])
+        if chances is not None:  # the text is marked as the teacher would mark it
+            labels = soft_words.labels(chances)
         try:
             ids, ends, marks = self.vocabulary.encode_words(prompt, labels)
         except ValueError as error:
@@ -128,7 +134,7 @@ class FeatureMaker:
         truncated = len(inputs) >= self.text_length or len(ids) > kept or longest > kept
         if len(ids) > kept:  # pieces that are cut off would count as not shown
             answered = [row for row in answered if row.kind is not Kind.WORD_PRESENCE]
-        return {
+        features = {
             "image": _image(where.field(record, "image"), self.image_size, where),
             "inputs": _ints([*inputs[: self.text_length - 1], EOS_ID]),
             "target_names": np.array([row.name for row in answered], np.str_),
@@ -142,6 +148,11 @@ class FeatureMaker:
             "text": np.array([record["prompt"]], np.str_),
             "truncated": _ints([truncated]),
         }
+        if chances is not None:
+            marks_of = self.vocabulary.mark_ids
+            soft = soft_words.soften(text, ids, ends, chances, marks_of)
+            features |= {"soft_words": soft}
+        return features
 
     def _inputs(
         self, ids: Sequence[int], asked: Sequence[Target], augment: bool, where
@@ -171,7 +182,7 @@ class FeatureMaker:
         """Returns the decoder's text, truncated to T, and its length before that."""
         text, longest = [PAD_ID], 0
         for row in answered:
-            if row.kind is Kind.WORDS:
+            if row.kind in (Kind.WORDS, Kind.SOFT_WORDS):
                 suffix = len(self.vocabulary.mark_ids)
                 sizes = np.cumsum([1 + suffix * mark for mark in marks])
                 longest = int(sizes[-1]) if len(marks) else 0
@@ -192,7 +203,8 @@ def _check_asked(asked: Sequence[Target], augment: bool, where: "_Where") -> Non
             f"an augmented prompt asks for one target, got {len(asked)}: "
             f"{', '.join(row.name for row in asked)}"
         )
-    texts = [row for row in asked if row.kind in (Kind.WORDS, Kind.CAPTION)]
+    kinds = (Kind.WORDS, Kind.CAPTION, Kind.SOFT_WORDS)
+    texts = [row for row in asked if row.kind in kinds]
     if len(texts) > 1:
         raise where.error(
             "the decoder produces one text per example, but two targets need one: "
@@ -209,7 +221,7 @@ def unpack(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns:
       Labels by target: heatmaps float32[S, S], scores float32[], the decoder's text for
       words and captions int32[<= T]; for WORD_PRESENCE int32[<= T], the prompt's
-      pieces, negative in misaligned words.
+      pieces, negative in misaligned words; for SOFT_WORDS float32[<= T, 3].
 
     Raises:
       ValueError: a target is unknown, or there are fewer heatmaps or scores than
@@ -223,6 +235,8 @@ def unpack(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         kind = targets.get(name).kind
         if kind is Kind.WORD_PRESENCE:
             labels[name] = _word_presence(example)
+        elif kind is Kind.SOFT_WORDS:
+            labels[name] = example["soft_words"]
         elif kind not in packed:
             labels[name] = example["targets"]
         elif (label := next(left[kind], None)) is not None:
@@ -273,7 +287,7 @@ def _has_label(record: Mapping[str, Any], row: Target) -> bool:
         return not np.isnan(label)
     if row.kind is Kind.HEATMAP:
         return np.size(label) > 0
-    if row.kind in (Kind.WORDS, Kind.WORD_PRESENCE):
+    if row.kind in (Kind.WORDS, Kind.WORD_PRESENCE, Kind.SOFT_WORDS):
         return np.size(label) == 0 or np.min(label) >= 0
     return True
 

@@ -35,8 +35,8 @@ def batch_spec(
     Returns:
       `image` uint8[B, S, S, 3]; `inputs` int32[B, L]; `prompt`, `word_ends` and
       `word_labels` int32[B, T]; `targets`, by name: HEATMAP float32[B, S, S], SCORE
-      float32[B], WORDS, CAPTION and WORD_PRESENCE int32[B, T]; `weights`, by name:
-      float32[B]. Each as an `ArraySpec`.
+      float32[B], WORDS, CAPTION and WORD_PRESENCE int32[B, T], SOFT_WORDS
+      float32[B, T, 3] (`rahf.input.soft_words`); `weights`, by name: float32[B]. Each as an `ArraySpec`.
     """
     pixels = (batch_size, image_size, image_size)
     tokens = ArraySpec((batch_size, target_length), np.int32)
@@ -46,6 +46,7 @@ def batch_spec(
         Kind.WORDS: tokens,
         Kind.CAPTION: tokens,
         Kind.WORD_PRESENCE: tokens,
+        Kind.SOFT_WORDS: ArraySpec((batch_size, target_length, 3), np.float32),
     }
     rows = select(targets)
     return {

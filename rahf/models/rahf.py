@@ -221,17 +221,22 @@ class RAHF(nn.Module):
         outputs = self.heatmaps(encoding, batch["image"].shape[1])
         outputs |= self.scores(encoding)
         outputs |= self.word_presence_logits(tokens)
-        names = c.names(*TEXT_KINDS)
+        names = c.names(*TEXT_KINDS, Kind.SOFT_WORDS)
         if names:  # an example has at most one text to generate
             text = sum(
-                jnp.where(
-                    batch["weights"][name][:, None] > 0, batch["targets"][name], 0
-                )
+                jnp.where(batch["weights"][name][:, None] > 0, _text(batch, name), 0)
                 for name in names
             )
             logits = self.decode(encoding, text, deterministic=deterministic)
             outputs |= dict.fromkeys(names, logits)
         return outputs
+
+
+def _text(batch: dict[str, Any], name: str):
+    """Returns int32[B, T], the text by which the decoder is taught a target."""
+    label = batch["targets"][name]
+    soft = get(name).kind is Kind.SOFT_WORDS
+    return label[..., 0].astype(jnp.int32) if soft else label
 
 
 def make_model(config, *, training: bool = False) -> RAHF:

@@ -6,6 +6,7 @@ teacher-forced cross-entropy for words. Masking and averaging happen once, in `t
 
 from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -54,12 +55,37 @@ def word_presence_loss(logits, tokens):
     return losses[:, 2:].sum(axis=1)
 
 
+def soft_words_loss(logits, soft):
+    """Returns the cross-entropy of the decoder's text with a teacher's probabilities.
+
+    After a word there are two ways to go on, with its mark or without. The text takes
+    the one that the teacher finds more probable, but both count, by their probability.
+
+    Args:
+      logits: float32[B, T, V].
+      soft: float32[B, T, 3]: the text's token (0 = padding), the other way's token, and
+        the probability of the other way.
+
+    Returns:
+      float32[B], the mean over tokens, in nats.
+    """
+    tokens, other = (soft[..., i].astype(jnp.int32)[..., None] for i in (0, 1))
+    said = -jax.nn.log_softmax(logits)
+    losses = [
+        jnp.take_along_axis(said, way, axis=-1)[..., 0] for way in (tokens, other)
+    ]
+    chance, mask = soft[..., 2], (tokens[..., 0] != 0).astype(jnp.float32)
+    mixed = (1 - chance) * losses[0] + chance * losses[1]
+    return (mixed * mask).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1.0)
+
+
 LOSSES = {
     Kind.HEATMAP: heatmap_loss,
     Kind.SCORE: score_loss,
     Kind.WORDS: text_loss,
     Kind.CAPTION: text_loss,
     Kind.WORD_PRESENCE: word_presence_loss,
+    Kind.SOFT_WORDS: soft_words_loss,
 }
 
 

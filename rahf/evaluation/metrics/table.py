@@ -30,6 +30,7 @@ NAMES: dict[targets.Kind, tuple[str, ...]] = {
     ),
     targets.Kind.CAPTION: ("nll", "nll_unigram", "perplexity"),
     targets.Kind.WORD_PRESENCE: ("average_precision_mean",),
+    targets.Kind.SOFT_WORDS: (),
 }
 
 #: The metrics to follow during training, the most telling first.
@@ -39,6 +40,7 @@ HEADLINES: dict[targets.Kind, tuple[str, ...]] = {
     targets.Kind.WORDS: ("f1_micro",),
     targets.Kind.CAPTION: ("nll",),
     targets.Kind.WORD_PRESENCE: ("average_precision_mean",),
+    targets.Kind.SOFT_WORDS: (),
 }
 
 

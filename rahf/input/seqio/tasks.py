@@ -51,6 +51,7 @@ _LABELS = {
     Kind.WORDS: ("int8", [None], np.full(1, -1, np.int8)),
     Kind.CAPTION: ("str", [], ""),
     Kind.WORD_PRESENCE: ("int8", [None], np.full(1, -1, np.int8)),
+    Kind.SOFT_WORDS: ("float32", [None], np.full(1, -1, np.float32)),
 }
 
 
