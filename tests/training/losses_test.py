@@ -63,3 +63,24 @@ def test_weights_name_known_targets():
     assert losses.loss_weights(config.loss_weights, config.task.targets) == {
         "overall": 1.0
     }
+
+
+def test_soft_words_weigh_both_ways_by_their_probability():
+    logits = np.random.default_rng(0).normal(size=(2, 3, 7)).astype(np.float32)
+    soft = np.zeros((2, 3, 3), np.float32)
+    soft[0] = [[4, 4, 0], [5, 6, 0.25], [1, 1, 0]]
+    soft[1] = [[2, 3, 0.5], [1, 1, 0], [0, 0, 0]]  # the last is padding
+    said = np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
+    first = -(said[0, 0, 4] + 0.75 * said[0, 1, 5] + 0.25 * said[0, 1, 6] + said[0, 2, 1])
+    second = -(0.5 * said[1, 0, 2] + 0.5 * said[1, 0, 3] + said[1, 1, 1])
+    found = losses.soft_words_loss(logits, soft)
+    np.testing.assert_allclose(found, [first / 3, second / 2], rtol=1e-5)
+
+
+def test_a_certain_teacher_is_a_label():
+    logits = np.random.default_rng(1).normal(size=(1, 3, 7)).astype(np.float32)
+    tokens = np.array([[4, 5, 1]], np.int32)
+    soft = np.stack([tokens, [[4, 6, 1]], [[0, 0, 0]]], axis=-1).astype(np.float32)
+    np.testing.assert_allclose(
+        losses.soft_words_loss(logits, soft), losses.text_loss(logits, tokens), rtol=1e-5
+    )
