@@ -20,8 +20,8 @@ from absl import flags
 
 from rahf.bin import config_flag, distill_flags, training_run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder to write the student to.")
 flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(training_run)
 flags.adopt_module_key_flags(distill_flags)
 flags.mark_flags_as_required(["config", "workdir", "teacher"])
 
@@ -31,7 +31,7 @@ def main():
     from rahf.inference import teaching
     from rahf.input import distillation
 
-    config, workdir = config_flag.CONFIG.value, str(_WORKDIR.value)
+    config, workdir = config_flag.CONFIG.value, str(training_run.WORKDIR.value)
     pictures, labelled = distill_flags.pictures(config)
     request = distill_flags.request(config, os.path.join(workdir, "teacher"))
     print(teaching.teach(request, pictures), flush=True)

@@ -13,10 +13,8 @@ from absl import flags
 
 from rahf.bin import config_flag, process_flags, training_run
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The folder to write the run to, or gs://bucket/folder."
-)
 flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(training_run)
 flags.adopt_module_key_flags(process_flags)
 flags.mark_flags_as_required(["config", "workdir"])
 
@@ -24,7 +22,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main():
     training_run.quiet()
     process_flags.join()
-    training_run.run(config_flag.CONFIG.value, str(_WORKDIR.value))
+    training_run.run(config_flag.CONFIG.value, str(training_run.WORKDIR.value))
 
 
 if __name__ == "__main__":

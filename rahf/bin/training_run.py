@@ -1,9 +1,13 @@
-"""What the commands that train have in common: a run, from its config."""
+"""What the commands that train have in common: --workdir, and a run in it."""
 
 import contextlib
 import os
 
-from absl import logging
+from absl import flags, logging
+
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder to write the run to, or gs://bucket/folder."
+)
 
 
 def quiet() -> None:

@@ -33,7 +33,7 @@ def choices(example):
 
 def test_the_text_is_marked_as_the_teacher_would_mark_it():
     example = make(RECORD)
-    ids, ends, marks = V.encode_words(PROMPT, [1, 0, 1, 1, 0])
+    ids, _, marks = V.encode_words(PROMPT, [1, 0, 1, 1, 0])
     marked = [*V.interleave(ids, marks), vocabulary.EOS_ID]
     assert example["targets"].tolist() == marked
     assert example["soft_words"][:, 0].astype(int).tolist() == marked
@@ -74,6 +74,8 @@ def test_labels_are_what_the_decoder_would_mark():
 def test_missing_or_short_chances():
     unknown = RECORD | {"prompt_misalignment_chance": np.array([-1.0])}
     assert not len(make(unknown)["target_names"])
-    assert not len(make({k: RECORD[k] for k in ("uid", "image", "prompt")})["targets"][1:])
+    assert not len(
+        make({k: RECORD[k] for k in ("uid", "image", "prompt")})["targets"][1:]
+    )
     with pytest.raises(ValueError, match="record 'r': expected one label for each of"):
         make(RECORD | {"prompt_misalignment_chance": CHANCES[:3]})

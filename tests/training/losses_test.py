@@ -71,7 +71,9 @@ def test_soft_words_weigh_both_ways_by_their_probability():
     soft[0] = [[4, 4, 0], [5, 6, 0.25], [1, 1, 0]]
     soft[1] = [[2, 3, 0.5], [1, 1, 0], [0, 0, 0]]  # the last is padding
     said = np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
-    first = -(said[0, 0, 4] + 0.75 * said[0, 1, 5] + 0.25 * said[0, 1, 6] + said[0, 2, 1])
+    first = -(
+        said[0, 0, 4] + 0.75 * said[0, 1, 5] + 0.25 * said[0, 1, 6] + said[0, 2, 1]
+    )
     second = -(0.5 * said[1, 0, 2] + 0.5 * said[1, 0, 3] + said[1, 1, 1])
     found = losses.soft_words_loss(logits, soft)
     np.testing.assert_allclose(found, [first / 3, second / 2], rtol=1e-5)
@@ -82,5 +84,7 @@ def test_a_certain_teacher_is_a_label():
     tokens = np.array([[4, 5, 1]], np.int32)
     soft = np.stack([tokens, [[4, 6, 1]], [[0, 0, 0]]], axis=-1).astype(np.float32)
     np.testing.assert_allclose(
-        losses.soft_words_loss(logits, soft), losses.text_loss(logits, tokens), rtol=1e-5
+        losses.soft_words_loss(logits, soft),
+        losses.text_loss(logits, tokens),
+        rtol=1e-5,
     )
