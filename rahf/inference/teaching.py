@@ -20,7 +20,7 @@ from tqdm import tqdm
 from rahf import durable, images, storage, targets, words
 from rahf.datasets import distilled
 from rahf.inference.scoring import read_encoded
-from rahf.inference.unlabelled import Picture, Pictures
+from rahf.inference.unlabelled import UnlabelledPicture, UnlabelledPictures
 from rahf.input.augmentation import may_mirror
 from rahf.targets import Kind
 
@@ -55,7 +55,7 @@ class TeachRequest:
     batch_size: int = 64
 
 
-def teach(request: TeachRequest, pictures: Pictures) -> str:
+def teach(request: TeachRequest, pictures: UnlabelledPictures) -> str:
     """Writes a teacher's predictions; returns a summary.
 
     A folder that is complete is left as it is; parts that exist are not asked for again.
@@ -136,7 +136,7 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
 def _ask(
     predictor: "Predictor",
     request: TeachRequest,
-    pictures: Pictures,
+    pictures: UnlabelledPictures,
     folder: pathlib.Path,
     side: int,
 ) -> None:
@@ -197,7 +197,7 @@ def _write_part(
     predictor: "Predictor",
     request: TeachRequest,
     side: int,
-    pictures: Iterator[Picture],
+    pictures: Iterator[UnlabelledPicture],
     path: pathlib.Path,
     schema: Any,
     bar: tqdm,
@@ -228,13 +228,13 @@ def _write_part(
 class _Prepared:
     """A picture in memory: its square uint8[S, S, 3], or why it cannot be read."""
 
-    picture: Picture
+    picture: UnlabelledPicture
     square: np.ndarray | None
     fault: str
 
 
 def _prepared(
-    pictures: Iterator[Picture], side: int, size: int
+    pictures: Iterator[UnlabelledPicture], side: int, size: int
 ) -> Iterator[list[_Prepared]]:
     """Yields batches; the next one is read and resized while the model has this one."""
     with concurrent.futures.ThreadPoolExecutor() as threads:
@@ -251,7 +251,7 @@ def _prepared(
             ahead = batch
 
 
-def _prepare(picture: Picture, side: int) -> _Prepared:
+def _prepare(picture: UnlabelledPicture, side: int) -> _Prepared:
     try:
         if picture.fault:
             raise ValueError(picture.fault)

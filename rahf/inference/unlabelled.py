@@ -12,13 +12,13 @@ from rahf.datasets.row_digest import digest_rows
 from rahf.inference import scoring
 from rahf.inference.jobs import Job, read_jobs
 
-#: Pictures in a part of those that can be counted.
+#: UnlabelledPictures in a part of those that can be counted.
 PART = 512
 _SHARDS = (".tar", ".parquet")
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class UnlabelledPicture:
     """A picture to ask a teacher about.
 
     Attributes:
@@ -35,7 +35,7 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class UnlabelledPictures:
     """Pictures in an order that does not change.
 
     Attributes:
@@ -45,22 +45,22 @@ class Pictures:
     """
 
     identity: Mapping[str, Any]
-    parts: Sequence[Callable[[], Iterator[Picture]]]
+    parts: Sequence[Callable[[], Iterator[UnlabelledPicture]]]
     total: int | None
 
 
 def of_records(
     records: Sequence[Mapping[str, Any]], identity: Mapping[str, Any]
-) -> Pictures:
+) -> UnlabelledPictures:
     """Returns the pictures of a dataset's records; no label is looked at."""
     parts = [
         functools.partial(_of_records, records, start)
         for start in range(0, len(records), PART)
     ]
-    return Pictures(identity, parts, len(records))
+    return UnlabelledPictures(identity, parts, len(records))
 
 
-def of_sources(sources: Sequence[str], prompt: str | None = None) -> Pictures:
+def of_sources(sources: Sequence[str], prompt: str | None = None) -> UnlabelledPictures:
     """Returns the pictures of shards, or of files, folders and tables.
 
     Args:
@@ -85,7 +85,9 @@ def of_sources(sources: Sequence[str], prompt: str | None = None) -> Pictures:
         urls = scoring.list_shards(shards)
         names = [url.rsplit("/", 1)[-1] for url in urls]  # a moved folder is the same
         identity = {"kind": "shards", "number": len(urls), "digest": digest_rows(names)}
-        return Pictures(identity, [functools.partial(_of_shard, u) for u in urls], None)
+        return UnlabelledPictures(
+            identity, [functools.partial(_of_shard, u) for u in urls], None
+        )
     jobs = read_jobs(sources, prompt)
     if not jobs:
         raise ValueError(f"--images={','.join(sources)}: no picture was found")
@@ -95,22 +97,26 @@ def of_sources(sources: Sequence[str], prompt: str | None = None) -> Pictures:
         functools.partial(_of_jobs, jobs[start : start + PART])
         for start in range(0, len(jobs), PART)
     ]
-    return Pictures(identity, parts, len(jobs))
+    return UnlabelledPictures(identity, parts, len(jobs))
 
 
-def _of_records(records: Sequence[Mapping[str, Any]], start: int) -> Iterator[Picture]:
+def _of_records(
+    records: Sequence[Mapping[str, Any]], start: int
+) -> Iterator[UnlabelledPicture]:
     for index in range(start, min(start + PART, len(records))):
         record = records[index]
-        yield Picture(str(record["uid"]), record["image"], str(record["prompt"]))
+        yield UnlabelledPicture(
+            str(record["uid"]), record["image"], str(record["prompt"])
+        )
 
 
-def _of_jobs(jobs: Sequence[Job]) -> Iterator[Picture]:
+def _of_jobs(jobs: Sequence[Job]) -> Iterator[UnlabelledPicture]:
     for job in jobs:
-        yield Picture(job.id, job.image, job.prompt)
+        yield UnlabelledPicture(job.id, job.image, job.prompt)
 
 
-def _of_shard(url: str) -> Iterator[Picture]:
+def _of_shard(url: str) -> Iterator[UnlabelledPicture]:
     name = url.rsplit("/", 1)[-1].rpartition(".")[0]
     for item in scoring.read_items(url):
         own = item.id if item.id.startswith(f"{name}/") else f"{name}/{item.id}"
-        yield Picture(own, item.image, item.prompt, item.fault)
+        yield UnlabelledPicture(own, item.image, item.prompt, item.fault)

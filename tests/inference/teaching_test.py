@@ -161,7 +161,7 @@ def test_pictures_that_cannot_be_read(teacher, tmp_path):
     assert "1 pictures with" in ask(teacher, tmp_path / "c", given, skip=True)
     assert [record["uid"] for record in read(tmp_path / "c")] == ["a"]
     bad = dataclasses.replace(
-        given, parts=[lambda: iter([unlabelled.Picture("b", b"", "x")])]
+        given, parts=[lambda: iter([unlabelled.UnlabelledPicture("b", b"", "x")])]
     )
     with pytest.raises(ValueError, match="none of the 1 pictures could be read"):
         ask(teacher, tmp_path / "d", bad, skip=True)
