@@ -32,6 +32,7 @@ VARIANTS = [(name, "") for name in CONFIGS] + [
     ("pretrain_captioning", "captions"),
     ("pretrain_captioning", "base"),
     ("consolidated", "demo"),
+    ("rahf_student", "mini"),
 ]
 
 
