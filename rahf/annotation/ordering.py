@@ -3,10 +3,12 @@
 import hashlib
 import pathlib
 
+from rahf import targets
 from rahf.annotation import uncertainty
 from rahf.annotation.store import AnswerStore
 
-#: As listed; shuffled; those first of which a model is least sure.
+#: As listed, or as it was brought into before; shuffled; those first of which a model is
+#: least sure.
 ORDERS = ("given", "random", "uncertain")
 
 
@@ -31,8 +33,8 @@ def arrange(
       The number of images that the model could not read, which come last.
 
     Raises:
-      ValueError: an order without its checkpoint or the other way round, or there is
-        no such checkpoint.
+      ValueError: an order without its checkpoint or the other way round, there is no
+        such checkpoint, or it predicts scores alone.
     """
     if order not in ORDERS or (order == "uncertain") != (checkpoint is not None):
         raise ValueError(
@@ -64,6 +66,13 @@ def _by_uncertainty(store, listed, folder, checkpoint) -> tuple[list[str], int]:
     from rahf.checkpoints import identity
 
     predictor = rahf.load(checkpoint)
+    kinds = {targets.get(name).kind for name in predictor.targets}
+    if not kinds & {targets.Kind.WORDS, targets.Kind.HEATMAP}:
+        raise ValueError(
+            f"--checkpoint={checkpoint} predicts {', '.join(predictor.targets)}, which "
+            "do not say how sure it is; --order=uncertain needs a model that predicts "
+            "words or heatmaps"
+        )
     digest = identity.digest_of(checkpoint, predictor.step, predictor.params)
     path = store.path.with_name(uncertainty.FILE)
     found = uncertainty.measure(listed, folder, predictor, path, digest)

@@ -80,6 +80,25 @@ def test_an_order_and_its_checkpoint_go_together(opened, tmp_path):
         ordering.arrange(opened, "random", folder=tmp_path, checkpoint="w")
 
 
+def test_a_model_of_scores_alone_cannot_say(opened, tmp_path):
+    config = tiny.config()
+    config.task.targets = ("overall",)
+    checkpoint = str(tiny.write_workdir(tmp_path / "model", config))
+    with pytest.raises(ValueError, match="predicts overall.* words or heatmaps"):
+        ordering.arrange(opened, "uncertain", folder=tmp_path, checkpoint=checkpoint)
+    assert _all(opened) == NAMES
+
+
+def test_an_order_stays_until_another_is_asked_for(opened, tmp_path):
+    ordering.arrange(opened, "random", folder=tmp_path, seed=1)
+    query = "SELECT image FROM images ORDER BY position"
+    order = [name for [name] in opened.read(query)]
+    tasks = [(RatingTask(image=name), 8, 8) for name in ("new.png",)]
+    opened.add_images(tasks, raters=1)
+    ordering.arrange(opened, "given", folder=tmp_path)
+    assert [name for [name] in opened.read(query)] == [*order, "new.png"] != NAMES
+
+
 def test_what_a_real_model_is_least_sure_of_is_served_first(tmp_path):
     scenes, rows = Scenes("dev", 64, num_examples=6), [{"image": "broken.png"}]
     for record in scenes:
