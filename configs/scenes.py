@@ -106,6 +106,7 @@ def get_config(arg: str = ""):
     o.b2 = 0.98
     o.weight_decay = 0.01
     o.clip_norm = 1.0
+    o.stem_rate = 1.0  # the learning rate of the stem, relative to all else
     o.accumulation = 1  # parts that a batch is split into
     # Steps in a row that may have a loss or gradient that is not finite, and are then
     # not applied; 0 stops the run at the first one.

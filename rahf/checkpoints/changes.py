@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "input.augment.colour": 0.0,
     "input.rated_images.cut": "rank",  # from before groups were hashed
     "optimizer.skip_nonfinite": 0,
+    "optimizer.stem_rate": 1.0,
 }
 #: How and where a run computes, measures and saves; does not affect what is learned.
 _FREE = (

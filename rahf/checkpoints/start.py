@@ -7,7 +7,11 @@ import numpy as np
 
 from rahf.checkpoints.restore import find_params, read_params
 from rahf.checkpoints.workdir import VOCABULARY_FILE, folder, is_vocabulary_of
-from rahf.weights import matching
+from rahf.models import efficientnet as efficientnet_model
+from rahf.weights import efficientnet, matching
+
+# Where the model has the network of a pretrained stem.
+_NETWORK = "vit/embedding/network/"
 
 
 def start_from(config, workdir, params):
@@ -45,6 +49,44 @@ def start_from(config, workdir, params):
         for name, leaf in fresh.items()
     }
     return matching.unflatten(placed)
+
+
+def start_stem(config, params):
+    """Replaces the fresh parameters of a pretrained stem by ImageNet's.
+
+    Args:
+      config: with `model.vit.stem`; `init_stem` "" leaves it fresh.
+      params: the parameters, already sharded.
+
+    Returns:
+      The parameters, sharded as before; the same if the stem is none of
+      `rahf.models.efficientnet.VERSIONS`.
+
+    Raises:
+      MissingExtraError: the weights are not installed.
+      ValueError: `init_stem` is unknown.
+    """
+    version = config.model.vit.get("stem", "patch")
+    if version not in efficientnet_model.VERSIONS or not _wants_imagenet(config):
+        return params
+    names = dict(efficientnet_model.parameter_names(version))
+    found = efficientnet.read(efficientnet.find(version), names, _NETWORK)
+    flat = matching.flatten(params)
+    for name, value in found.items():
+        flat[name] = _place(value, flat[name])
+    if jax.process_index() == 0:
+        what = (
+            f"{len(found)} parameters of {version} from {efficientnet.origin(version)}"
+        )
+        print(what, file=sys.stderr)
+    return matching.unflatten(flat)
+
+
+def _wants_imagenet(config) -> bool:
+    given = config.get("init_stem", "imagenet")
+    if given not in ("", "imagenet"):
+        raise ValueError(f"config.init_stem={given!r}: expected 'imagenet' or ''")
+    return bool(given)
 
 
 def check_start(config) -> None:

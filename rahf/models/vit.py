@@ -39,8 +39,9 @@ class ViTConfig:
       patch_size: side of a patch; must divide the image side.
       width, depth, mlp_dim, num_heads: sizes of the transformer.
       class_token: prepend AugReg's class token.
-      stem: "patch", one linear map of each patch as published, or "convolutions"
-        for training from scratch (`rahf.models.vit_stem`).
+      stem: "patch", one linear map of each patch as published; "convolutions" for
+        training from scratch; or a pretrained "efficientnet_lite0", "..1" or "..2"
+        (`rahf.models.vit_stem`).
       exact_gelu: GELU by the error function, as in Hugging Face's ViT; False is
         AugReg's tanh approximation.
       norm_epsilon: epsilon of the layer norms; 1e-12 in Hugging Face's ViT.

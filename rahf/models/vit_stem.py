@@ -3,14 +3,20 @@
 Shapes: B batch, S image side, P patch side, G = S / P grid side, D width.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
+from rahf.models.efficientnet import VERSIONS, EfficientNetLite
 from rahf.models.partitioning import named
 from rahf.models.vit_init import whitened_patches
 
 _ZEROS = nn.initializers.zeros_init()
+# The strides of the feature maps of a pretrained network that are read.
+_STRIDES = (8, 16, 32)
 _HE = named(nn.initializers.he_normal(), None, None, "conv_in", "conv_out")
 
 
@@ -86,4 +92,58 @@ class ConvolutionStem(nn.Module):
         return nn.relu(norm(x))
 
 
-STEMS = {"patch": patch_stem, "convolutions": ConvolutionStem}
+class EfficientNetStem(nn.Module):
+    """A pretrained EfficientNet-Lite whose feature maps are the patches.
+
+    As in the hybrids of the ViT paper, which put a ResNet before the transformer. Three
+    maps are read: at stride 8, which still has the edges that heatmaps follow; at 16,
+    the grid of usual patches; and at 32, which knows objects best. Each is brought to
+    the grid, finer ones by averaging, coarser ones bilinearly, and normalised, so that
+    none outweighs the others; then one linear map.
+
+    Call: dtype[B, S, S, 3] in [-1, 1] -> dtype[B, G, G, D].
+    """
+
+    width: int
+    patch_size: int
+    dtype: Any
+    version: str
+
+    @nn.compact
+    def __call__(self, images):
+        grid = images.shape[1] // self.patch_size
+        maps = EfficientNetLite(self.version, self.dtype, name="network")(images)
+        found = []
+        for stride in _STRIDES:
+            x = to_grid(maps[stride], grid)
+            norm = nn.LayerNorm(
+                epsilon=1e-6,
+                dtype=self.dtype,
+                scale_init=named(nn.initializers.ones_init(), "norm"),
+                bias_init=named(_ZEROS, "norm"),
+                name=f"norm_{stride}",
+            )
+            found.append(norm(x))
+        return nn.Dense(
+            self.width,
+            dtype=self.dtype,
+            kernel_init=named(nn.initializers.lecun_normal(), None, "embed"),
+            bias_init=named(_ZEROS, "embed"),
+            name="out",
+        )(jnp.concatenate(found, axis=-1))
+
+
+def to_grid(x, grid: int):
+    """Brings a feature map to a grid: dtype[B, H, H, C] -> [B, G, G, C]."""
+    batch, side, _, channels = x.shape
+    if side % grid == 0:
+        share = side // grid
+        return x.reshape(batch, grid, share, grid, share, channels).mean((2, 4))
+    return jax.image.resize(x, (batch, grid, grid, channels), "bilinear")
+
+
+STEMS = {
+    "patch": patch_stem,
+    "convolutions": ConvolutionStem,
+    **{v: functools.partial(EfficientNetStem, version=v) for v in VERSIONS},
+}

@@ -22,7 +22,7 @@ from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.checkpoints.metrics_log import MetricsLog
 from rahf.checkpoints.processes import sum_over_processes
 from rahf.checkpoints.resume import Start, find_start
-from rahf.checkpoints.start import check_start, start_from
+from rahf.checkpoints.start import check_start, start_from, start_stem
 from rahf.models import sharding
 from rahf.training.exits import NonFiniteLossError, RunStopped
 from rahf.training.meter import Meter
@@ -153,6 +153,8 @@ class _Run:
         if start.step is None:
             check_start(config)
             self.state, self.shardings = make_state(config, self.mesh)
+            params = start_stem(config, self.state.params)
+            self.state = dataclasses.replace(self.state, params=params)
             if config.get("init_from"):
                 params = start_from(config, workdir, self.state.params)
                 self.state = dataclasses.replace(self.state, params=params)

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+# What the names of the stem's parameters begin with.
+_STEM = "vit/embedding/"
+
 
 def make_schedule(schedule, training_steps: int) -> optax.Schedule:
     """Returns the learning rate as a function of the step.
@@ -61,6 +64,23 @@ def scale_by_parameter_rms() -> optax.GradientTransformation:
         return jnp.maximum(rms, 1e-3) * update
 
     return optax.stateless(lambda updates, params: jax.tree.map(scale, updates, params))
+
+
+def scale_stem(updates, rate: float):
+    """Scales the updates of the image encoder's stem.
+
+    Args:
+      updates: a tree of updates, or one by name, as `rahf.training.stacks` has them.
+      rate: `config.optimizer.stem_rate`, of the learning rate of everything else.
+    """
+    if rate == 1.0:
+        return updates
+
+    def scale(path, update):
+        name = "/".join(str(getattr(key, "key", key)) for key in path)
+        return update * rate if name.startswith(_STEM) else update
+
+    return jax.tree_util.tree_map_with_path(scale, updates)
 
 
 def make_optimizer(

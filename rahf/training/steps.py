@@ -12,7 +12,12 @@ from rahf.models import sharding
 from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
 from rahf.training import losses
-from rahf.training.optimizer import make_optimizer, make_parts, make_schedule
+from rahf.training.optimizer import (
+    make_optimizer,
+    make_parts,
+    make_schedule,
+    scale_stem,
+)
 from rahf.training.stacks import (
     Join,
     Split,
@@ -201,6 +206,7 @@ def make_train_step(config, mesh, shardings, stacks: Stacks | None = None):
         if stacks is not None:
             gradients = stacks.join_params(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        updates = scale_stem(updates, config.optimizer.get("stem_rate", 1.0))
         metrics = {
             "loss": loss,
             "gradient_norm": optax.tree.norm(gradients),

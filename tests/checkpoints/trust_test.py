@@ -18,7 +18,7 @@ from rahf.checkpoints import workdir as workdirs
 from rahf.evaluation.examples import JudgedExample
 from rahf.export import standalone
 from rahf.reports import run_page
-from rahf.weights import augreg, exported, huggingface, state_dict
+from rahf.weights import augreg, exported, huggingface, state_dict, unpickling
 from tests.support import tiny
 
 
@@ -196,10 +196,10 @@ def test_a_pickle_cannot_change_the_reader(tmp_path):
     code = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN" + body + b"\x86b."
     with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
         archive.writestr("archive/data.pkl", code)
-    before = state_dict._rebuild_tensor.__defaults__
+    before = unpickling._rebuild_tensor.__defaults__
     with pytest.raises(ValueError, match="x.pt is damaged or not a state dict"):
         state_dict.read(tmp_path / "x.pt")
-    assert state_dict._rebuild_tensor.__defaults__ == before
+    assert unpickling._rebuild_tensor.__defaults__ == before
 
 
 @pytest.mark.parametrize(

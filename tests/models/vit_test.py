@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rahf.models import vit_stem
 from rahf.models.vit import ViT, ViTConfig, resize_position_embedding
 
 
@@ -115,6 +116,31 @@ def test_convolution_stem_gives_a_token_for_each_patch_and_sees_over_its_edge():
     seen = moved > 1e-4 * moved.max()
     assert seen[24:, 24:].all() and seen[20:24, 20:].any()
     assert not moved[:16].any()  # and not the whole image
+
+
+@pytest.mark.parametrize("patch", [8, 16, 32])
+def test_pretrained_stem_gives_a_token_for_each_patch(patch):
+    config = ViTConfig(
+        image_size=64,
+        patch_size=patch,
+        width=16,
+        depth=0,
+        num_heads=2,
+        class_token=False,
+        stem="efficientnet_lite0",
+    )
+    images = jnp.zeros((2, 64, 64, 3))
+    shapes = jax.eval_shape(ViT(config).init, jax.random.key(0), images)
+    found = jax.eval_shape(ViT(config).apply, shapes, images)
+    assert found.shape == (2, (64 // patch) ** 2, 16)
+    assert set(shapes["params"]["embedding"]) >= {"network", "norm_8", "norm_32", "out"}
+
+
+def test_maps_are_brought_to_the_grid_of_patches():
+    rows = jnp.arange(8.0)[None, :, None, None] * jnp.ones((1, 8, 8, 1))
+    np.testing.assert_allclose(vit_stem.to_grid(rows, 2)[0, :, 0, 0], [1.5, 5.5])
+    assert vit_stem.to_grid(rows, 16).shape == (1, 16, 16, 1)
+    np.testing.assert_array_equal(vit_stem.to_grid(rows, 8), rows)
 
 
 @pytest.mark.parametrize("stem, patch", [("convolutions", 12), ("cnn", 8)])

@@ -82,3 +82,12 @@ def test_a_step_descends_by_the_rate(name):
     updates, _ = _first_update(update, gradients, params)
     np.testing.assert_allclose(updates["kernel"], -0.01 * 2.0, rtol=1e-3)
     np.testing.assert_allclose(updates["scale"], -0.01 * 0.1, rtol=1e-3)
+
+
+def test_the_stem_has_a_rate_of_its_own_by_name_and_by_path():
+    updates = {"vit": {"embedding": {"out": 2.0}, "cls": 2.0}, "encoder": 2.0}
+    found = optimizer.scale_stem(updates, 0.25)
+    assert found == {"vit": {"embedding": {"out": 0.5}, "cls": 2.0}, "encoder": 2.0}
+    joined = {"vit/embedding/out": 2.0, "vit/cls": 2.0}
+    assert optimizer.scale_stem(joined, 0.0) == {"vit/embedding/out": 0, "vit/cls": 2}
+    assert optimizer.scale_stem(updates, 1.0) is updates
