@@ -30,12 +30,10 @@ def main():
     from rahf.input import distillation
 
     config, workdir = config_flag.CONFIG.value, str(training_run.WORKDIR.value)
-    pictures, labelled = distill_flags.pictures(config)
+    pictures, own = distill_flags.pictures(config)
     request = distill_flags.request(config, os.path.join(workdir, "teacher"))
     print(teaching.teach(request, pictures), flush=True)
-    student = distillation.student_config(
-        config, request.cache, measured_by_labels=labelled
-    )
+    student = distillation.student_config(config, request.cache, own_pictures=own)
     training_run.run(student, workdir)
 
 

@@ -56,7 +56,7 @@ def request(config, usual_cache: str):
 
 
 def pictures(config):
-    """Returns the unlabelled pictures, and whether they are of a task with labels."""
+    """Returns the unlabelled pictures, and whether they are of the config's task."""
     from rahf.inference import unlabelled
 
     if _IMAGES.value:

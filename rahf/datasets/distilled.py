@@ -119,6 +119,13 @@ class Distilled(Sequence[dict[str, Any]]):
         none = np.zeros(0, np.int64)
         found = cls(folder, parts, none, options.targets, digest)
         found._rows = found._find(split, options.dev_share)
+        if not len(found):
+            raise ValueError(
+                f"{folder}: none of the {sum(count for _, count in parts):,} pictures is "
+                f"in the split {split!r} (config.input.distilled.dev_share="
+                f"{options.dev_share:g} of the prompts are held out); to measure on a "
+                "task with labels, set config.eval.task"
+            )
         return found
 
     def __len__(self) -> int:

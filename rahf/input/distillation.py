@@ -90,18 +90,18 @@ def _tasks(config) -> list[Task]:
         return find(config.task.name)
 
 
-def student_config(config, cache: str, *, measured_by_labels: bool):
+def student_config(config, cache: str, *, own_pictures: bool):
     """Returns the config of a student of the teacher whose predictions are in a folder.
 
     What is trained, with which optimizer and for how long is as the config has it; the
-    task becomes that of the teacher's predictions, and the task it had, if its labels are
-    there, that of evaluation.
+    task becomes that of the teacher's predictions. The student is evaluated on
+    `config.eval.task` if that is set, on the task that the config had if the pictures
+    are its own, and else against the teacher, on prompts that are held out for that.
 
     Args:
       config: the config of the student, with labels; it is not changed.
       cache: the folder, complete.
-      measured_by_labels: whether to evaluate on the config's own task; else against the
-        teacher, on prompts that are held out for that.
+      own_pictures: whether the pictures are those of the config's task.
 
     Raises:
       ValueError: the config asks for a target that the teacher does not predict, or for
@@ -128,14 +128,14 @@ def student_config(config, cache: str, *, measured_by_labels: bool):
         )
     student = copy.deepcopy(config)
     with student.unlocked():
-        labels = config.eval.get("task") or config.task.name
-        student.eval.task = labels if measured_by_labels else _marks(student, wanted)
+        labels = config.eval.get("task") or (own_pictures and config.task.name)
+        student.eval.task = labels or _marks(student, wanted)
         _teach(student, wanted)
         student.input.loader = "grain"
         student.input.distilled = {
             "path": str(pathlib.Path(cache).absolute()),
             "targets": tuple(wanted),
-            "dev_share": 0.0 if measured_by_labels else DEV_SHARE,
+            "dev_share": 0.0 if labels else DEV_SHARE,
             "teacher": {  # its path may change, like those of data
                 "path": about["teacher"]["path"],
                 "step": about["teacher"]["step"],

@@ -189,6 +189,10 @@ def test_prompts_are_held_out_whole(teacher, tmp_path):
     assert train.digest() != dev.digest()
     with pytest.raises(ValueError, match="have no split 'test'"):
         read(tmp_path, "test")
+    with pytest.raises(
+        ValueError, match="none of the 10 pictures is in the split 'dev'"
+    ):
+        read(tmp_path, "dev")
     with pytest.raises(ValueError, match="distilled.path is not set"):
         distilled.distilled_records("train", {})
 

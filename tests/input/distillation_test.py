@@ -24,7 +24,7 @@ def cache(tmp_path):
 
 
 def student(config, cache, labels=True):
-    return distillation.student_config(config, cache, measured_by_labels=labels)
+    return distillation.student_config(config, cache, own_pictures=labels)
 
 
 def test_a_multihead_student(cache):
@@ -59,6 +59,11 @@ def test_a_student_without_labels_is_measured_against_its_teacher(cache):
     found = student(tiny.config(), cache(), labels=False)
     assert found.eval.task == "distilled_multihead"
     assert found.input.distilled.dev_share > 0
+    named = tiny.config()
+    named.eval.task = "richhf_multihead"
+    found = student(named, cache(), labels=False)
+    assert found.eval.task == "richhf_multihead"
+    assert found.input.distilled.dev_share == 0
     one = tiny.config("augmented")
     one.task.update(name="scenes_overall", targets=("overall",))
     found = student(one, cache(), labels=False)
