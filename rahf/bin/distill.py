@@ -1,7 +1,7 @@
 """Trains a small model, the student, on what a large one, the teacher, says of pictures.
 
     python -m rahf.bin.distill --config=scenes_student --teacher=W --workdir=W2
-    python -m rahf.bin.distill --config=rahf_student:mini --teacher=W --workdir=W2 \
+    python -m rahf.bin.distill --config=rahf_student:mini --teacher=W --workdir=W2 \\
         --images="shards/{00000..00099}.tar" --cache=predictions
 
 No picture needs a label. First the teacher is asked about each picture, once: scores,
