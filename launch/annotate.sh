@@ -39,6 +39,7 @@ trap stop EXIT
 serve() { # log, arguments of annotate serve...
   local log=$1
   shift
+  : >"$log"
   "$python" -m rahf.bin.annotate serve "$@" --port=0 >"$log" &
   server=$!
   for ((;;)); do
@@ -88,32 +89,16 @@ pictures() { # name, further arguments of export_scenes...
     --output="$WORKDIR/$name" --difficulty=simple --size=128 "$@"
 }
 
-consolidate() {
-  [[ -e $WORKDIR/data/consolidated ]] || "$python" -m rahf.bin.consolidate \
-    "$WORKDIR/first.answers.jsonl" --images="$WORKDIR/first" --output="$WORKDIR/data"
-}
-
 stage install install_rahf
 mkdir -p "$WORKDIR"
 stage pictures pictures first --split=train --examples="$EXAMPLES"
 stage collect collect first
 stage compare same_labels "$WORKDIR/first.answers.jsonl" "$WORKDIR/first/ratings.jsonl"
-stage agreement "$python" -m rahf.bin.agreement "$WORKDIR/first.answers.jsonl" \
-  --images="$WORKDIR/first" --output="$WORKDIR/agreement"
-stage consolidate consolidate
-stage train "$python" -m rahf.bin.train --config=configs/consolidated.py:demo \
-  --workdir="$WORKDIR/run" --config.input.consolidated.data_dir="$WORKDIR/data" \
-  --config.training_steps="$STEPS" "$@"
-for part in heatmaps scores keywords; do
-  stage "eval $part" "$python" -m "rahf.bin.eval_$part" \
-    --checkpoint="$WORKDIR/run" --split=test
-done
-stage report "$python" -m rahf.bin.report --checkpoint="$WORKDIR/run" --split=test
+stage learn env CONFIG=configs/consolidated.py:demo bash launch/learn.sh \
+  "$WORKDIR/first.work" "$WORKDIR/first" "$WORKDIR" --config.training_steps="$STEPS" "$@"
 stage "next pictures" pictures next --split=dev --examples="$NEXT"
 stage "next collect" collect next --order=uncertain --checkpoint="$WORKDIR/run"
 
 printf '\n%s\n' "$summary"
-echo "answers                $WORKDIR/first.answers.jsonl, $WORKDIR/next.answers.jsonl"
-echo "how far raters agree   $WORKDIR/agreement/agreement.html"
-echo "checkpoint and curves  $WORKDIR/run  (tensorboard --logdir=$WORKDIR/run)"
-echo "the page to look at    $WORKDIR/run/report.html"
+echo "first answers          $WORKDIR/answers.jsonl, and what was learned from them beside"
+echo "answers to the next    $WORKDIR/next.answers.jsonl"

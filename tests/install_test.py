@@ -74,6 +74,7 @@ def test_installs_once_until_the_requirements_change(tmp_path):
     [
         "launch/local.sh",
         "launch/annotate.sh",
+        "launch/learn.sh",
         "launch/label_next.sh",
         "launch/install.sh",
         "tests/run.sh",
