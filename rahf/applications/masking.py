@@ -6,7 +6,6 @@ masks/<name>.png     8-bit grey, 255 = repaint, in the image's own size
 """
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from rahf import durable, images
-from rahf.applications import result_folder
+from rahf.applications import result_folder, scored_shards
 from rahf.applications.masks import MaskOptions, describe_mask, make_mask
 from rahf.applications.predictions import Predictions, json_line, read_predictions
 from rahf.applications.training_sets import Names
@@ -101,7 +100,7 @@ def _check(request: MasksRequest, found: Predictions) -> tuple[list[int], int]:
             absent = [
                 paths[name]
                 for name in request.heatmaps
-                if not os.path.isfile(paths[name])
+                if not scored_shards.has_heatmap(paths[name])
             ]
             reason = f"{absent[0]}: no such file" if absent else ""
         if reason:
@@ -126,7 +125,9 @@ def _write_mask(
         with Image.open(folder / file) as image:
             mask = np.asarray(image)
     else:
-        maps = [images.read_heatmap(row["heatmaps"][key]) for key in request.heatmaps]
+        maps = [
+            scored_shards.read_heatmap(row["heatmaps"][key]) for key in request.heatmaps
+        ]
         if size := row.get("image_size"):  # they may be of the model's size
             height, width = size
             maps = [images.resize(each, (height, width)) for each in maps]

@@ -17,7 +17,8 @@ from typing import IO, Any
 import numpy as np
 from absl import logging
 
-from rahf.inference import image_stamps
+from rahf.applications import scored_shards
+from rahf.inference import image_places
 
 FILE = "predictions.jsonl"
 #: The most lines that a message names.
@@ -26,7 +27,7 @@ _SHOWN = 3
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """The images of predictions.jsonl, in the order of the lines.
+    """The images of predictions.jsonl or of rahf.bin.score, in the order of the lines.
 
     Prompts are compared as given, without the spaces at their ends: another case or
     another space within is another prompt, as it is to a generator.
@@ -51,8 +52,8 @@ class Predictions:
     errors: int
     left_out: int
     digest: str
-    _file_of: np.ndarray  # uint16[N]
-    _offsets: np.ndarray  # int64[N]
+    _file_of: np.ndarray  # uint32[N]
+    _offsets: np.ndarray  # int64[N], bytes, or rows of a Parquet file
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -71,13 +72,22 @@ class Predictions:
         Raises:
           ValueError: a file was changed since it was read.
         """
-        opened: dict[int, IO[bytes]] = {}
+        opened: dict[int, Any] = {}
         position = -1, 0  # the file read last, and where in it
         try:
             for number in numbers:
                 which, offset = int(self._file_of[number]), int(self._offsets[number])
+                path = self.files[which]
+                if scored_shards.is_scored(path):
+                    if which not in opened:
+                        _close_some(opened)
+                        opened[which] = scored_shards.ScoredShard(path)
+                    line = opened[which].line(offset)
+                    yield line | {"prompt": line["prompt"].strip()}
+                    continue
                 if which not in opened:
-                    opened[which] = self.files[which].open("rb")
+                    _close_some(opened)
+                    opened[which] = path.open("rb")
                 if position != (which, offset):  # seeking empties the file's buffer
                     opened[which].seek(offset)
                 line = opened[which].readline()
@@ -90,23 +100,28 @@ class Predictions:
                         "nothing writes to it, and run the same command again"
                     ) from error
         finally:
-            for file in opened.values():
-                file.close()
+            _close_some(opened, 0)
 
     def row(self, number: int) -> dict[str, Any]:
         """Returns the line of one image; see `rows`."""
         return next(self.rows([number]))
 
 
+def _close_some(opened: dict[int, Any], most: int = 32) -> None:
+    """Closes the files opened first, so that others may be; Parquet files hold rows."""
+    while len(opened) >= max(most, 1) or (opened and not most):
+        opened.pop(next(iter(opened))).__exit__(None, None, None)
+
+
 def _resolved(row: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     row |= {
         "id": _id(row),
-        "image": os.path.abspath(folder / row["image"]),
+        "image": image_places.absolute(row["image"], folder),
         "prompt": row["prompt"].strip(),
     }
     for field in ("heatmaps", "overlays"):
         paths = (row.get(field) or {}).items()
-        row[field] = {name: os.path.abspath(folder / path) for name, path in paths}
+        row[field] = {n: image_places.absolute(path, folder) for n, path in paths}
     return row
 
 
@@ -122,14 +137,15 @@ def read_predictions(
     on_error: str = "fail",
     chosen: bool = False,
 ) -> Predictions:
-    """Reads the lines that rahf.bin.predict wrote, or any with the same fields.
+    """Reads what rahf.bin.predict or score wrote, or lines with the same fields.
 
     A line needs `image` (a path, relative to the file's folder), `prompt` and
     `scores`; without an `id` it gets the image's file name. Images that predict could
     not read have a line with `error`; they are counted.
 
     Args:
-      sources: files of JSON lines, or folders that hold predictions.jsonl.
+      sources: files of JSON lines, Parquet files of rahf.bin.score, folders or globs
+        of them.
       names: the scores to keep.
       on_error: "fail" to raise where a line lacks a score, has one that is not finite,
         or is cut in half at the end of a file; "skip" to leave such lines out.
@@ -141,38 +157,37 @@ def read_predictions(
     """
     if not sources:
         raise ValueError("expected predictions.jsonl or a folder of it, got no path")
-    reader = _Reader(tuple(dict.fromkeys(names)), on_error, chosen)
-    files = tuple(map(_find, sources))
+    found = [scored_shards.find_files(source, FILE) for source in sources]
+    files = tuple(path for group in found for path in group)
+    reader = _Reader(files, tuple(dict.fromkeys(names)), on_error, chosen)
     for index, path in enumerate(files):
         try:
+            if scored_shards.is_scored(path):
+                with scored_shards.ScoredShard(path) as shard:
+                    reader.read_scored(index, path, shard)
+                continue
             with path.open("rb") as file:
                 reader.read(index, path, file)
         except OSError as error:
             why = error.strerror or error
             raise ValueError(f"{path}: cannot be read ({why})") from error
-    return reader.finish(files)
-
-
-def _find(source: str | os.PathLike) -> pathlib.Path:
-    if not os.fspath(source):
-        raise ValueError("expected predictions.jsonl or a folder of it, got ''")
-    path = pathlib.Path(source)
-    path = path / FILE if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(
-            f"{path}: no such file; expected the {FILE} of rahf.bin.predict, or its "
-            "folder"
-        )
-    return path
+    return reader.finish()
 
 
 class _Reader:
     """Collects what is kept of each line."""
 
-    def __init__(self, names: tuple[str, ...], on_error: str, chosen: bool):
+    def __init__(
+        self,
+        files: tuple[pathlib.Path, ...],
+        names: tuple[str, ...],
+        on_error: str,
+        chosen: bool,
+    ):
+        self._files = files
         self._names, self._on_error, self._chosen = names, on_error, chosen
         self._scores, self._offsets = array.array("d"), array.array("q")
-        self._file_of = array.array("H")
+        self._file_of = array.array("I")
         self._prompts, self._images = bytearray(), bytearray()
         self._errors, self._problems, self._left_out = 0, [], 0
         self._digest = hashlib.sha256()
@@ -187,25 +202,35 @@ class _Reader:
             if not line.strip():
                 continue
             row = self._parse(place, line)
-            if row is None or (self._chosen and row.get("chosen") is not True):
-                continue
-            self._check_checkpoint(place, row)
-            if "error" in row:
-                self._errors += 1
-                continue
-            values = self._values(place, row)
-            if values is None:
-                continue
-            self._scores.extend(values)
-            self._offsets.append(start)
-            self._file_of.append(index)
-            prompt = row["prompt"].strip().encode("utf-8", "surrogatepass")
-            same = row.get("image_sha256") or os.path.abspath(
-                path.parent / row["image"]
-            )
-            key = os.fsencode(same) + b"\0" + prompt
-            self._prompts += hashlib.blake2b(prompt, digest_size=16).digest()
-            self._images += hashlib.blake2b(key, digest_size=16).digest()
+            if row is not None:
+                self._keep(place, index, start, row)
+
+    def read_scored(
+        self, index: int, path: pathlib.Path, shard: scored_shards.ScoredShard
+    ) -> None:
+        self._digest.update(shard.digest())
+        for number, row in enumerate(shard.lines()):
+            self._keep(f"{path}, row {number}", index, number, row)
+
+    def _keep(self, place: str, index: int, start: int, row: dict) -> None:
+        if self._chosen and row.get("chosen") is not True:
+            return
+        self._check_checkpoint(place, row)
+        if "error" in row:
+            self._errors += 1
+            return
+        values = self._values(place, row)
+        if values is None:
+            return
+        self._scores.extend(values)
+        self._offsets.append(start)
+        self._file_of.append(index)
+        prompt = row["prompt"].strip().encode("utf-8", "surrogatepass")
+        folder = self._files[index].parent
+        same = row.get("image_sha256") or image_places.absolute(row["image"], folder)
+        key = os.fsencode(same) + b"\0" + prompt
+        self._prompts += hashlib.blake2b(prompt, digest_size=16).digest()
+        self._images += hashlib.blake2b(key, digest_size=16).digest()
 
     def _parse(self, place: str, line: bytes) -> dict | None:
         try:
@@ -277,8 +302,9 @@ class _Reader:
                 + "; scores of different checkpoints cannot be compared"
             )
 
-    def finish(self, files: tuple[pathlib.Path, ...]) -> Predictions:
-        listed = ", ".join(map(str, files))
+    def finish(self) -> Predictions:
+        files = self._files
+        listed = ", ".join(map(str, files[:_SHOWN])) + ", ..." * bool(files[_SHOWN:])
         if not self._offsets:
             only = ' with "chosen": true' if self._chosen else ""
             more = f"; {self._problems[0]}" if self._problems else ""
@@ -303,7 +329,7 @@ class _Reader:
             errors=self._errors,
             left_out=self._left_out,
             digest=self._digest.hexdigest(),
-            _file_of=np.frombuffer(self._file_of, np.uint16),
+            _file_of=np.frombuffer(self._file_of, np.uint32),
             _offsets=np.frombuffer(self._offsets, np.int64),
         )
 
@@ -344,8 +370,4 @@ def json_line(row: Mapping[str, Any]) -> bytes:
 
 def why_unusable(row: Mapping[str, Any]) -> str:
     """Returns why a line's image is not the one predicted; "" if it is."""
-    if not os.path.isfile(row["image"]):
-        return "no such file"
-    if image_stamps.has_changed(row["image"], row):
-        return "the file has changed since it was predicted"
-    return ""
+    return image_places.why_unusable(row["image"], dict(row))

@@ -9,7 +9,6 @@ images/, shards/ or pairs/   see `rahf.applications.training_sets`
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -34,6 +33,7 @@ from rahf.applications.selection import (
     meets,
 )
 from rahf.applications.training_sets import ChosenImage, Names
+from rahf.inference import image_places
 from rahf.weights.output import check_space
 
 FORMATS = ("images", "shards", "pairs")
@@ -188,12 +188,14 @@ class _Chooser:
         lost: dict[int, str] = {}
         for number, row in zip(numbers, self.found.rows(numbers), strict=True):
             fault = why_unusable(row)
+            if self.request.link and not image_places.is_file(row["image"]):
+                fault = "is inside a shard, which --link cannot link to"
             if not row["prompt"]:
                 fault = "has no prompt, which a training set needs"
             if fault:
                 lost[int(number)] = fault
             else:
-                self._bytes[number] = os.path.getsize(row["image"])
+                self._bytes[number] = image_places.size(row["image"])
         if lost and self.request.on_error != "skip":
             shown = [f"{self.found.row(n)['image']}: {lost[n]}" for n in list(lost)[:3]]
             number = f" ({len(lost)} images in all)" if len(lost) > 3 else ""

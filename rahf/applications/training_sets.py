@@ -25,6 +25,7 @@ from PIL import Image
 
 from rahf import durable, images
 from rahf.applications.predictions import json_line
+from rahf.inference import image_places
 from rahf.inference.job_sources import SUFFIXES
 from rahf.inference.jobs import free_id, safe_name
 
@@ -42,7 +43,7 @@ class ChosenImage:
 
     Attributes:
       id: its id, unique among those written.
-      path: the image file.
+      path: the image file, or its place in a shard (`image_places`).
       prompt: the text that goes with it.
       scores: its scores, for people to read.
     """
@@ -79,10 +80,11 @@ class Names:
 
 def suffix_of(path: str) -> str:
     """Returns an image file's suffix, by its content if its name has no usual one."""
-    suffix = pathlib.PurePath(path).suffix.lower()
+    suffix = pathlib.PurePath(path).suffix.lower()  # of a place in a shard: none usual
     if suffix in SUFFIXES:
         return suffix
-    with Image.open(path, formats=images.FORMATS) as image:
+    file = path if image_places.is_file(path) else io.BytesIO(image_places.read(path))
+    with Image.open(file, formats=images.FORMATS) as image:
         return f".{str(image.format).lower()}"
 
 
@@ -113,10 +115,17 @@ def write_images(
                     os.symlink(image.path, target / name)
                 else:
                     with durable.writing(target / name) as copy:
-                        shutil.copyfile(image.path, copy)
+                        _copy(image.path, copy)
             lines.write(json_line({"file_name": name, "text": image.prompt}))
             files.append(f"images/{name}")
     return files
+
+
+def _copy(place: str, target: pathlib.Path) -> None:
+    if image_places.is_file(place):
+        shutil.copyfile(place, target)
+    else:
+        target.write_bytes(image_places.read(place))
 
 
 def write_shards(folder: pathlib.Path, chosen: Iterable[ChosenImage]) -> list[str]:
@@ -146,7 +155,7 @@ def _parts(items: Iterable[_T]) -> Iterator[list[_T]]:
 def _add(tar: tarfile.TarFile, key: str, image: ChosenImage) -> None:
     about = {"caption": image.prompt, "id": image.id, "scores": dict(image.scores)}
     for suffix, data in (
-        (suffix_of(image.path), images.read_encoded(image.path)),
+        (suffix_of(image.path), image_places.read(image.path)),
         (".txt", image.prompt.encode("utf-8", "replace")),
         (".json", json.dumps(about).encode()),
     ):
@@ -209,8 +218,8 @@ def _pair_row(pair: tuple[ChosenImage, ChosenImage, bool]) -> dict[str, Any]:
     return {
         "image_0_uid": first.id,
         "image_1_uid": second.id,
-        "jpg_0": images.read_encoded(first.path),
-        "jpg_1": images.read_encoded(second.path),
+        "jpg_0": image_places.read(first.path),
+        "jpg_1": image_places.read(second.path),
         "caption": first.prompt,
         "label_0": float(first_is_better),
         "label_1": float(not first_is_better),

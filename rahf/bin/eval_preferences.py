@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = flags.new_parser("eval_preferences", __doc__)
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--checkpoint", metavar="W", help="workdir of a training run")
-    who.add_argument("--scores", help='JSON lines of {"id": uid, "scores": {...}}')
+    scores = 'lines of {"id": uid, "scores": {...}}, or what predict or score wrote'
+    who.add_argument("--scores", help=scores)
     add, number = parser.add_argument, flags.at_least
     step = flags.a_step
     add("--step", type=step, help="step of the checkpoint, latest or best (latest)")

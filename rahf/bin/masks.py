@@ -18,7 +18,7 @@ from rahf.bin import flags
 def main(argv: Sequence[str] | None = None) -> None:
     parser = flags.new_parser("masks", __doc__)
     add, length = parser.add_argument, flags.finite(0)
-    add("predictions", nargs="+", help="predictions.jsonl, its folder, or a manifest")
+    add("predictions", nargs="+", help="what predict or score wrote, or a manifest")
     heatmap = "heatmap to use; repeatable, for their union (implausibility)"
     add("--heatmap", action="append", metavar="NAME", help=heatmap)
     threshold = "lowest value inside, above 0 (%(default)s)"

@@ -17,7 +17,7 @@ from rahf.bin import flags
 def main(argv: Sequence[str] | None = None) -> None:
     parser = flags.new_parser("rank", __doc__)
     add = parser.add_argument
-    add("predictions", nargs="+", help="predictions.jsonl, its folder, or a manifest")
+    add("predictions", nargs="+", help="what predict or score wrote, or a manifest")
     add("--sort_by", required=True, help="score, or 0.7*plausibility+0.3*overall")
     add("--top", type=flags.at_least(0), default=0, help="images to list; 0 = all")
     add("--worst", action="store_true", help="the lowest first")

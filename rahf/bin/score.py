@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--shard", type=_part, default=(0, 1), metavar="i/n", help=part)
     args = vars(parser.parse_args(argv))
     with flags.clear_errors():
-        from rahf.inference import scoring
+        from rahf.inference import scoring, shards
 
         args["part"] = args.pop("shard")
-        args["shards"] = scoring.list_shards(args["shards"])
+        args["shards"] = shards.list_shards(args["shards"])
         print(scoring.score(scoring.ScoreRequest(**args)))
 
 

@@ -22,7 +22,7 @@ from rahf.bin import flags
 def main(argv: Sequence[str] | None = None) -> None:
     parser = flags.new_parser("select", __doc__)
     add, count = parser.add_argument, flags.at_least(0)
-    add("predictions", nargs="+", help="predictions.jsonl or its folder, several too")
+    add("predictions", nargs="+", help="what predict or score wrote; files, folders")
     add("--by", required=True, help="score, or a sum: 0.7*plausibility+0.3*overall")
     add("--threshold", help="lowest value to keep, or auto:SHARE of prompts (any)")
     require = "score that must be at least so high; repeatable"

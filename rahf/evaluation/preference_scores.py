@@ -2,9 +2,10 @@
 
 import dataclasses
 import itertools
+import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from absl import logging
 from tqdm import tqdm
 
 from rahf import images, strict_json
+from rahf.applications import scored_shards
 from rahf.datasets.preference_pairs import Pair, Preferences
 from rahf.evaluation.preferences import PreferenceAgreement, choose_threshold, measure
 from rahf.inference.stream import chunk_by_bytes
@@ -98,7 +100,8 @@ def by_file(path: str | pathlib.Path, *, on_error: str = "fail") -> Scorer:
 
     Args:
       path: JSON lines of {"id": the image's uid, "scores": {name: number}}, as in
-        predictions.jsonl; lines with "error" are ignored.
+        predictions.jsonl, or Parquet files of rahf.bin.score, or a folder or glob of
+        either; lines with "error" are ignored.
       on_error: "fail" to raise if the file lacks an image, or one of its scores,
         "skip" to leave the pair out.
 
@@ -114,7 +117,7 @@ def by_file(path: str | pathlib.Path, *, on_error: str = "fail") -> Scorer:
             return f"{path}: no line with id {uid!r}"
         if lacks := [name for name in names if name not in known[uid]]:
             return (
-                f"{path}, line {lines[uid]}: id {uid!r} has no score "
+                f"{lines[uid]}: id {uid!r} has no score "
                 f"{', '.join(map(repr, lacks))}, which other lines have"
             )
         return None
@@ -135,44 +138,59 @@ def by_file(path: str | pathlib.Path, *, on_error: str = "fail") -> Scorer:
     return score
 
 
-def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, int]]:
-    """Returns the scores of each id, and its line number."""
+def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, str]]:
+    """Returns the scores of each id, and where its line is."""
     known: dict[str, Scores] = {}
-    line_of: dict[str, int] = {}
-    try:
-        # Only \n ends a line: a prompt may contain U+2028.
-        lines = path.read_text("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    line_of: dict[str, str] = {}
+    for place, row in _rows(path):
         try:
-            row = strict_json.loads(line)
             if "error" in row:
                 continue
             uid, scores = row["id"], dict(row["scores"].items())
             if isinstance(uid, bool) or not isinstance(uid, str | int):
                 raise TypeError(f"id {uid!r} is not text")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f'{path}, line {number}: expected {{"id": uid, "scores": {{name: '
-                f"number}}}}, got {line[:60]} ({error!r})"
+                f'{place}: expected {{"id": uid, "scores": {{name: number}}}}, got '
+                f"{json.dumps(row)[:60]} ({error!r})"
             ) from error
         for name, value in scores.items():
             if not _is_number(value):
                 raise ValueError(
-                    f"{path}, line {number}: score {name!r} of id {uid!r}: expected a "
+                    f"{place}: score {name!r} of id {uid!r}: expected a "
                     f"finite number, got {value!r:.60}"
                 )
         uid = str(uid)
         if uid in known:
+            first = line_of[uid].removeprefix(f"{place.rpartition(', ')[0]}, ")
             raise ValueError(
-                f"{path}, line {number}: id {uid!r} appears twice, first in line "
-                f"{line_of[uid]}; keep one of the lines"
+                f"{place}: id {uid!r} appears twice, first in {first}; keep one of the lines"
             )
-        known[uid], line_of[uid] = {n: float(v) for n, v in scores.items()}, number
+        known[uid], line_of[uid] = {n: float(v) for n, v in scores.items()}, place
     return known, line_of
+
+
+def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
+    """Yields each line and where it is, of JSON lines or of rahf.bin.score."""
+    for file in scored_shards.find_files(path, "predictions.jsonl"):
+        if scored_shards.is_scored(file):
+            yield from scored_shards.read_lines([file])
+            continue
+        try:
+            # Only \n ends a line: a prompt may contain U+2028.
+            lines = file.read_text("utf-8-sig").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{file}: cannot be read ({error})") from error
+        for number, line in enumerate(lines, 1):
+            place = f"{file}, line {number}"
+            try:
+                if line.strip():
+                    yield place, strict_json.loads(line)
+            except ValueError as error:
+                raise ValueError(
+                    f'{place}: expected {{"id": uid, "scores": {{name: number}}}}, got '
+                    f"{line[:60]} ({error!r})"
+                ) from error
 
 
 def _is_number(value: Any) -> bool:

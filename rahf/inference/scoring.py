@@ -9,14 +9,13 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rahf import durable, images, storage, strict_json, targets
-from rahf.datasets.files import tar_shards
-from rahf.inference.job_sources import IMAGE_FIELDS, PROMPT_FIELDS
+from rahf import durable, images, storage, targets
+from rahf.inference import image_places
+from rahf.inference.shards import Item, read_items
 from rahf.targets import Kind
 
 if TYPE_CHECKING:
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
 
 #: The key of an output's metadata that says what made it.
 MADE_BY = b"rahf.score"
-#: The columns in which Parquet and JSONL shards have the encoded image or its path, and
-#: the prompt; the first present counts.
-IMAGE_COLUMNS = (*IMAGE_FIELDS, "jpg")
-PROMPT_COLUMNS = PROMPT_FIELDS
+#: The columns of an output that tell which image a row is of.
+IDENTITY = ("id", "prompt", "image", "image_sha256", "image_height", "image_width")
+#: The columns' version: those of version 1 did not name the image.
+FORMAT = "2"
 #: Rows that are kept before they are written, as one row group: with native heatmaps of
 #: 384 pixels, 75 MB.
 _GROUP = 256
@@ -65,92 +64,6 @@ class ScoreRequest:
     part: tuple[int, int] = (0, 1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """An image to score.
-
-    Attributes:
-      id: its name, unique in its shard if the shard's names are.
-      image: the encoded image, or a path or URL of it.
-      prompt: the text it is judged against.
-      fault: why it cannot be scored, "" = nothing known.
-    """
-
-    id: str
-    image: bytes | str
-    prompt: str
-    fault: str = ""
-
-
-def list_shards(given: Sequence[str]) -> list[str]:
-    """Returns the shards' URLs: tars as `tar_shards.list_shards` finds them, others as
-    they are given."""
-    found = []
-    for url in given:
-        tables = url.endswith((".parquet", ".jsonl"))
-        found += [url] if tables else tar_shards.list_shards(url)
-    return found
-
-
-def read_items(url: str) -> Iterator[Item]:
-    """Yields the images of a shard.
-
-    Raises:
-      ValueError: the shard cannot be read, is cut, or is of an unknown kind.
-    """
-    ending = url.rpartition(".")[2].lower()
-    if ending == "tar":
-        for sample in tar_shards.read_shard(url):
-            if sample.end < 0:
-                raise ValueError(f"{url}: {sample.fault}")
-            yield Item(sample.uid, sample.image, sample.caption, sample.fault)
-        return
-    if ending not in ("parquet", "jsonl"):
-        raise ValueError(f"{url}: expected a shard ending in .tar, .parquet or .jsonl")
-    name = url.rsplit("/", 1)[-1].removesuffix(f".{ending}")
-    try:
-        with fsspec.open(url, "rb") as file:
-            rows = _parquet_rows(file) if ending == "parquet" else _json_rows(file)
-            for number, row in enumerate(rows):
-                yield _item(url, f"{name}/{number}", row)
-    except (OSError, pa.ArrowException, ImportError) as error:
-        raise ValueError(f"{url}: cannot be read ({error})") from error
-
-
-def _parquet_rows(file: Any) -> Iterator[dict]:
-    found = pq.ParquetFile(file)
-    wanted = {"id", *IMAGE_COLUMNS, *PROMPT_COLUMNS} & set(found.schema_arrow.names)
-    for batch in found.iter_batches(batch_size=64, columns=sorted(wanted)):
-        yield from batch.to_pylist()
-
-
-def _json_rows(file: Any) -> Iterator[dict]:
-    for number, line in enumerate(file, 1):
-        try:
-            row = strict_json.loads(line.decode())
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number}: not valid JSON ({error})") from error
-        yield row if isinstance(row, dict) else {}
-
-
-def _item(url: str, name: str, row: dict) -> Item:
-    image = next((row[c] for c in IMAGE_COLUMNS if row.get(c) is not None), None)
-    prompt = next((row[c] for c in PROMPT_COLUMNS if row.get(c) is not None), None)
-    if isinstance(image, dict):  # as the `datasets` library keeps images
-        image = image.get("bytes") or image.get("path")
-    given = row.get("id")
-    name = name if given is None else str(given)
-    if not isinstance(image, bytes | str) or not image or not isinstance(prompt, str):
-        fault = (
-            f"expected an image in one of {IMAGE_COLUMNS} and text in one of "
-            f"{PROMPT_COLUMNS}; the row has {sorted(k for k, v in row.items() if v)}"
-        )
-        return Item(name, b"", prompt if isinstance(prompt, str) else "", fault)
-    if isinstance(image, str) and "://" not in image:
-        image = os.path.join(os.path.dirname(url), image)
-    return Item(name, image, prompt)
-
-
 def score(request: ScoreRequest) -> str:
     """Scores the shards that have no output yet; returns a summary.
 
@@ -180,6 +93,7 @@ def score(request: ScoreRequest) -> str:
             workdir, predictor.step, predictor.params
         ),
         "heatmaps": request.heatmaps,
+        "format": FORMAT,
     }
     done, before, busy, problems = 0, 0, 0, []
     for url in list(dict.fromkeys(request.shards))[first::of]:
@@ -229,7 +143,11 @@ def _check_made_by(path: pathlib.Path, made_by: dict[str, str]) -> None:
         raise ValueError(
             f"{path}: not written by rahf.bin.score ({error!r}); choose another --output"
         ) from error
-    for key in ("checkpoint_digest", "heatmaps"):  # a moved workdir is the same
+    for key in (
+        "format",
+        "checkpoint_digest",
+        "heatmaps",
+    ):  # a moved workdir is the same
         if found.get(key) != made_by[key]:
             raise ValueError(
                 f"{path}: expected an output of {key} {made_by[key]} "
@@ -281,13 +199,15 @@ def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
 
 
 def make_schema(predictor: "Predictor", heatmaps: str) -> pa.Schema:
-    """Returns the columns of an output: id, prompt, a score each, words, heatmaps as
-    uint8 bytes row by row with their side, and error."""
+    """Returns the columns of an output: which image (`image` is its place, as
+    `image_places` has it), a score each, words, heatmaps as uint8 bytes row by row with
+    their side, and error."""
 
     def named(kind):
         return [n for n in predictor.targets if targets.get(n).kind is kind]
 
-    columns = [("id", pa.string()), ("prompt", pa.string())]
+    columns = [(name, pa.string()) for name in IDENTITY[:4]]
+    columns += [(name, pa.int32()) for name in IDENTITY[4:]]
     columns += [(name, pa.float32()) for name in named(Kind.SCORE)]
     columns += [("words", _WORDS), ("prompt_truncated", pa.bool_())]
     if heatmaps == "native":
@@ -300,30 +220,29 @@ def score_items(
     predictor: "Predictor", items: Sequence[Item], batch_size: int, heatmaps: str
 ) -> list[dict[str, Any]]:
     """Returns a row for each image, in order; `error` where it cannot be read."""
-    rows = [{"id": item.id, "prompt": item.prompt} for item in items]
+    rows = []
     readable, pictures = [], []
     for number, item in enumerate(items):
+        row = {"id": item.id, "prompt": item.prompt, "image": item.place or None}
+        rows.append(row)
         try:
             if item.fault:
                 raise ValueError(item.fault)
-            pictures.append(images.read_image(read_encoded(item.image)))
+            data = item.image
+            data = image_places.read(data) if isinstance(data, str) else data
+            row["image_sha256"] = hashlib.sha256(data).hexdigest()
+            picture = images.read_image(data)
+            row["image_height"], row["image_width"] = picture.shape[:2]
+            pictures.append(picture)
             readable.append(number)
         except (ValueError, OSError) as error:
-            rows[number]["error"] = str(error)
+            row["error"] = str(error)
     if pictures:
         prompts = [items[number].prompt for number in readable]
         found = predictor.predict(pictures, prompts, batch_size=batch_size)
         for number, prediction in zip(readable, found, strict=True):
             rows[number] |= _row(prediction, heatmaps)
     return rows
-
-
-def read_encoded(image: bytes | str) -> bytes | str:
-    """Returns encoded bytes and local paths as they are, and of a URL its content."""
-    if isinstance(image, str) and "://" in image:
-        with fsspec.open(image, "rb") as file:
-            return file.read()  # pyright: ignore[reportAttributeAccessIssue]
-    return image
 
 
 def _row(prediction: "Prediction", heatmaps: str) -> dict[str, Any]:

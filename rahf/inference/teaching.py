@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from rahf import durable, images, storage, targets, words
 from rahf.datasets import distilled
-from rahf.inference.scoring import read_encoded
+from rahf.inference import image_places
 from rahf.inference.unlabelled import UnlabelledPicture, UnlabelledPictures
 from rahf.input.augmentation import may_mirror
 from rahf.targets import Kind
@@ -257,7 +257,9 @@ def _prepare(picture: UnlabelledPicture, side: int) -> _Prepared:
             raise ValueError(picture.fault)
         image = picture.image
         if not isinstance(image, np.ndarray):
-            image = images.read_image(read_encoded(image))
+            if isinstance(image, str) and not image_places.is_file(image):
+                image = image_places.read(image)
+            image = images.read_image(image)
         return _Prepared(picture, images.resize(image, (side, side)), "")
     except (ValueError, OSError) as error:
         return _Prepared(picture, None, str(error))

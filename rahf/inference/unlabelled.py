@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from rahf.datasets.row_digest import digest_rows
-from rahf.inference import scoring
 from rahf.inference.jobs import Job, read_jobs
+from rahf.inference.shards import list_shards, read_items
 
 #: UnlabelledPictures in a part of those that can be counted.
 PART = 512
@@ -82,7 +82,7 @@ def of_sources(sources: Sequence[str], prompt: str | None = None) -> UnlabelledP
     if shards:
         if prompt is not None:
             raise ValueError("--prompt is for pictures without one, not for shards")
-        urls = scoring.list_shards(shards)
+        urls = list_shards(shards)
         names = [url.rsplit("/", 1)[-1] for url in urls]  # a moved folder is the same
         identity = {"kind": "shards", "number": len(urls), "digest": digest_rows(names)}
         return UnlabelledPictures(
@@ -117,6 +117,6 @@ def _of_jobs(jobs: Sequence[Job]) -> Iterator[UnlabelledPicture]:
 
 def _of_shard(url: str) -> Iterator[UnlabelledPicture]:
     name = url.rsplit("/", 1)[-1].rpartition(".")[0]
-    for item in scoring.read_items(url):
+    for item in read_items(url):
         own = item.id if item.id.startswith(f"{name}/") else f"{name}/{item.id}"
         yield UnlabelledPicture(own, item.image, item.prompt, item.fault)

@@ -30,6 +30,7 @@ from rahf.applications.predictions import (
 )
 from rahf.applications.selection import WeightedScores
 from rahf.applications.training_sets import Names
+from rahf.inference import image_places
 from rahf.reports import run_page
 
 
@@ -213,7 +214,8 @@ def _write_picture(path: pathlib.Path, image: str, size: int) -> tuple[int, int]
     if path.exists():
         with Image.open(path) as known:
             return known.size
-    picture = Image.fromarray(images.read_image(image))
+    known = image if image_places.is_file(image) else image_places.read(image)
+    picture = Image.fromarray(images.read_image(known))
     picture.thumbnail((size, size))
     with durable.writing(path) as temporary:
         picture.save(temporary, "JPEG", quality=85)
