@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from rahf import storage, targets
-from rahf.checkpoints import changes
+from rahf.checkpoints import changes, provenance
 from rahf.evaluation.evaluate import Results
 
 
@@ -56,6 +56,7 @@ def describe(workdir: str | pathlib.Path, config, params, step: int) -> dict[str
         "Trained for": f"{step:,} of {config.training_steps:,} steps",
         "Batch size": f"{config.input.batch_size}",
         "Seed": f"{config.seed}",
+        "Learned from": provenance.describe(config),
         "Checkpoint": f"{workdir}",
     }
     changed = changes.describe(config.get("segments", ()))

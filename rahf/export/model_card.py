@@ -6,6 +6,7 @@ Its head is YAML for the Hugging Face hub, so that the folder can be uploaded th
 import itertools
 
 from rahf import storage, targets
+from rahf.checkpoints import provenance
 from rahf.evaluation import results as eval_results
 from rahf.evaluation import text_tables
 from rahf.evaluation.metrics.accumulator import CONVENTIONS
@@ -84,6 +85,7 @@ def write(predictor, source, *, params, licence: str, usage: str) -> str:
             "",
             *_table(("", ""), _data(config, predictor.step)),
             "",
+            *_warn(config),
             "## Metrics",
             "",
             *_metrics(source, predictor.step),
@@ -100,12 +102,18 @@ def write(predictor, source, *, params, licence: str, usage: str) -> str:
     )
 
 
+def _warn(config) -> list[str]:
+    text = provenance.warning(config)
+    return [f"**Note:** {text}.", ""] if text else []
+
+
 def _data(config, step: int) -> list[tuple[str, str]]:
     """Returns what is known about the data: the task and its options."""
     i = config.input
     rows = [
         ("Task or mixture", f"`{config.task.name}`"),
         ("Registered by", ", ".join(f"`{m}`" for m in config.task.modules) or "-"),
+        ("Learned from", provenance.describe(config)),
         ("Examples seen", f"{step * i.batch_size:,}"),
         ("Prompts", f"{i.text_length} pieces, {i.target_length} in the decoder"),
     ]

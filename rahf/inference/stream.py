@@ -138,7 +138,7 @@ def predict_folder(
         try:
             _check_files(out.missing(jobs), options.on_error)
             import rahf
-            from rahf.checkpoints import identity, restore
+            from rahf.checkpoints import identity, provenance, restore
 
             workdir, step = restore.split_step(checkpoint, step)
             predictor = rahf.load(workdir, step)
@@ -165,6 +165,8 @@ def predict_folder(
             "model reads (config.input.text_length="
             f"{predictor.config.input.text_length}); words cut off are not judged"
         )
+    if text := provenance.warning(predictor.config):
+        lines.append(f"note: {text}")
     for folder, name in unread_prompts(sources.names, sources.prompt):
         lines.append(f"{folder}: --prompt is used for all images; {name} is ignored")
     return counts, "\n".join(lines)

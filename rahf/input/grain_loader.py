@@ -94,6 +94,13 @@ class GrainTrainInput:
         """Returns the number of bad records so far."""
         return self._counter.metrics()
 
+    def records(self) -> int | None:
+        """Returns the number of records, each source once; None for shards."""
+        sources = {id(each): each for each in self._records}.values()
+        if any(isinstance(each, Shards) for each in sources):
+            return None
+        return max((len(each) for each in sources), default=None)
+
     def digest(self) -> str | None:
         """Returns a digest of the records, or None if no source has one."""
         return digest_of(self._records)

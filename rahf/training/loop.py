@@ -17,6 +17,7 @@ import jax
 from clu import parameter_overview
 from tqdm import tqdm
 
+from rahf.checkpoints import provenance
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.checkpoints.metrics_log import MetricsLog
@@ -164,6 +165,10 @@ class _Run:
             self.train_input.set_state(input_state)
         if jax.process_index() == 0:
             is_new = start.step is None
+            if is_new:
+                records = getattr(self.train_input, "records", lambda: None)()
+                made = provenance.make(config, records)
+                start.segments[0] |= {provenance.KEY: made}
             write = workdirs.write_config if is_new else workdirs.rewrite_config
             write(workdir, config, start.segments)
             _announce(config, workdir, self.mesh, self.state)

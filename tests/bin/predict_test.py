@@ -7,6 +7,7 @@ import pathlib
 import sys
 import types
 
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,7 +23,9 @@ class _Predictor:
     """Answers with the mean of the image; keeps the sizes of its batches."""
 
     step = 5
-    config = types.SimpleNamespace(input=types.SimpleNamespace(text_length=36))
+    config = ml_collections.ConfigDict(
+        {"input": {"text_length": 36}, "task": {"name": "rated_images_multihead"}}
+    )
 
     def __init__(self):
         self.batches, self.loaded, self.params = [], [], {}
@@ -371,3 +374,13 @@ def test_columns_subfolders_and_standard_input(
     _call("-", f"--output={tmp_path / 'stdin'}", "--image_column=url")
     [row] = _rows(tmp_path / "stdin")
     assert row["image"] == str(folder / "sub" / "0.png")
+
+
+def test_a_model_of_drawings_says_so(predictor, folder, tmp_path, capsys):
+    _call("--prompt=x", folder, f"--output={tmp_path / 'one'}")
+    assert "note:" not in capsys.readouterr().out
+    predictor.config = predictor.config.copy_and_resolve_references()
+    predictor.config.task.name = "scenes_seven"
+    _call("--prompt=x", folder, f"--output={tmp_path / 'two'}")
+    [note] = [x for x in capsys.readouterr().out.splitlines() if x.startswith("note:")]
+    assert "learned feedback from drawings alone" in note
