@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--heatmaps", choices=("none", "native"), default="none", help=maps)
     part = "every n-th shard, from the i-th on, counted from 0 (0/1)"
     add("--shard", type=_part, default=(0, 1), metavar="i/n", help=part)
+    processes = "processes that decode images (one for each processor); 0 = none"
+    add("--decoders", type=flags.at_least(0), metavar="N", help=processes)
     args = vars(parser.parse_args(argv))
     with flags.clear_errors():
         from rahf.inference import scoring, shards

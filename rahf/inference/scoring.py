@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rahf import durable, images, storage, targets
-from rahf.inference import image_places
+from rahf.inference.decoders import Decoded, Decoders
 from rahf.inference.shards import Item, read_items
 from rahf.targets import Kind
 
@@ -53,6 +53,8 @@ class ScoreRequest:
       batch_size: images at a time; the last batch of a shard is padded.
       heatmaps: "native" for uint8 maps of the model's size, or "none".
       part: (i, n): every n-th shard from the i-th on, counted from 0.
+      decoders: the processes that decode images; 0 = threads of this process, which an
+        image that crashes its decoder then ends; None = one for each processor.
     """
 
     shards: Sequence[str]
@@ -62,6 +64,7 @@ class ScoreRequest:
     batch_size: int = 16
     heatmaps: str = "none"
     part: tuple[int, int] = (0, 1)
+    decoders: int | None = None
 
 
 def score(request: ScoreRequest) -> str:
@@ -95,7 +98,22 @@ def score(request: ScoreRequest) -> str:
         "heatmaps": request.heatmaps,
         "format": FORMAT,
     }
+    processes = request.decoders
+    if processes is None:
+        processes = len(os.sched_getaffinity(0))
+    with Decoders(predictor.config.input.image_size, processes) as decoders:
+        return _score_shards(predictor, decoders, request, folder, made_by)
+
+
+def _score_shards(
+    predictor: "Predictor",
+    decoders: Decoders,
+    request: ScoreRequest,
+    folder: pathlib.Path,
+    made_by: dict[str, str],
+) -> str:
     done, before, busy, problems = 0, 0, 0, []
+    first, of = request.part
     for url in list(dict.fromkeys(request.shards))[first::of]:
         path = folder / output_name(url)
         try:
@@ -106,7 +124,9 @@ def score(request: ScoreRequest) -> str:
                 else:
                     for left in folder.glob(f".{glob.escape(path.name)}.*"):
                         left.unlink()  # half an output, of a killed process
-                    done += _score_shard(predictor, url, path, request, made_by)
+                    done += _score_shard(
+                        predictor, decoders, url, path, request, made_by
+                    )
         except durable.FolderInUseError:
             busy += 1
         except UnreadableShardError as error:
@@ -158,6 +178,7 @@ def _check_made_by(path: pathlib.Path, made_by: dict[str, str]) -> None:
 
 def _score_shard(
     predictor: "Predictor",
+    decoders: Decoders,
     url: str,
     path: pathlib.Path,
     request: ScoreRequest,
@@ -167,9 +188,9 @@ def _score_shard(
     schema = schema.with_metadata({MADE_BY: json.dumps(made_by).encode()})
     number, rows = 0, []
     with durable.writing(path) as temporary, pq.ParquetWriter(temporary, schema) as out:
-        for items in _batches(_read(url), request.batch_size):
-            rows += score_items(predictor, items, request.batch_size, request.heatmaps)
-            number += len(items)
+        for batch in decoders.batches(_read(url), request.batch_size):
+            rows += score_batch(predictor, batch, request.batch_size, request.heatmaps)
+            number += len(batch)
             if len(rows) >= _GROUP:
                 out.write_table(pa.Table.from_pylist(rows, schema))
                 rows.clear()
@@ -185,17 +206,6 @@ def _read(url: str) -> Iterator[Item]:
         text = str(error)
         text = text if text.startswith(url) else f"{url}: {text}"
         raise UnreadableShardError(text) from error
-
-
-def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def make_schema(predictor: "Predictor", heatmaps: str) -> pa.Schema:
@@ -216,36 +226,39 @@ def make_schema(predictor: "Predictor", heatmaps: str) -> pa.Schema:
     return pa.schema([*columns, ("error", pa.string())])
 
 
-def score_items(
-    predictor: "Predictor", items: Sequence[Item], batch_size: int, heatmaps: str
+def score_batch(
+    predictor: "Predictor", batch: Sequence[Decoded], batch_size: int, heatmaps: str
 ) -> list[dict[str, Any]]:
     """Returns a row for each image, in order; `error` where it cannot be read."""
-    rows = []
-    readable, pictures = [], []
-    for number, item in enumerate(items):
-        row = {"id": item.id, "prompt": item.prompt, "image": item.place or None}
-        rows.append(row)
-        try:
-            if item.fault:
-                raise ValueError(item.fault)
-            data = item.image
-            data = image_places.read(data) if isinstance(data, str) else data
-            row["image_sha256"] = hashlib.sha256(data).hexdigest()
-            picture = images.read_image(data)
-            row["image_height"], row["image_width"] = picture.shape[:2]
-            pictures.append(picture)
-            readable.append(number)
-        except (ValueError, OSError) as error:
-            row["error"] = str(error)
+    rows = [describe(decoded) for decoded in batch]
+    pictures = {n: d.square for n, d in enumerate(batch) if d.square is not None}
     if pictures:
-        prompts = [items[number].prompt for number in readable]
-        found = predictor.predict(pictures, prompts, batch_size=batch_size)
-        for number, prediction in zip(readable, found, strict=True):
-            rows[number] |= _row(prediction, heatmaps)
+        prompts = [batch[number].item.prompt for number in pictures]
+        found = predictor.predict(
+            list(pictures.values()), prompts, batch_size=batch_size
+        )
+        for number, prediction in zip(pictures, found, strict=True):
+            rows[number] |= describe_prediction(prediction, heatmaps)
     return rows
 
 
-def _row(prediction: "Prediction", heatmaps: str) -> dict[str, Any]:
+def describe(decoded: Decoded) -> dict[str, Any]:
+    """Returns the columns that say which image it is, and its error."""
+    item = decoded.item
+    row = {"id": item.id, "prompt": item.prompt, "image": item.place or None}
+    if decoded.fault:
+        return row | {"error": decoded.fault}
+    height, width = decoded.size
+    row["image_sha256"] = decoded.digest
+    return row | {"image_height": height, "image_width": width}
+
+
+def describe_prediction(prediction: "Prediction", heatmaps: str) -> dict[str, Any]:
+    """Returns the columns of what was predicted.
+
+    Raises:
+      ValueError: a score is not finite.
+    """
     row: dict[str, Any] = {
         **prediction.scores,
         "words": [dataclasses.asdict(word) for word in prediction.words],

@@ -1,9 +1,16 @@
 """`rahf.bin.score` on shards, with a real, tiny, untrained model."""
 
 import errno
+import functools
 import json
+import os
+import pathlib
+import re
 import shutil
+import subprocess
+import sys
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +19,9 @@ import pytest
 import rahf
 from rahf import durable
 from rahf.bin import score
-from rahf.inference import scoring
+from rahf.inference import image_places, scoring
+from rahf.inference.decoders import DIED, Decoders
+from tests.inference.decoders_test import dying
 from tests.support import captions_fixture, tiny
 
 
@@ -134,3 +143,68 @@ def test_rows_are_written_in_groups(workdir, tmp_path, monkeypatch):
     groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
     assert groups == [4, 3]
     assert len({row["id"] for row in file.read().to_pylist()}) == 7
+
+
+def test_an_image_that_kills_its_decoder_is_one_error(workdir, tmp_path, monkeypatch):
+    def poisoned(number, parts):
+        return parts | {"jpg": b"poison"} if number == 1 else parts
+
+    shards = [
+        captions_fixture.write_shard(tmp_path / f"{n}.tar", 3 * n, 3, poisoned)
+        for n in range(2)
+    ]
+    fragile = functools.partial(Decoders, decode=dying)
+    monkeypatch.setattr(scoring, "Decoders", fragile)
+    output = tmp_path / "out"
+    _call(workdir, output, *shards, "--batch_size=2", "--decoders=2")
+    rows = [row for path in _outputs(output) for row in pq.read_table(path).to_pylist()]
+    assert [row["error"] for row in rows] == [None, DIED, None, None, None, None]
+
+
+def test_two_processes_on_one_shard(workdir, tmp_path):
+    """The one that comes second is told, and no shard is done twice."""
+    shards = [
+        captions_fixture.write_shard(tmp_path / f"{n}.tar", 20 * n, 20)
+        for n in range(3)
+    ]
+    output = tmp_path / "out"
+    names = [scoring.output_name(str(shard)) for shard in shards]
+    command = [sys.executable, "-m", "rahf.bin.score", *map(str, shards)]
+    command += [f"--checkpoint={workdir}", f"--output={output}", "--decoders=0"]
+    root = pathlib.Path(__file__).parents[2]
+    env = os.environ | {"PYTHONPATH": str(root)}
+    # The first shard is in the hands of a process that is alive: this one.
+    with durable.locked(output / ".locks" / names[0].removesuffix(".parquet"), "x"):
+        both = [
+            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    scored = [int(re.search(r"(\d+) images scored", text)[1]) for text in said]
+    assert sum(scored) == 40, said
+    for text in said:
+        done = re.search(r"(\d+) shards done before, (\d+) in the hands of", text)
+        assert int(done[2]) >= 1
+    assert [path.name for path in _outputs(output)] == sorted(names[1:])
+
+
+def test_shards_at_a_url(workdir, tmp_path):
+    memory = fsspec.filesystem("memory")
+    shard = captions_fixture.write_shard(tmp_path / "a.tar", 0, 2)
+    memory.pipe("/rahf_score/a.tar", shard.read_bytes())
+    memory.pipe("/rahf_score/1.png", captions_fixture.encoded(1))
+    rows = [{"image": f"memory://rahf_score/{n}.png", "prompt": "x"} for n in (1, 2)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    memory.pipe("/rahf_score/b.jsonl", lines.encode())
+    urls = ["memory://rahf_score/a.tar", "memory://rahf_score/b.jsonl"]
+    output = tmp_path / "out"
+    with pytest.raises(SystemExit, match=r"4 images scored.*1 unreadable") as caught:
+        _call(workdir, output, *urls, "memory://rahf_score/gone.jsonl")
+    assert "gone.jsonl" in str(caught.value)
+    a, b = [pq.read_table(path).to_pylist() for path in _outputs(output)]
+    assert [row["error"] is None for row in [*a, *b]] == [True, True, True, False]
+    assert image_places.read(a[1]["image"]) == captions_fixture.encoded(1)
+    assert image_places.read(b[0]["image"]) == captions_fixture.encoded(1)
+    assert image_places.why_unusable(a[1]["image"], a[1]) == ""
+    memory.rm("/rahf_score", recursive=True)
