@@ -51,7 +51,12 @@ def _all(opened) -> list[str]:
 def test_random_is_by_seed_and_leaves_those_given_out(opened, tmp_path):
     first = _next(opened)
     assert first == "0.png"
+    query = "SELECT position FROM images WHERE image = '0.png'"
     assert ordering.arrange(opened, "random", folder=tmp_path, seed=1) == 0
+    assert opened.read(query)[0][0] == 0
+    opened.arrange(NAMES)  # also of those that are named
+    assert opened.read(query)[0][0] == 0
+    ordering.arrange(opened, "random", folder=tmp_path, seed=1)
     rest = [_next(opened) for _ in NAMES[1:]]
     assert sorted([first, *rest]) == sorted(NAMES) and rest != NAMES[1:]
 

@@ -42,8 +42,12 @@ def test_what_comes_out_is_what_the_file_says(pictures, tmp_path, capsys):
     assert f"{len(lines)} answers" in capsys.readouterr().out
     output = tmp_path / "answers.jsonl"
     annotate.main(["export", f"--workdir={tmp_path / 'w'}", f"--output={output}"])
-    [some, *_] = rating_files.read(output)
-    assert len(some.ratings) > 1
+    known = ("seconds", "scores", "implausible_points", "misaligned_words")
+    both = []
+    for file in (output, ratings):
+        rows = [r for each in rating_files.read(file) for r in each.ratings]
+        both.append(sorted(str([row[name] for name in known]) for row in rows))
+    assert both[0] == both[1] and len(both[0]) == len(lines)
     data = []
     for name, file in (("served", output), ("direct", ratings)):
         flags = [f"--images={pictures}", f"--output={tmp_path / name}"]
