@@ -5,6 +5,9 @@
 Shards are tar files as img2dataset writes them, Parquet or JSONL, local or at a URL that
 fsspec reads. The same command continues where it was killed. In a Slurm array, give each
 task a part: --shard=$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
+
+With Apache Beam (the extra "beam"), --runner=FlinkRunner, SparkRunner, DataflowRunner or
+DirectRunner does the same on a cluster, with Beam's own flags in --beam_options.
 """
 
 import argparse
@@ -35,13 +38,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--shard", type=_part, default=(0, 1), metavar="i/n", help=part)
     processes = "processes that decode images (one for each processor); 0 = none"
     add("--decoders", type=flags.at_least(0), metavar="N", help=processes)
+    add("--runner", metavar="NAME", help="score on this runner of Apache Beam")
+    add("--beam_options", default="", help='for Beam, such as "--project=P --region=R"')
     args = vars(parser.parse_args(argv))
     with flags.clear_errors():
         from rahf.inference import scoring, shards
 
+        runner, options = args.pop("runner"), args.pop("beam_options")
         args["part"] = args.pop("shard")
         args["shards"] = shards.list_shards(args["shards"])
-        print(scoring.score(scoring.ScoreRequest(**args)))
+        request = scoring.ScoreRequest(**args)
+        if runner:
+            from rahf.inference import beam_scoring
+
+            print(beam_scoring.score(request, runner, options))
+        elif options:
+            raise ValueError(f"--beam_options={options!r} needs --runner")
+        else:
+            print(scoring.score(request))
 
 
 if __name__ == "__main__":

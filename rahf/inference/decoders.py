@@ -49,6 +49,28 @@ class Decoded:
     fault: str = ""
 
 
+def decode_item(item: Item, side: int, decode: Decode = decode) -> Decoded:
+    """Reads, decodes and resizes an image.
+
+    Args:
+      item: the image.
+      side: the side of the model's square.
+      decode: decodes it, here or elsewhere.
+    """
+    source = item.image
+    if item.fault:
+        return Decoded(item, fault=item.fault)
+    if isinstance(source, str) and not image_places.is_file(source):
+        try:
+            source = image_places.read(source)
+        except (OSError, ValueError) as error:
+            return Decoded(item, fault=str(error))
+    found = decode(source, side)
+    if isinstance(found, str):
+        return Decoded(item, fault=found)
+    return Decoded(item, *found)
+
+
 class Decoders:
     """A pool of processes that decode images.
 
@@ -111,21 +133,11 @@ class Decoders:
         )
 
     def _decode_item(self, item: Item, pool: ProcessPoolExecutor | None) -> Decoded:
-        if item.fault:
-            return Decoded(item, fault=item.fault)
-        source = item.image
-        if isinstance(source, str) and not image_places.is_file(source):
-            try:
-                source = image_places.read(source)
-            except (OSError, ValueError) as error:
-                return Decoded(item, fault=str(error))
         if pool is None:
-            found = self._decode(source, self.side)
-        else:
-            found = pool.submit(self._decode, source, self.side).result()
-        if isinstance(found, str):
-            return Decoded(item, fault=found)
-        return Decoded(item, *found)
+            return decode_item(item, self.side, self._decode)
+        return decode_item(
+            item, self.side, lambda *args: pool.submit(self._decode, *args).result()
+        )
 
     def _result(self, item: Item, future: Future) -> Decoded:
         try:

@@ -29,7 +29,7 @@ IDENTITY = ("id", "prompt", "image", "image_sha256", "image_height", "image_widt
 FORMAT = "2"
 #: Rows that are kept before they are written, as one row group: with native heatmaps of
 #: 384 pixels, 75 MB.
-_GROUP = 256
+GROUP = 256
 
 _WORDS = pa.list_(
     pa.struct(
@@ -80,6 +80,32 @@ def score(request: ScoreRequest) -> str:
         settings, the folder cannot be written to, or, after all others, shards could
         not be read.
     """
+    prepared = prepare(request)
+    predictor = prepared.predictor
+    processes = request.decoders
+    if processes is None:
+        processes = len(os.sched_getaffinity(0))
+    with Decoders(predictor.config.input.image_size, processes) as decoders:
+        return _score_shards(prepared, decoders, request)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A model that is ready, and where its outputs go.
+
+    Attributes:
+      predictor: the model.
+      folder: the folder of the outputs.
+      made_by: what the outputs say of their origin.
+    """
+
+    predictor: "Predictor"
+    folder: pathlib.Path
+    made_by: dict[str, str]
+
+
+def prepare(request: ScoreRequest) -> Prepared:
+    """Restores the model; raises ValueError as `score` does."""
     first, of = request.part
     if not 0 <= first < of:
         raise ValueError(f"--shard={first}/{of}: expected 0/{of} to {of - 1}/{of}")
@@ -98,28 +124,24 @@ def score(request: ScoreRequest) -> str:
         "heatmaps": request.heatmaps,
         "format": FORMAT,
     }
-    processes = request.decoders
-    if processes is None:
-        processes = len(os.sched_getaffinity(0))
-    with Decoders(predictor.config.input.image_size, processes) as decoders:
-        return _score_shards(predictor, decoders, request, folder, made_by)
+    return Prepared(predictor, folder, made_by)
 
 
-def _score_shards(
-    predictor: "Predictor",
-    decoders: Decoders,
-    request: ScoreRequest,
-    folder: pathlib.Path,
-    made_by: dict[str, str],
-) -> str:
-    done, before, busy, problems = 0, 0, 0, []
+def part_of(request: ScoreRequest) -> list[str]:
+    """Returns the shards of this process."""
     first, of = request.part
-    for url in list(dict.fromkeys(request.shards))[first::of]:
+    return list(dict.fromkeys(request.shards))[first::of]
+
+
+def _score_shards(prepared: Prepared, decoders: Decoders, request: ScoreRequest) -> str:
+    predictor, folder, made_by = prepared.predictor, prepared.folder, prepared.made_by
+    done, before, busy, problems = 0, 0, 0, []
+    for url in part_of(request):
         path = folder / output_name(url)
         try:
             with durable.locked(folder / ".locks" / path.stem, "scoring"):
                 if path.exists():
-                    _check_made_by(path, made_by)
+                    check_made_by(path, made_by)
                     before += 1
                 else:
                     for left in folder.glob(f".{glob.escape(path.name)}.*"):
@@ -136,6 +158,13 @@ def _score_shards(
                 f"--output={folder}: cannot be written to ({error.strerror or error}); "
                 "once it can be, run the same command to continue"
             ) from error
+    return summarise(folder, done, before, busy, problems)
+
+
+def summarise(
+    folder: pathlib.Path, done: int, before: int, busy: int, problems: Sequence[str]
+) -> str:
+    """Returns a summary; raises ValueError with it if shards could not be read."""
     summary = (
         f"{folder}: {done} images scored; {before} shards done before, {busy} in the "
         f"hands of other processes, {len(problems)} unreadable"
@@ -156,7 +185,8 @@ def output_name(url: str) -> str:
     return f"{stem}-{hashlib.sha256(os.fsencode(text)).hexdigest()[:12]}.parquet"
 
 
-def _check_made_by(path: pathlib.Path, made_by: dict[str, str]) -> None:
+def check_made_by(path: pathlib.Path, made_by: dict[str, str]) -> None:
+    """Raises ValueError if an output is of another checkpoint or other settings."""
     try:
         found = json.loads((pq.read_metadata(path).metadata or {})[MADE_BY])
     except (pa.ArrowException, KeyError, ValueError) as error:
@@ -188,10 +218,10 @@ def _score_shard(
     schema = schema.with_metadata({MADE_BY: json.dumps(made_by).encode()})
     number, rows = 0, []
     with durable.writing(path) as temporary, pq.ParquetWriter(temporary, schema) as out:
-        for batch in decoders.batches(_read(url), request.batch_size):
+        for batch in decoders.batches(read_shard(url), request.batch_size):
             rows += score_batch(predictor, batch, request.batch_size, request.heatmaps)
             number += len(batch)
-            if len(rows) >= _GROUP:
+            if len(rows) >= GROUP:
                 out.write_table(pa.Table.from_pylist(rows, schema))
                 rows.clear()
         if rows:
@@ -199,7 +229,8 @@ def _score_shard(
     return number
 
 
-def _read(url: str) -> Iterator[Item]:
+def read_shard(url: str) -> Iterator[Item]:
+    """Yields the images of a shard; raises UnreadableShardError where it is cut."""
     try:
         yield from read_items(url)
     except ValueError as error:

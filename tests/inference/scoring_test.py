@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_no_half_output(workdir, tmp_path, monkeypatch):
 
 
 def test_rows_are_written_in_groups(workdir, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "_GROUP", 4)
+    monkeypatch.setattr(scoring, "GROUP", 4)
     shard = captions_fixture.write_shard(tmp_path / "a.tar", 0, 7)
     _call(workdir, tmp_path / "out", shard, "--batch_size=2")
     file = pq.ParquetFile(_outputs(tmp_path / "out")[0])
