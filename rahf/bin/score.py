@@ -5,9 +5,7 @@
 Shards are tar files as img2dataset writes them, Parquet or JSONL, local or at a URL that
 fsspec reads. The same command continues where it was killed. In a Slurm array, give each
 task a part: --shard=$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
-
-With Apache Beam (the extra "beam"), --runner=FlinkRunner, SparkRunner, DataflowRunner or
-DirectRunner does the same on a cluster, with Beam's own flags in --beam_options.
+On a cluster of Apache Beam: --runner=FlinkRunner, with Beam's flags in --beam_options.
 """
 
 import argparse

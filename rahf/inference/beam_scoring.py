@@ -44,7 +44,7 @@ _END = -1
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class ScoreWork:
     """What a worker has to know.
 
     Attributes:
@@ -63,9 +63,9 @@ class Job:
 class ScoreModel(ModelHandler):
     """Gives Beam the model: one a process, batches of one size."""
 
-    def __init__(self, job: Job):
+    def __init__(self, work: ScoreWork):
         super().__init__()
-        self._job = job
+        self._work = work
 
     def load_model(self) -> "Predictor":
         """Restores the checkpoint, on a worker.
@@ -73,12 +73,12 @@ class ScoreModel(ModelHandler):
         Raises:
           ValueError: it is not the one that the command was started with.
         """
-        prepared = scoring.prepare(self._job.request)
+        prepared = scoring.prepare(self._work.request)
         key = "checkpoint_digest"
-        if prepared.made_by[key] != self._job.made_by[key]:
+        if prepared.made_by[key] != self._work.made_by[key]:
             raise ValueError(
-                f"{self._job.request.checkpoint}: changed while it was used; expected "
-                f"{key} {self._job.made_by[key]}, got {prepared.made_by[key]}"
+                f"{self._work.request.checkpoint}: changed while it was used; expected "
+                f"{key} {self._work.made_by[key]}, got {prepared.made_by[key]}"
             )
         return prepared.predictor
 
@@ -89,23 +89,23 @@ class ScoreModel(ModelHandler):
         inference_args: dict[str, Any] | None = None,
     ) -> Iterable[dict[str, Any]]:
         """Returns a row for each image; the last batch is padded, lest it compile."""
-        size = self._job.request.batch_size
+        size = self._work.request.batch_size
         padded = [*batch, *[batch[-1]] * (size - len(batch))]
-        heatmaps = self._job.request.heatmaps
+        heatmaps = self._work.request.heatmaps
         return scoring.score_batch(model, padded, size, heatmaps)[: len(batch)]
 
     def batch_elements_kwargs(self) -> dict[str, int]:
         """Batches of one size alone: each new size would compile."""
-        size = self._job.request.batch_size
+        size = self._work.request.batch_size
         return {"min_batch_size": size, "max_batch_size": size}
 
 
-def _decode(url: str, job: Job) -> Iterator[Any]:
+def _decode(url: str, work: ScoreWork) -> Iterator[Any]:
     """Yields the images of a shard with their numbers, and what its end was like."""
     number = 0
     try:
         for item in scoring.read_shard(url):
-            decoded = decode_item(item, job.side)
+            decoded = decode_item(item, work.side)
             place = (url, number)
             if decoded.fault:
                 row = scoring.describe(decoded)
@@ -124,12 +124,12 @@ def _by_shard(scored: Any) -> tuple[str, tuple[int, dict]]:
     return url, (number, row)
 
 
-def _write(shard: tuple[str, Iterable[tuple[int, dict]]], job: Job) -> int:
+def _write(shard: tuple[str, Iterable[tuple[int, dict]]], work: ScoreWork) -> int:
     """Writes the output of a shard, or the reason why it has none; returns its rows."""
     url, numbered = shard
     rows = dict(numbered)  # a bundle that was run twice gives the same rows twice
     end = rows.pop(_END)
-    folder = pathlib.Path(job.request.output)
+    folder = pathlib.Path(work.request.output)
     path = folder / scoring.output_name(url)
     if "problem" in end:
         durable.write_text(_problem_file(folder, url), json.dumps(end["problem"]))
@@ -142,11 +142,11 @@ def _write(shard: tuple[str, Iterable[tuple[int, dict]]], job: Job) -> int:
             return 0
         with (
             durable.writing(path) as temporary,
-            pq.ParquetWriter(temporary, job.schema) as out,
+            pq.ParquetWriter(temporary, work.schema) as out,
         ):
             for start in range(0, len(ordered), scoring.GROUP):
                 part = ordered[start : start + scoring.GROUP]
-                out.write_table(pa.Table.from_pylist(part, job.schema))
+                out.write_table(pa.Table.from_pylist(part, work.schema))
     return len(ordered)
 
 
@@ -185,13 +185,13 @@ def score(request: ScoreRequest, runner: str, options: str = "") -> str:
             schema = schema.with_metadata(
                 {scoring.MADE_BY: json.dumps(prepared.made_by).encode()}
             )
-            job = Job(
+            work = ScoreWork(
                 dataclasses.replace(request, shards=()),
                 prepared.made_by,
                 prepared.predictor.config.input.image_size,
                 schema,
             )
-            _run(job, todo, runner, options)
+            _run(work, todo, runner, options)
         problems = [
             json.loads(file.read_text())
             for url in todo
@@ -202,23 +202,23 @@ def score(request: ScoreRequest, runner: str, options: str = "") -> str:
     return scoring.summarise(folder, done, before, 0, problems)
 
 
-def _run(job: Job, todo: Sequence[str], runner: str, options: str) -> None:
+def _run(work: ScoreWork, todo: Sequence[str], runner: str, options: str) -> None:
     flags = PipelineOptions(shlex.split(options), runner=runner)
     with beam.Pipeline(options=flags) as pipeline:
         decoded = (
             pipeline
             | "shards" >> beam.Create(list(todo))
             | "spread" >> beam.Reshuffle()
-            | "decode" >> beam.FlatMap(_decode, job).with_outputs("bad", main="good")
+            | "decode" >> beam.FlatMap(_decode, work).with_outputs("bad", main="good")
         )
         scored = (
             decoded.good
-            | "score" >> RunInference(KeyedModelHandler(ScoreModel(job)))
+            | "score" >> RunInference(KeyedModelHandler(ScoreModel(work)))
             | "by shard" >> beam.Map(_by_shard)
         )
         _ = (
             (scored, decoded.bad)
             | beam.Flatten()
             | "rows of a shard" >> beam.GroupByKey()
-            | "write" >> beam.Map(_write, job)
+            | "write" >> beam.Map(_write, work)
         )
