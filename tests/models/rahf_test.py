@@ -114,3 +114,17 @@ def test_bfloat16_outputs_are_float32_and_close():
     for name in exact:
         assert rough[name].dtype == jnp.float32, name
     np.testing.assert_allclose(rough["overall"], exact["overall"], atol=0.05)
+
+
+def test_a_teachers_words_are_read_by_the_decoder_like_labels():
+    config = _one_of_each_kind()
+    batch, params = tiny.batch(config), tiny.params(config)
+    expected = _run(config)(params, batch)["misaligned_words"]
+    config.task.targets = (*config.task.targets, "soft_words")
+    text = batch["targets"]["misaligned_words"]
+    nothing = np.zeros(8, np.float32)
+    soft = np.stack([text, text, 0 * text], axis=-1).astype(np.float32)
+    batch["targets"] |= {"soft_words": soft, "misaligned_words": 0 * text}
+    batch["weights"] |= {"soft_words": nothing + 1, "misaligned_words": nothing}
+    outputs = _run(config)(params, batch)
+    np.testing.assert_allclose(outputs["soft_words"], expected, rtol=1e-5, atol=1e-5)
