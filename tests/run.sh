@@ -16,7 +16,7 @@ print(next(line.split(";")[0] for line in requires("jax") if "libtpu" in line))'
   )"
 fi
 
-.venv/bin/python -m tests.support.chromium || true # where CI is set, a test fails instead
+.venv/bin/python -m tests.support.chromium || true # without, those tests are skipped
 .venv/bin/python -m rahf.bin.machine # to read the times below by
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

