@@ -11,6 +11,7 @@ from rahf.benchmarks import counting
 from rahf.models import sharding
 from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
+from rahf.training import kept_steps
 
 #: Sides of the matrices whose product is timed: large enough for the device's peak, and
 #: some milliseconds of work.
@@ -85,5 +86,8 @@ class Utilisation:
         """Returns the share of the devices' peak, in [0, 1] but for noise."""
         if self._share is None:
             peak = machine_peak(self._config.model.dtype)
-            self._share = training_flops(self._config) / peak
+            kept = kept_steps.find(self._config)
+            count = kept.value("flops", lambda: training_flops(self._config))
+            share = self._share = count / peak
+            return share * examples_per_second
         return self._share * examples_per_second

@@ -25,6 +25,7 @@ from rahf.checkpoints.processes import sum_over_processes
 from rahf.checkpoints.resume import Start, find_start
 from rahf.checkpoints.start import check_start, start_from, start_stem
 from rahf.models import sharding
+from rahf.training import kept_steps
 from rahf.training.exits import NonFiniteLossError, RunStopped
 from rahf.training.meter import Meter
 from rahf.training.signals import Signals
@@ -104,6 +105,7 @@ def train(
                 utilisation,
                 checkpointer,
                 watch,
+                kept_steps.find(config),
             )
             run.begin(start)
             run.to_the_end()
@@ -140,6 +142,7 @@ class _Run:
     utilisation: Callable[[float], float] | None
     checkpointer: Checkpointer
     watch: Watch
+    kept: kept_steps.Kept
     state: Any = None
     shardings: Any = None
     stacks: Stacks | None = None
@@ -153,14 +156,16 @@ class _Run:
         config, workdir = self.config, self.workdir
         if start.step is None:
             check_start(config)
-            self.state, self.shardings = make_state(config, self.mesh)
+            self.state, self.shardings = make_state(config, self.mesh, kept=self.kept)
             params = start_stem(config, self.state.params)
             self.state = dataclasses.replace(self.state, params=params)
             if config.get("init_from"):
                 params = start_from(config, workdir, self.state.params)
                 self.state = dataclasses.replace(self.state, params=params)
         else:
-            shapes, self.shardings = make_state(config, self.mesh, abstract=True)
+            shapes, self.shardings = make_state(
+                config, self.mesh, abstract=True, kept=self.kept
+            )
             self.state, input_state = self.checkpointer.restore(shapes, start.step)
             self.train_input.set_state(input_state)
         if jax.process_index() == 0:
@@ -172,13 +177,15 @@ class _Run:
             write = workdirs.write_config if is_new else workdirs.rewrite_config
             write(workdir, config, start.segments)
             _announce(config, workdir, self.mesh, self.state)
-        self.stacks = make_stacks(config, self.mesh)
+        self.stacks = make_stacks(config, self.mesh, kept=self.kept)
         self.state = join(self.state, self.stacks)
 
     def to_the_end(self) -> None:
         """Runs the remaining steps, logging, evaluating and saving on the way."""
         config = self.config
-        step_fn = make_train_step(config, self.mesh, self.shardings, self.stacks)
+        step_fn = make_train_step(
+            config, self.mesh, self.shardings, self.stacks, kept=self.kept
+        )
         first, last = int(self.state.step), config.training_steps
         meter, pending = Meter(bool(config.optimizer.get("skip_nonfinite", 0))), None
         if reason := self.watch.stops_at(first):

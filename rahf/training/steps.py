@@ -11,7 +11,8 @@ from flax import struct
 from rahf.models import sharding
 from rahf.models.batch import example_batch
 from rahf.models.rahf import make_model
-from rahf.training import losses
+from rahf.training import kept_steps, losses
+from rahf.training.kept_steps import Kept
 from rahf.training.optimizer import (
     make_optimizer,
     make_parts,
@@ -41,13 +42,16 @@ class TrainState:
     opt_state: Any
 
 
-def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any]:
+def make_state(
+    config, mesh, *, abstract: bool = False, kept: Kept = kept_steps.NOTHING
+) -> tuple[TrainState, Any]:
     """Initialises parameters and optimizer, sharded from the start.
 
     Args:
       config: the training config.
       mesh: the mesh from `sharding.make_mesh`; call inside `sharding.use`.
       abstract: whether to return shapes with shardings only, computing nothing.
+      kept: what earlier starts with this config left behind.
 
     Returns:
       The state, and the tree of its shardings.
@@ -73,29 +77,31 @@ def make_state(config, mesh, *, abstract: bool = False) -> tuple[TrainState, Any
     def init(key):
         return start(init_params(key))
 
-    # Abstract: the mesh may be of devices that are not present.
-    key = jax.eval_shape(jax.random.key, config.seed)
-    boxed = jax.eval_shape(init_params, key)
-    shapes = jax.eval_shape(start, boxed)
-    params = sharding.params_sharding(boxed, shapes.params, mesh)
-    shardings = TrainState(
-        step=jax.NamedSharding(mesh, jax.P()),
-        params=params,
-        opt_state=sharding.optimizer_sharding(
+    def describe():
+        # Abstract: the mesh may be of devices that are not present.
+        key = jax.eval_shape(jax.random.key, config.seed)
+        boxed = jax.eval_shape(init_params, key)
+        shapes = jax.eval_shape(start, boxed)
+        params = sharding.params_sharding(boxed, shapes.params, mesh)
+        opt_state = sharding.optimizer_sharding(
             optimizer, shapes.opt_state, shapes.params, params, mesh
-        ),
-    )
+        )
+        shardings = TrainState(jax.NamedSharding(mesh, jax.P()), params, opt_state)
+        return shapes, jax.tree.map(lambda x: x.spec, shardings)
+
+    shapes, specs = kept.value("state", describe)
+    shardings = jax.tree.map(lambda x: jax.NamedSharding(mesh, x), specs)
     if abstract:
         return jax.tree.map(_shape_with_sharding, shapes, shardings), shardings
-    make = jax.jit(init, out_shardings=shardings)
+    make = kept.program("init", jax.jit(init, out_shardings=shardings))
     return make(jax.random.key(config.seed)), shardings
 
 
-def make_stacks(config, mesh) -> Stacks | None:
+def make_stacks(config, mesh, *, kept: Kept = kept_steps.NOTHING) -> Stacks | None:
     """Returns how layers are joined between steps; None unless they are scanned."""
     if not config.model.get("scan_layers", False):
         return None
-    shapes, _ = make_state(config, mesh, abstract=True)
+    shapes, _ = make_state(config, mesh, abstract=True, kept=kept)
     schedule = make_schedule(config.schedule, config.training_steps)
     return Stacks(*make_parts(config.optimizer, schedule), shapes.params)
 
@@ -157,7 +163,14 @@ def _kept_if(finite, new, old):
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
 
-def make_train_step(config, mesh, shardings, stacks: Stacks | None = None):
+def make_train_step(
+    config,
+    mesh,
+    shardings,
+    stacks: Stacks | None = None,
+    *,
+    kept: Kept = kept_steps.NOTHING,
+):
     """Returns step(state, batch) -> (state, metrics), jitted over the mesh.
 
     With `config.optimizer.accumulation` > 1, the batch is split into that many parts
@@ -170,6 +183,7 @@ def make_train_step(config, mesh, shardings, stacks: Stacks | None = None):
       mesh: the mesh from `sharding.make_mesh`.
       shardings: from `make_state`.
       stacks: from `make_stacks`; the state is then what `join` makes of one.
+      kept: what earlier starts with this config left behind.
 
     Returns:
       The function. Its metrics are device scalars: "loss", "gradient_norm" and
@@ -222,9 +236,8 @@ def make_train_step(config, mesh, shardings, stacks: Stacks | None = None):
             )
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    return jax.jit(
-        step,
-        donate_argnums=0,
-        in_shardings=(shardings, sharding.batch_sharding(mesh)),
-        out_shardings=(shardings, None),
+    placed = (shardings, sharding.batch_sharding(mesh)), (shardings, None)
+    jitted = jax.jit(
+        step, donate_argnums=0, in_shardings=placed[0], out_shardings=placed[1]
     )
+    return kept.program("step", jitted)

@@ -20,7 +20,7 @@ def _once(make):
     made = {}
 
     @functools.wraps(make)
-    def remembering(config, mesh, *rest):
+    def remembering(config, mesh, *rest, kept=None):
         content = json.loads(config.to_json_best_effort())
         if config.schedule.name == "constant":
             content = {k: v for k, v in content.items() if k not in _LENGTHS}
@@ -37,7 +37,7 @@ def _shapes(config, mesh):
     return steps.make_state(config, mesh, abstract=True)
 
 
-def make_state(config, mesh, *, abstract=False):
+def make_state(config, mesh, *, abstract=False, kept=None):
     """A new state, its parameters random; nothing is compiled."""
     shapes, shardings = _shapes(config, mesh)
     if abstract:
@@ -48,7 +48,7 @@ def make_state(config, mesh, *, abstract=False):
     return jax.tree.map(jax.device_put, state, shardings), shardings
 
 
-def make_empty_step(config, mesh, shardings, stacks=None):
+def make_empty_step(config, mesh, shardings, stacks=None, kept=None):
     """Steps that count and learn nothing: no gradient has to be compiled."""
     nothing = {"loss": 0.0, "gradient_norm": 0.0, "learning_rate": 0.0}
     metrics = nothing | {"loss_sum": {}, "weight_sum": {}}
@@ -58,7 +58,7 @@ def make_empty_step(config, mesh, shardings, stacks=None):
     )
 
 
-def _make_traced_step(config, mesh, shardings, stacks=None):
+def _make_traced_step(config, mesh, shardings, stacks=None, kept=None):
     """Steps that count and learn nothing, once the real one has been traced."""
     real = steps.make_train_step(config, mesh, shardings, stacks)
 

@@ -79,7 +79,7 @@ def test_checkpoints_and_evaluations_have_the_layers_one_by_one(tmp_path, monkey
     config.model.scan_layers = True
     config.model.t5.update(encoder_layers=2, decoder_layers=3)
 
-    def make_step(config, mesh, shardings, stacks=None):
+    def make_step(config, mesh, shardings, stacks=None, kept=None):
         step = quick_steps.make_empty_step(config, mesh, shardings)
         return lambda state, batch: (states.append(state), step(state, batch))[1]
 

@@ -125,7 +125,7 @@ def _poison(monkeypatch, *steps):
     """Makes the losses of some steps infinite."""
     make = quick_steps.make_empty_step
 
-    def make_train_step(*args):
+    def make_train_step(*args, kept):
         step_fn = make(*args)
 
         def step(state, batch):
