@@ -36,7 +36,8 @@ def test_text_that_is_not_utf8(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--input=x.txt"], ["--size=50"], ["--input=/none", "--output=/tmp/x"]]
+    "flags",
+    [["--input=x.txt"], ["--size=50"], ["--input=/none", "--output=/tmp/rahf-x"]],
 )
 def test_wrong_flags(flags, capsys):
     with pytest.raises(SystemExit) as error:

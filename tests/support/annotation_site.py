@@ -6,6 +6,7 @@ import json
 import pathlib
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -113,6 +114,10 @@ def serving(site: Site, *, port: int = 0, **options: Any) -> Iterator[Site]:
     runs = uvicorn.Server(config)
     thread = threading.Thread(target=runs.run)
     thread.start()
+    for _ in range(1000):
+        if runs.started:
+            break
+        time.sleep(0.01)
     scheme = "https" if config.is_ssl else "http"
     site.address = f"{scheme}://127.0.0.1:{port}"
     try:

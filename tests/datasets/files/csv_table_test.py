@@ -5,7 +5,7 @@ import pytest
 from rahf.datasets import captions
 from rahf.datasets.files.csv_table import StrictReader, TableError
 from rahf.datasets.files.image_table import read_table
-from rahf.datasets.ratings import rating_files
+from rahf.datasets.ratings import prompt_table, rating_files
 from rahf.inference.jobs import read_jobs
 
 
@@ -59,7 +59,7 @@ def test_every_reader_refuses_what_reads_two_ways(tmp_path, rows, message):
         (b"image,prompt", lambda: list(StrictReader(path))),
         (b"image,caption", lambda: captions.CaptionTable(path)),
         (b"image,overall", lambda: rating_files.read(path)),
-        (b"image,prompt", lambda: rating_files._add_prompts([], path)),
+        (b"image,prompt", lambda: prompt_table.read(path)),
         (b"image,mos", lambda: read_table(path, "image", ["mos"])),
         (b"image,prompt", lambda: read_jobs([str(path)])),
     ):
