@@ -7,8 +7,8 @@
 #
 # W is the workdir of `annotate serve`, which may be running, or a raters' file; then the
 # folder of the images, and the folder to write. Further arguments go to rahf.bin.train.
-# The same command goes on with an interrupted run; with more answers than before, give
-# another folder.
+# The same command goes on with an interrupted run; where there are more answers than
+# before, it asks for another folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/install.sh
@@ -29,13 +29,18 @@ stage() { # name, command...
 }
 
 answers() {
-  [[ ! -e $answers ]] || return 0
   if [[ -d $said ]]; then
-    "$python" -m rahf.bin.annotate export --workdir="$said" --output="$answers"
+    "$python" -m rahf.bin.annotate export --workdir="$said" --output="$answers.new"
   else
-    cp -- "$said" "$answers.part"
-    mv -- "$answers.part" "$answers"
+    cp -- "$said" "$answers.new"
   fi
+  if [[ -e $answers ]] && ! cmp -s "$answers" "$answers.new"; then
+    rm -f "$answers.new"
+    echo "error: $answers was made of other answers than $said has now;" \
+      "give another folder" >&2
+    return 1
+  fi
+  mv -- "$answers.new" "$answers"
 }
 
 consolidate() {

@@ -67,7 +67,7 @@ def take(
     """
     now = time.time() if now is None else now
     with store.transaction() as db:
-        _expire(db, now)
+        _expire(db, now, rules.lease)
         if (mine := _resume(db, rater, holding, now + rules.lease)) is not None:
             return mine
         if holds_enough(store, rater, rules):
@@ -122,9 +122,12 @@ def hold(
     return gone
 
 
-def _expire(db: sqlite3.Connection, now: float) -> None:
+def _expire(db: sqlite3.Connection, now: float, lease: float) -> None:
+    """Takes back what is late, or was given when the clock was wrong."""
     late = db.execute(
-        "SELECT id, image FROM assignments WHERE state = 'open' AND until < ?", (now,)
+        "SELECT id, image FROM assignments WHERE state = 'open' AND "
+        "(until < ? OR until > ?)",
+        (now, now + 2 * lease),
     ).fetchall()
     for row in late:
         _give_back(db, row)

@@ -6,7 +6,28 @@ import pathlib
 import sqlite3
 
 from rahf import durable
-from rahf.annotation import store
+from rahf.annotation import store, tokens
+
+# What a workdir holds beside backups and exports.
+_OWN = (
+    store.FILE,
+    f"{store.FILE}-wal",
+    f"{store.FILE}-shm",
+    tokens.FILE,
+    tokens.LOCK,
+    "uncertainty.json",
+    ".rahf-lock",
+)
+
+
+def check_output(workdir: str | os.PathLike, output: pathlib.Path) -> None:
+    """Raises ValueError if a file to write is one that a server is using."""
+    folder = pathlib.Path(workdir)
+    same = output.parent.exists() and folder.exists()
+    if same and output.parent.samefile(folder) and output.name in _OWN:
+        raise ValueError(
+            f"--output={output}: the server keeps its work there; name another file"
+        )
 
 
 def backup(workdir: str | os.PathLike, target: str | os.PathLike) -> pathlib.Path:
@@ -20,9 +41,13 @@ def backup(workdir: str | os.PathLike, target: str | os.PathLike) -> pathlib.Pat
       ValueError: the workdir has no database.
       OSError: the file cannot be written.
     """
+    check_output(workdir, pathlib.Path(target))
     source, target = pathlib.Path(workdir) / store.FILE, pathlib.Path(target)
     if not source.is_file():
-        raise ValueError(f"{source}: no such file; is {workdir} a workdir of annotate?")
+        raise ValueError(
+            f"{source}: no such file; `annotate serve` makes it. Is {workdir} the "
+            "workdir it was given?"
+        )
     with (
         durable.writing(target) as temporary,
         contextlib.closing(sqlite3.connect(source)) as live,

@@ -27,7 +27,8 @@ def rater_pace(store: AnswerStore, rater: str) -> dict[str, float | None]:
     total = sum(seconds)
     return {
         "median_seconds": statistics.median(seconds) if seconds else None,
-        "per_hour": 3600 * len(seconds) / total if total else None,
+        # A person needs a tenth of a second at the least.
+        "per_hour": 3600 * len(seconds) / total if total > 0.1 * len(seconds) else None,
     }
 
 

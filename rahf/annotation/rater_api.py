@@ -151,7 +151,10 @@ class AnnotationApi:
         if assignment.holds_enough(self.store, name, self.rules):
             return {"assignment": None, "reason": "enough", "gone": gone}
         [[waiting]] = self.store.read(
-            "SELECT COUNT(*) FROM assignments WHERE state = 'open' AND rater != ?", name
+            "SELECT COUNT(*) FROM assignments o JOIN images i ON i.id = o.image WHERE "
+            "state = 'open' AND gold IS NULL AND NOT EXISTS (SELECT 1 FROM assignments "
+            "WHERE image = o.image AND rater = ? AND state != 'expired')",
+            name,
         )
         reason = "wait" if waiting else "done"
         return {"assignment": None, "reason": reason, "gone": gone}
@@ -299,7 +302,7 @@ class AnnotationApi:
 def _ids(body: dict, field: str) -> list[str]:
     listed = body.get(field, [])
     right = isinstance(listed, list) and len(listed) <= 100
-    if not right or not all(isinstance(id_, str) for id_ in listed):
+    if not right or not all(isinstance(id_, str) and id_.isascii() for id_ in listed):
         text = f"{field}: expected at most 100 ids of assignments"
         raise RequestError(400, "bad_json", text)
     return listed

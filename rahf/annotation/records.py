@@ -5,7 +5,6 @@ the left and the top. Files have fractions instead; `Answer.row` converts.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -197,7 +196,7 @@ def _points(value: dict, name: str, width: int, height: int) -> tuple:
         for number, limit in zip(point, (width, height), strict=True):
             if isinstance(number, bool) or not isinstance(number, int | float):
                 raise LabelError(name, wanted)
-            if not (math.isfinite(number) and 0 <= number <= limit):
+            if not 0 <= number <= limit:  # as it is for NaN
                 raise LabelError(name, wanted)
     return tuple((float(x), float(y)) for x, y in listed)
 

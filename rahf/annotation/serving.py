@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import http.client
 import pathlib
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 
@@ -124,13 +125,25 @@ def serve(options: ServeOptions) -> None:
             access_log=False,
             log_level="warning",
             server_header=False,
+            timeout_graceful_shutdown=5,  # for requests that were never finished
         )
-        with contextlib.closing(config.bind_socket()) as bound:
-            bound.listen(128)  # whoever reads the address may connect at once
+        # It listens from here on: whoever reads the address may connect at once.
+        with _listening(config.host, options.port) as bound:
             scheme = "https" if options.certificate else "http"
             url = f"{scheme}://{config.host}:{bound.getsockname()[1]}"
             print(f"{options.workdir}: {added} new images; serving {url}", flush=True)
             uvicorn.Server(config).run(sockets=[bound])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=kind, backlog=128)
+    except OSError as error:
+        raise ValueError(
+            f"--host={host} --port={port}: {error.strerror or error}; --port=0 takes "
+            "any free port"
+        ) from error
 
 
 def _check_practice(opened: store.AnswerStore, options: ServeOptions) -> None:
@@ -178,6 +191,8 @@ def export(
     Raises:
       ValueError: there is no such workdir, or a mistake in the raters' file.
     """
+    if workdir is not None:
+        backup.check_output(workdir, pathlib.Path(output))
     target = durable.check_file(output)
     if workdir is None:
         rows = list(rated_rows.from_file(ratings or "", images or ""))

@@ -126,7 +126,8 @@ class AnswerStore:
                 finally:
                     self._writing = inner
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                full = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)  # a quota, too
+                if error.sqlite_errorcode & 0xFF in full:
                     raise DiskFullError(f"{self.path}: {error}") from error
                 raise
 
@@ -178,7 +179,8 @@ class AnswerStore:
             position = last[0] + 1
             for task, width, height in tasks:
                 known = db.execute(
-                    "SELECT prompt, width, height, guess FROM images WHERE image = ?",
+                    "SELECT prompt, width, height, guess, gold FROM images "
+                    "WHERE image = ?",
                     (task.image,),
                 ).fetchone()
                 if known is not None:
@@ -311,7 +313,7 @@ class AnswerStore:
     def answers(self) -> Iterator[Answer]:
         """Yields the current answers and skips, by image, in the order of assignment.
 
-        They are read as of one moment.
+        Those of practice are left out. They are read as of one moment.
         """
         rows = self.read(
             "SELECT i.image, i.prompt, i.split, i.width, i.height, a.rater, e.kind, "
@@ -319,7 +321,8 @@ class AnswerStore:
             "JOIN images i ON i.id = a.image "
             "JOIN events e ON e.number = (SELECT MAX(number) FROM events "
             "WHERE assignment = a.id AND kind != 'draft') "
-            "WHERE a.state IN ('answered', 'skipped') ORDER BY i.position, a.number"
+            "WHERE a.state IN ('answered', 'skipped') AND NOT a.qualification "
+            "ORDER BY i.position, a.number"
         )
         for row in rows:
             yield Answer(
@@ -369,12 +372,18 @@ def _dumps(label: Feedback | None) -> str | None:
 
 
 def _renew(db: sqlite3.Connection, task: RatingTask, known: tuple, came: tuple) -> None:
-    *same, guess = known
+    *same, guess, gold = known
     if tuple(same) != came:
         raise ValueError(
             f"{task.image}: the workdir has it with prompt and size {tuple(same)}, now "
             f"{came}; use another workdir, or another name for the image"
         )
+    if task.gold is not None and gold != (new := _dumps(task.gold)):
+        if gold is None:  # people may have answered it as one of many
+            raise ValueError(
+                f"{task.image}: it has a known answer only now; use another workdir"
+            )
+        db.execute("UPDATE images SET gold = ? WHERE image = ?", (new, task.image))
     if task.guess is not None and guess != (new := _dumps(task.guess)):
         if guess is not None:
             raise ValueError(f"{task.image}: its guess changed; use another workdir")

@@ -10,11 +10,13 @@ that a model made and that may lack anything, may be absent.
 
 import os
 import pathlib
+import posixpath
 from collections.abc import Iterator
 from typing import Any
 
 from rahf import images, strict_json
 from rahf.annotation.records import Feedback, RatingTask
+from rahf.datasets.ratings.consolidation import POINTS
 from rahf.datasets.splits import SPLITS
 from rahf.inference.job_sources import USUAL, TableColumns
 
@@ -80,6 +82,23 @@ def find_image(root: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
+def _check_pixels(label: Any, field: str, side: int) -> None:
+    """Raises ValueError if all points look like the fractions of a raters' file."""
+    if not isinstance(label, dict):
+        return
+    listed = [label.get(name) or () for name in POINTS]
+    try:
+        largest = max((max(point) for points in listed for point in points), default=2)
+        small = 0 < largest <= 1 < side / 4
+    except (TypeError, ValueError):
+        return  # `Feedback.from_json` says what is wrong
+    if small:
+        raise ValueError(
+            f"{field}: no point has more than {largest:g}; expected pixels of the "
+            "image, not the fractions of a raters' file"
+        )
+
+
 def _parse(
     row: Any, root: pathlib.Path, columns: TableColumns
 ) -> tuple[RatingTask, int, int]:
@@ -93,6 +112,12 @@ def _parse(
     name, prompt = row.get(image), row.get(text) or ""
     if not isinstance(name, str) or not name or not isinstance(prompt, str):
         raise ValueError(f"expected {image!r}, and maybe {text!r}, as text")
+    plain = posixpath.normpath(name)
+    if plain != name or posixpath.isabs(name) or name.startswith("../"):
+        raise ValueError(
+            f"image {name!r}: expected its path inside {root}, such as "
+            f"{posixpath.basename(plain)!r}, written in one way only"
+        )
     if (split := row.get("split")) not in (None, *SPLITS):
         raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     width, height = images.read_size(find_image(root, name))
@@ -100,6 +125,7 @@ def _parse(
     for field, complete in (("gold", True), ("guess", False)):
         label, size = row.get(field), {"width": width, "height": height}
         if label is not None:
+            _check_pixels(label, field, max(width, height))
             label = Feedback.from_json(label, prompt=prompt, complete=complete, **size)
         labels[field] = label
     return RatingTask(image=name, prompt=prompt, split=split, **labels), width, height

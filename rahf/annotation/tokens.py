@@ -4,7 +4,9 @@ A file of the workdir that the command changes while a server runs. It holds SHA
 each token, never the token; tokens have 256 random bits, so that no salt is needed.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import hmac
 import json
@@ -12,10 +14,13 @@ import os
 import pathlib
 import re
 import secrets
+from collections.abc import Iterator
 
 from rahf import durable
 
 FILE = "tokens.json"
+#: Locked while the file is changed.
+LOCK = ".tokens-lock"
 ROLES = ("rater", "manager")
 
 
@@ -46,11 +51,11 @@ class TokenFile:
                 f"name {name!r}, role {role!r}: expected 1 to 64 letters, digits, '.', "
                 f"'_' or '-', and one of {', '.join(ROLES)}"
             )
-        people = self._read()
-        if name in people:
-            raise ValueError(f"{name!r} has a token already; revoke it first")
         token = secrets.token_urlsafe(32)
-        self._write(people | {name: {"role": role, "sha256": _hash(token)}})
+        with self._changing() as people:
+            if name in people:
+                raise ValueError(f"{name!r} has a token already; revoke it first")
+            people[name] = {"role": role, "sha256": _hash(token)}
         return token
 
     def revoke(self, name: str) -> None:
@@ -59,10 +64,20 @@ class TokenFile:
         Raises:
           ValueError: nobody has that name.
         """
-        people = dict(self._read())
-        if people.pop(name, None) is None:
-            raise ValueError(f"nobody is called {name!r}; see `tokens list`")
-        self._write(people)
+        with self._changing() as people:
+            if people.pop(name, None) is None:
+                raise ValueError(f"nobody is called {name!r}; see `tokens list`")
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[dict[str, dict]]:
+        """Lets the body change who has a token, after other processes that do."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_name(LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._stamp = None
+            people = dict(self._read())
+            yield people
+            self._write(people)
 
     def people(self) -> list[Person]:
         """Returns who has a token."""
@@ -88,7 +103,6 @@ class TokenFile:
         return self._people
 
     def _write(self, people: dict[str, dict]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         durable.write_text(self._path, json.dumps(people, indent=1) + "\n")
         self._path.chmod(0o600)
         self._stamp = None

@@ -4,14 +4,15 @@
     python -m rahf.bin.annotate serve images.jsonl --images=DIR --workdir=W
     python -m rahf.bin.annotate status --workdir=W
     python -m rahf.bin.annotate export --workdir=W --output=ratings.jsonl
-    python -m rahf.bin.annotate import project.json --format=label_studio \
+    python -m rahf.bin.annotate import project.json --format=label_studio \\
         --images=DIR --output=ratings.jsonl
     python -m rahf.bin.annotate backup --workdir=W --output=copy.db
     python -m rahf.bin.annotate replay pictures/ratings.jsonl --images=pictures --workdir=W
 
 images.jsonl has a line {"image": "cat.png", "prompt": "a yellow cat"} for each image;
-docs/annotate.md lists what else may be served, exported and imported. The ratings are a file for rahf.bin.consolidate and rahf.bin.agreement. export, status
-and backup may run while the server does. replay plays the raters of an existing file, to
+docs/annotate.md lists what else may be served, exported and imported. The ratings are a
+file for rahf.bin.consolidate and rahf.bin.agreement. export, status and backup may run
+while the server does. replay plays the raters of an existing file, to
 try a server or a launch script without people.
 """
 

@@ -160,3 +160,12 @@ def test_what_was_held_ahead_and_not_begun_can_be_given_back(opened):
     assert more == held[2], "their own again, not the second"
     [[load]] = opened.read("SELECT SUM(load) FROM images")
     assert load == 3
+
+
+def test_a_lease_of_a_wrong_clock_ends_when_the_clock_is_right(opened):
+    _add(opened, 1, raters=1)
+    taken = assignment.take(opened, "a", RULES, now=2e9)
+    assert taken
+    assert assignment.take(opened, "b", RULES, now=1e9) not in (None, taken)
+    [[state]] = opened.read("SELECT state FROM assignments WHERE id = ?", taken)
+    assert state == "expired"

@@ -342,3 +342,25 @@ def test_practice_shows_what_was_expected_and_cannot_be_changed(tmp_path):
         task = _next(rater)
         assert not task["qualification"] and task["result"] is None
         assert rater.get("/api/me").json()["qualified"]
+
+
+@pytest.mark.parametrize("field", ["gold", "guess"])
+def test_fractions_in_place_of_pixels_are_refused(tmp_path, field):
+    Image.new("RGB", (80, 60)).save(tmp_path / "a.png")
+    label = {"implausible_points": [[0.5, 0.25], [1.0, 0.1]], "scores": SCORES}
+    listed = tmp_path / "images.jsonl"
+    listed.write_text(json.dumps({"image": "a.png", field: label}))
+    with pytest.raises(ValueError, match=f"line 1: {field}: .*expected pixels"):
+        list(task_files.read_tasks(listed, tmp_path))
+    label["implausible_points"].append([40, 30])
+    listed.write_text(json.dumps({"image": "a.png", field: label}))
+    assert len(list(task_files.read_tasks(listed, tmp_path))) == 1
+
+
+@pytest.mark.parametrize("name", ["./a.png", "../x/a.png", "b/../a.png", "/tmp/a.png"])
+def test_an_image_has_one_name(tmp_path, name):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    listed = tmp_path / "images.jsonl"
+    listed.write_text(json.dumps({"image": name}))
+    with pytest.raises(ValueError, match="written in one way only"):
+        list(task_files.read_tasks(listed, tmp_path))

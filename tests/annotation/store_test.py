@@ -147,7 +147,7 @@ def test_a_backup_while_running_has_every_answer(opened, tmp_path):
     again = store.AnswerStore(copy)
     assert [answer.image for answer in again.answers()] == ["0.png"]
     again.close()
-    with pytest.raises(ValueError, match="workdir of annotate"):
+    with pytest.raises(ValueError, match="annotate serve. makes it"):
         backup.backup(tmp_path / "none", copy)
 
 
@@ -159,3 +159,29 @@ def test_a_workdir_reopened_has_all_and_refuses_another_image(tmp_path):
         assert len(opened.read("SELECT * FROM images")) == 1
         with pytest.raises(ValueError, match="another workdir"):
             opened.add_images([(task, 30, 10)], raters=3)
+
+
+def test_a_known_answer_may_be_corrected_but_not_come_later(opened):
+    def add(name, gold):
+        task = RatingTask(image=name, prompt="a cat", gold=gold)
+        return opened.add_images([(task, 20, 10)], raters=1)
+
+    assert add("known.png", LABEL) == 1
+    better = Feedback(scores=SCORES, nothing_wrong=True)
+    assert add("known.png", better) == 0
+    [[kept]] = opened.read("SELECT gold FROM images WHERE image = 'known.png'")
+    assert store.loads(kept) == better
+    with pytest.raises(ValueError, match=r"0\.png: it has a known answer only now"):
+        add("0.png", LABEL)
+
+
+def test_answers_of_practice_are_not_exported(opened):
+    for practice in (1, 0):
+        taken = _take(opened)
+        with opened.transaction() as db:
+            db.execute(
+                "UPDATE assignments SET qualification = ? WHERE id = ?",
+                (practice, taken),
+            )
+        opened.save(taken, "a", [_event("1")], lease=100)
+    assert [answer.image for answer in opened.answers()] == ["1.png"]

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rahf.annotation import tokens
 from rahf.bin import annotate
 from rahf.datasets.ratings import rating_files
 
@@ -170,3 +171,42 @@ def test_other_hosts_need_tls_or_a_proxy(tmp_path, capsys):
     with pytest.raises(SystemExit):
         annotate.main([*words, "--host=0.0.0.0"])
     assert "--behind_proxy" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_named(work):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        flags = [str(work / "images.jsonl"), f"--images={work}", f"--port={port}"]
+        with pytest.raises(SystemExit, match=rf"--port={port}: .*in use.*--port=0"):
+            annotate.main(["serve", *flags, f"--workdir={work / 'w'}"])
+
+
+def test_nothing_is_written_over_what_the_server_uses(work):
+    flags = [f"--workdir={work / 'w'}"]
+    annotate.main(["tokens", "make", "r1", *flags])
+    tokens_before = (work / "w" / "tokens.json").read_bytes()
+    for command in ("backup", "export"):
+        for name in ("annotation.db", "annotation.db-wal", "tokens.json"):
+            with pytest.raises(SystemExit, match="the server keeps its work there"):
+                annotate.main([command, *flags, f"--output={work / 'w' / name}"])
+    assert (work / "w" / "tokens.json").read_bytes() == tokens_before
+
+
+def test_tokens_that_are_changed_at_once_are_all_changed(tmp_path):
+    file = [tokens.TokenFile(tmp_path) for _ in range(8)]
+    for each in file:
+        each.people()  # what they know is old soon
+    file[0].make("old", "rater")
+    work = [threading.Thread(target=file[0].revoke, args=("old",))]
+    work += [
+        threading.Thread(target=each.make, args=(f"r{number}", "rater"))
+        for number, each in enumerate(file)
+    ]
+    for each in work:
+        each.start()
+    for each in work:
+        each.join()
+    names = {person.name for person in tokens.TokenFile(tmp_path).people()}
+    assert names == {f"r{number}" for number in range(8)}

@@ -1,6 +1,7 @@
 """Which files are shown as they are, and without what."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -74,3 +75,52 @@ def test_colours_of_adobe_files_stay():
 )
 def test_files_that_programs_show_differently_are_not_plain(data):
     assert not images.is_plain(data)
+
+
+def _segment(marker: int, text: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(text) + 2).to_bytes(2, "big") + text
+
+
+def _hidden(where: str) -> bytes:
+    data = _encode("JPEG", progressive=True)
+    if where == "behind the end":
+        return data + SECRET
+    if where == "between scans":
+        at = data.rindex(b"\xff\xda")
+        return data[:at] + _segment(0xFE, SECRET) + data[at:]
+    if where == "before the end":
+        return data[:-2] + _segment(0xE1, SECRET) + data[-2:]
+    if where == "in a thumbnail":
+        return data[:2] + _segment(0xE0, b"JFXX\0\x10" + SECRET) + data[2:]
+    if where == "in Adobe's place":
+        return data[:2] + _segment(0xEE, b"XXXX" + SECRET) + data[2:]
+    png = _encode("PNG")
+    chunk = len(SECRET).to_bytes(4, "big") + b"ZZZZ" + SECRET
+    return png[:33] + chunk + zlib.crc32(b"ZZZZ" + SECRET).to_bytes(4, "big") + png[33:]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "behind the end",
+        "between scans",
+        "before the end",
+        "in a thumbnail",
+        "in Adobe's place",
+        "in a chunk",
+    ],
+)
+def test_nothing_hides_in_other_places(where):
+    data = _hidden(where)
+    bare = images.without_metadata(data)
+    assert SECRET in data and bare is not None and SECRET not in bare
+    np.testing.assert_array_equal(images.read_image(bare), images.read_image(data))
+
+
+def test_of_a_file_of_unusual_build_nothing_is_said():
+    data = _encode("JPEG")
+    for stray in (b"\xff\x00", b"x", b"\xff\xd0"):
+        at = data.index(b"\xff\xdb")
+        assert images.without_metadata(data[:at] + stray + data[at:]) is None
+    assert images.without_metadata(_encode("PNG")[:-12]) is None
+    assert images.without_metadata(data[:-2]) is None

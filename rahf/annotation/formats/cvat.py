@@ -31,8 +31,8 @@ from rahf.datasets.ratings.consolidation import WORDS
 # The shapes that are no points.
 _SHAPES = ("box", "polygon", "polyline", "ellipse", "cuboid", "mask", "skeleton")
 _MEMBER = "annotations.xml"
-# What an archive may hold: some million images.
-_MAX_BYTES = 2**31
+# What a file may hold, some hundred thousand images; in memory it takes ten times that.
+_MAX_BYTES = 2**28
 
 
 def read_annotations(path: pathlib.Path, found: Import) -> None:

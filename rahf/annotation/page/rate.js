@@ -165,6 +165,9 @@ async function next() {
 
 function stop(text) {
   get("work").hidden = true;
+  at = mine.length; // behind the last image: Back leads to it
+  get("back").disabled = !at;
+  get("forward").disabled = true;
   if (outbox) showProgress(me, me.qualification.done < me.qualification.needed);
   say(text);
 }

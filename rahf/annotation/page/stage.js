@@ -212,8 +212,8 @@ export class Stage {
     this.marks.replaceChildren();
     const line = 2.5 * this.size[0] / Math.max(this.frame.getBoundingClientRect().width, 1);
     if (this.guess) for (const kind of KINDS) for (const [cx, cy] of this.guess[kind]) {
-      put("circle", { class: "halo", cx, cy, r: this.radius + line, "stroke-width": line / 2 });
-      put("circle", { class: "guess", cx, cy, r: this.radius, "stroke-width": line, "stroke-dasharray": `${line} ${2 * line}` });
+      put("circle", { class: "under", cx, cy, r: this.radius, "stroke-width": 2 * line });
+      put("circle", { class: `guess ${kind}`, cx, cy, r: this.radius, "stroke-width": line, "stroke-dasharray": `${3 * line} ${3 * line}` });
     }
     for (const kind of KINDS) this.label()[kind].forEach(([cx, cy], index) => {
       const chosen = this.chosen?.kind === kind && this.chosen.index === index;
