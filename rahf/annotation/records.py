@@ -102,7 +102,7 @@ class Feedback:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the label as `from_json` reads it."""
-        return dataclasses.asdict(self) | {"scores": dict(self.scores)}
+        return vars(self) | {"scores": dict(self.scores)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

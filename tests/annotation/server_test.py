@@ -7,10 +7,12 @@ import time
 import types
 import uuid
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from rahf.annotation import http_guard, rater_agreement, task_files, tokens
+from rahf import images
+from rahf.annotation import http_guard, page_images, rater_agreement, task_files, tokens
 from tests.support import annotation_site
 from tests.support.full_database import limit_pages
 
@@ -364,3 +366,15 @@ def test_an_image_has_one_name(tmp_path, name):
     listed.write_text(json.dumps({"image": name}))
     with pytest.raises(ValueError, match="written in one way only"):
         list(task_files.read_tasks(listed, tmp_path))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_damaged_picture_is_not_sent_as_it_is(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path)
+    pictures = page_images.PageImages(tmp_path)
+    assert len(pictures.encode(path.name, 2048)[0]) == path.stat().st_size
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(images.ImageError):
+        pictures.encode(path.name, 2048)
