@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from rahf.benchmarks import counting
 from rahf.models import sharding
 from rahf.models.batch import example_batch
-from rahf.models.rahf import make_model
+from rahf.models.learners import FEEDBACK
 from rahf.training import kept_steps
+from rahf.training.feedback import make_learner
 
 #: Sides of the matrices whose product is timed: large enough for the device's peak, and
 #: some milliseconds of work.
@@ -53,26 +54,24 @@ def machine_peak(dtype: str = "float32") -> float:
 def training_flops(config) -> float:
     """Returns the operations that training on one example takes.
 
-    Those of matrix products and convolutions: three times those of the forward pass,
-    since a backward pass multiplies each matrix twice. What is computed again to save
-    memory does not count as useful. Within half a percent of the exact count
-    (`rahf.benchmarks.traces`), in a quarter of its time.
+    Those of matrix products and convolutions. For rich feedback, three times those of
+    the forward pass, since a backward pass multiplies each matrix twice: within half a
+    percent of the exact count (`rahf.benchmarks.traces`), in a quarter of its time.
+    What is computed again to save memory does not count as useful. For other learners,
+    parts of which may be frozen, those of both passes.
     """
-    model = make_model(config, training=True)
+    learner = make_learner(config)
     batch = jax.eval_shape(lambda: example_batch(config))
+    key = jax.eval_shape(jax.random.key, 0)
+    params = jax.eval_shape(lambda key: nn.unbox(learner.init(key)), key)
 
-    def init(batch):
-        return nn.unbox(model.init(jax.random.key(0), batch)["params"])
+    def loss(params, batch, key):
+        return learner.loss(params, batch, learner.counts(batch), key)
 
-    def forward(params, batch):
-        return model.apply({"params": params}, batch)
-
-    return (
-        3
-        * counting.count(
-            jax.make_jaxpr(forward)(jax.eval_shape(init, batch), batch)
-        ).flops
-    )
+    if config.get("learner", FEEDBACK) == FEEDBACK:
+        return 3 * counting.count(jax.make_jaxpr(loss)(params, batch, key)).flops
+    both = jax.value_and_grad(loss, has_aux=True)
+    return counting.count(jax.make_jaxpr(both)(params, batch, key)).flops
 
 
 class Utilisation:

@@ -26,15 +26,18 @@ def run(config, workdir: str | os.PathLike) -> None:
     from rahf.evaluation.split import SplitEvaluator
     from rahf.input.loader import make_train_input
     from rahf.training.exits import in_one_line
+    from rahf.training.feedback import make_learner
     from rahf.training.loop import train
 
     same_settings.check(config, workdir)
     train_input = make_train_input(
         config, shard_index=jax.process_index(), shard_count=jax.process_count()
     )
-    evaluator = SplitEvaluator(config)
-    evaluator.check()
-    evaluate = lambda params: evaluator(params, progress=False).flat()
+    evaluate = make_learner(config).evaluator()
+    if evaluate is None:
+        evaluator = SplitEvaluator(config)
+        evaluator.check()
+        evaluate = lambda params: evaluator(params, progress=False).flat()
 
     with in_one_line(workdir), contextlib.closing(train_input):
         train(config, workdir, train_input, evaluate, Utilisation(config))

@@ -47,7 +47,7 @@ def make(config, records: int | None) -> dict[str, list[Any]]:
                 earlier = read(workdirs.read_config(place))
                 data, weights = [*earlier["data"]], [*earlier["weights"]]
                 break
-    version = config.model.vit.get("stem", "patch")
+    version = config.model.get("vit", {}).get("stem", "patch")
     pretrained = version in efficientnet_model.VERSIONS
     if pretrained and config.get("init_stem", "imagenet"):
         weights.append(efficientnet.origin(version))

@@ -213,7 +213,7 @@ def _is_ours(modules) -> bool:
     for name in modules:
         spec = importlib.util.find_spec(name)
         path = pathlib.Path(spec.origin or "") if spec else pathlib.Path()
-        if path.parent != _ROOT / "tasks":
+        if not any(_ROOT / ours in path.parents for ours in _OURS):
             return False
     return True
 

@@ -23,10 +23,11 @@ from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.checkpoints.metrics_log import MetricsLog
 from rahf.checkpoints.processes import sum_over_processes
 from rahf.checkpoints.resume import Start, find_start
-from rahf.checkpoints.start import check_start, start_from, start_stem
+from rahf.checkpoints.start import check_start, start_from
 from rahf.models import sharding
 from rahf.training import kept_steps
 from rahf.training.exits import NonFiniteLossError, RunStopped
+from rahf.training.feedback import make_learner
 from rahf.training.meter import Meter
 from rahf.training.signals import Signals
 from rahf.training.stacks import Stacks, split_on_devices
@@ -157,7 +158,7 @@ class _Run:
         if start.step is None:
             check_start(config)
             self.state, self.shardings = make_state(config, self.mesh, kept=self.kept)
-            params = start_stem(config, self.state.params)
+            params = make_learner(config).pretrained(self.state.params)
             self.state = dataclasses.replace(self.state, params=params)
             if config.get("init_from"):
                 params = start_from(config, workdir, self.state.params)
@@ -351,7 +352,7 @@ def _announce(config, workdir, mesh, state) -> None:
     _say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
     count = sum(x.size for x in jax.tree.leaves(state.params))
     _say(
-        f"{config.task.name}, {config.model.variant}: {count:,} parameters on "
+        f"{config.task.name}: {count:,} parameters on "
         f"{dict(mesh.shape)}, step {int(state.step)} of {config.training_steps}, "
         f"in {workdir}"
     )

@@ -1,11 +1,10 @@
 """Optimizers and learning-rate schedules, from the config."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
-
-# What the names of the stem's parameters begin with.
-_STEM = "vit/embedding/"
 
 
 def make_schedule(schedule, training_steps: int) -> optax.Schedule:
@@ -66,19 +65,20 @@ def scale_by_parameter_rms() -> optax.GradientTransformation:
     return optax.stateless(lambda updates, params: jax.tree.map(scale, updates, params))
 
 
-def scale_stem(updates, rate: float):
-    """Scales the updates of the image encoder's stem.
+def scale_updates(updates, rate: Callable[[str], float]):
+    """Scales the updates of some parameters.
 
     Args:
       updates: a tree of updates, or one by name, as `rahf.training.stacks` has them.
-      rate: `config.optimizer.stem_rate`, of the learning rate of everything else.
+      rate: the name of a parameter, "vit/cls" say -> its learning rate, relative to
+        that of the schedule.
     """
-    if rate == 1.0:
-        return updates
 
     def scale(path, update):
-        name = "/".join(str(getattr(key, "key", key)) for key in path)
-        return update * rate if name.startswith(_STEM) else update
+        factor = rate("/".join(str(getattr(key, "key", key)) for key in path))
+        if factor == 0:
+            return jnp.zeros_like(update)
+        return update if factor == 1 else update * factor
 
     return jax.tree_util.tree_map_with_path(scale, updates)
 

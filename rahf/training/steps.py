@@ -9,15 +9,14 @@ import optax
 from flax import struct
 
 from rahf.models import sharding
-from rahf.models.batch import example_batch
-from rahf.models.rahf import make_model
-from rahf.training import kept_steps, losses
+from rahf.training import kept_steps
+from rahf.training.feedback import make_learner
 from rahf.training.kept_steps import Kept
 from rahf.training.optimizer import (
     make_optimizer,
     make_parts,
     make_schedule,
-    scale_stem,
+    scale_updates,
 )
 from rahf.training.stacks import (
     Join,
@@ -63,12 +62,9 @@ def make_state(
         raise ValueError(
             f"config.seed={config.seed}: expected a number from {-(2**31)} to {2**31 - 1}"
         )
-    model = make_model(config, training=True)
+    init_params = make_learner(config).init
     schedule = make_schedule(config.schedule, config.training_steps)
     optimizer = make_optimizer(config.optimizer, schedule)
-
-    def init_params(key):
-        return model.init(key, example_batch(config))["params"]
 
     def start(boxed):
         params = nn.unbox(boxed)
@@ -187,40 +183,29 @@ def make_train_step(
 
     Returns:
       The function. Its metrics are device scalars: "loss", "gradient_norm" and
-      "learning_rate", and by target name "loss_sum" and "weight_sum", whose sums over
+      "learning_rate", and by name of the loss "loss_sum" and "weight_sum", whose sums over
       steps give an exact mean.
     """
-    model = make_model(config, training=True)
+    learner = make_learner(config)
     schedule = make_schedule(config.schedule, config.training_steps)
     optimizer = stacks or make_optimizer(config.optimizer, schedule)
     if stacks is not None:
         shardings = join(shardings, stacks, join_sharding)
-    weights = losses.loss_weights(config.loss_weights, config.task.targets)
     parts = config.optimizer.accumulation
     skips = config.optimizer.get("skip_nonfinite", 0) > 0
 
-    def compute_loss(params, batch, counts, key):
-        outputs = model.apply(
-            {"params": params},
-            batch,
-            deterministic=config.model.dropout == 0,
-            rngs={"dropout": key},
-        )
-        return losses.total(outputs, batch, weights, counts)
-
-    gradient = jax.value_and_grad(compute_loss, has_aux=True)
-
+    gradient = jax.value_and_grad(learner.loss, has_aux=True)
     accumulate = _in_parts(gradient, parts)
 
     def step(state: TrainState, batch):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        counts = {name: batch["weights"][name].sum() for name in weights}
+        counts = learner.counts(batch)
         params = stacks.split_params(state.params) if stacks else state.params
         (loss, sums), gradients = accumulate(params, batch, counts, key)
         if stacks is not None:
             gradients = stacks.join_params(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        updates = scale_stem(updates, config.optimizer.get("stem_rate", 1.0))
+        updates = scale_updates(updates, learner.rate)
         metrics = {
             "loss": loss,
             "gradient_norm": optax.tree.norm(gradients),

@@ -84,10 +84,11 @@ def test_a_step_descends_by_the_rate(name):
     np.testing.assert_allclose(updates["scale"], -0.01 * 0.1, rtol=1e-3)
 
 
-def test_the_stem_has_a_rate_of_its_own_by_name_and_by_path():
+def test_parameters_have_rates_of_their_own_by_name_and_by_path():
     updates = {"vit": {"embedding": {"out": 2.0}, "cls": 2.0}, "encoder": 2.0}
-    found = optimizer.scale_stem(updates, 0.25)
+    rate = lambda at: lambda name: at if name.startswith("vit/embedding/") else 1.0
+    found = optimizer.scale_updates(updates, rate(0.25))
     assert found == {"vit": {"embedding": {"out": 0.5}, "cls": 2.0}, "encoder": 2.0}
-    joined = {"vit/embedding/out": 2.0, "vit/cls": 2.0}
-    assert optimizer.scale_stem(joined, 0.0) == {"vit/embedding/out": 0, "vit/cls": 2}
-    assert optimizer.scale_stem(updates, 1.0) is updates
+    joined = {"vit/embedding/out": jnp.float32(jnp.nan), "vit/cls": 2.0}
+    frozen = optimizer.scale_updates(joined, rate(0.0))
+    assert frozen == {"vit/embedding/out": 0, "vit/cls": 2}  # whatever its gradient is

@@ -1,42 +1,37 @@
 """The jitted step: what it does with a gradient that is not finite."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from rahf.training import losses, steps
+from rahf.models import learners, sharding
+from rahf.training import steps
 from tests.support import tiny
 
 
-@pytest.fixture(name="toy")
-def _toy(monkeypatch):
-    """A model of one matrix, whose loss is its product with the batch."""
-    apply = lambda variables, batch, **_: {
-        "overall": batch["x"] @ variables["params"]["w"]
-    }
-    monkeypatch.setattr(
-        steps, "make_model", lambda *_, **__: types.SimpleNamespace(apply=apply)
-    )
+class _Toy:
+    """Learns one matrix; the loss is the mean of its product with the batch."""
 
-    def total(outputs, batch, weights, counts):
-        loss = outputs["overall"].mean()
+    def counts(self, batch):
+        return {"overall": batch["weights"]["overall"].sum()}
+
+    def loss(self, params, batch, counts, key):
+        loss = (batch["x"] @ params["w"]).mean()
         return loss, {"overall": loss}
 
-    monkeypatch.setattr(losses, "total", total)
-    monkeypatch.setattr(
-        steps.sharding, "batch_sharding", lambda mesh: jax.NamedSharding(mesh, jax.P())
-    )
+    def rate(self, name):
+        return 1.0
+
+
+learners.register("toy", lambda config: _Toy())
 
 
 def _run(skip, values):
     """Takes a step for each value; returns the state and the steps' metrics."""
     config = tiny.config()
-    config.task.targets = ("overall",)
+    config.learner = "toy"
     config.optimizer.skip_nonfinite = skip
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+    mesh = sharding.make_mesh(config, jax.devices()[:1])
     schedule = steps.make_schedule(config.schedule, config.training_steps)
     params = {"w": jnp.ones((3, 2))}
     state = steps.TrainState(
@@ -53,7 +48,7 @@ def _run(skip, values):
     return jax.device_get(state), jax.device_get(all_metrics)
 
 
-def test_a_step_that_is_not_finite_is_not_applied(toy):
+def test_a_step_that_is_not_finite_is_not_applied():
     skipping, metrics = _run(3, [1.0, np.inf, np.nan, 2.0])
     plain, _ = _run(0, [1.0, 2.0])
     assert [bool(np.isfinite(each["loss"])) for each in metrics] == [1, 0, 0, 1]
@@ -64,7 +59,7 @@ def test_a_step_that_is_not_finite_is_not_applied(toy):
     assert not np.isfinite(spoilt.params["w"]).any()
 
 
-def test_skipping_keeps_what_a_checkpoint_holds(toy):
+def test_skipping_keeps_what_a_checkpoint_holds():
     one, other = _run(3, [1.0])[0], _run(0, [1.0])[0]
     assert jax.tree.structure(one) == jax.tree.structure(other)
     jax.tree.map(np.testing.assert_array_equal, one, other)
