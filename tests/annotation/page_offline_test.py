@@ -1,7 +1,6 @@
 """Work without a connection, and in two tabs, in a real browser."""
 
 import contextlib
-import time
 
 import pytest
 
@@ -9,6 +8,8 @@ from tests.support import annotation_site
 from tests.support.raters_page import (
     answer,
     at,
+    at_rest,
+    becomes,
     rating,
     saved,
     score,
@@ -33,14 +34,22 @@ def site(tmp_path):
 
 
 def _ahead(page, site, count):
-    """Waits until the page has so many images ahead."""
-    query = "SELECT COUNT(*) FROM assignments WHERE state = 'open'"
-    for _ in range(100):
-        if site.store.read(query)[0][0] == count + 1:
-            page.wait_for_load_state("networkidle")
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"{site.store.read(query)[0][0]} assignments are open")
+    """Waits until the page has so many images ahead, whole."""
+    query = (
+        "SELECT i.id FROM assignments a JOIN images i ON i.id = a.image "
+        "WHERE a.state = 'open'"
+    )
+    held = becomes(
+        page,
+        lambda: [row["id"] for row in site.store.read(query)],
+        lambda found: len(found) == count + 1,
+        f"{count + 1} open assignments",
+    )
+    entries = (
+        "performance.getEntriesByType('resource').filter((one) => one.responseEnd)"
+    )
+    for id_ in held:
+        until(page, f"{entries}.some((one) => one.name.includes('{id_}'))")
 
 
 def test_work_goes_on_through_two_more_images(site, browser):
@@ -84,21 +93,19 @@ def test_work_goes_on_through_two_more_images(site, browser):
 def test_what_a_server_refused_for_now_is_sent_again_by_itself(site, browser):
     with rating(browser, site.link("r1")) as page:
         busy = {"error": "disk_full", "message": "The server's disk is full."}
-        refused = []
-
-        def refuse_once(route):
-            if refused:
-                route.continue_()
-            else:
-                refused.append(route.request.url)
-                route.fulfill(status=507, json=busy)
-
-        page.route("**/events", refuse_once)
+        page.route("**/events", lambda route: route.fulfill(status=507, json=busy))
         page.mouse.click(*at(page, 0.5, 0.5))
-        page.get_by_text("The server's disk is full.").wait_for()
-        page.get_by_text("Saved", exact=True).wait_for()  # without a further action
-        [[events]] = site.store.read("SELECT COUNT(*) FROM events")
-        assert (len(refused), events) == (1, 1)
+        page.locator("#connection.lost").wait_for()
+        assert "disk is full" in page.locator("#connection").inner_text()
+        assert not site.store.read("SELECT 1 FROM events")
+        page.unroute("**/events")  # and without a further action
+        becomes(
+            page,
+            lambda: len(site.store.read("SELECT 1 FROM events")),
+            lambda count: count == 1,
+            "one event",
+        )
+        page.locator("#connection:not(.lost)").wait_for()
 
 
 def test_back_and_forth_needs_no_connection_for_what_is_near(site, browser):
@@ -106,9 +113,9 @@ def test_back_and_forth_needs_no_connection_for_what_is_near(site, browser):
         page.mouse.click(*at(page, 0.5, 0.5))
         score(page, 1, 2, 3, 4)
         page.get_by_role("button", name="Save and next").click()
-        page.get_by_text("1 done").wait_for()
         shown(page)
         page.mouse.click(*at(page, 0.2, 0.2))  # begun, not finished
+        saved(site.store, 1)
         _ahead(page, site, 2)
         page.context.set_offline(True)
         page.get_by_role("button", name="Back").click()
@@ -120,9 +127,13 @@ def test_back_and_forth_needs_no_connection_for_what_is_near(site, browser):
         assert page.evaluate("picture.naturalWidth") == 310, "the unfinished one"
         assert page.locator("#count").inner_text() == "1 broken, 0 not as asked"
         page.context.set_offline(False)
-        page.get_by_text("Saved", exact=True).wait_for()
-    [one] = saved(site.store, 1)
-    assert one.label.comment == "seen again" and one.image == "a.png"
+        [one] = becomes(
+            page,
+            lambda: list(site.store.answers()),
+            lambda found: found[0].label.comment == "seen again",
+            "one answer with the comment 'seen again'",
+        )
+    assert one.image == "a.png"
 
 
 def test_what_expired_ahead_and_went_to_others_is_not_shown(site, browser):
@@ -137,13 +148,9 @@ def test_what_expired_ahead_and_went_to_others_is_not_shown(site, browser):
         query = "SELECT image FROM assignments WHERE rater = 'r2'"
         taken = {row[0] for row in site.store.read(query)}
         answer(page)  # the next one it has is b, and then the server tells
-        shown(page)
-        page.wait_for_load_state("networkidle")
-        seen = []
         for _ in range(3):
-            seen.append(page.evaluate("picture.naturalWidth"))
+            at_rest(page)
             answer(page)
-            page.wait_for_timeout(300)
         page.get_by_text("Others are at work").wait_for()
     query = (
         "SELECT image, COUNT(*) FROM assignments WHERE state IN ('open', 'answered') "
@@ -192,7 +199,7 @@ def test_two_tabs_work_one_at_a_time(site, browser):
     with _two_tabs(browser, site) as (first, second):
         first.bring_to_front()
         answer(first)
-        first.get_by_text("1 done").wait_for()
+        shown(first)
         second.bring_to_front()
         second.get_by_role("button", name="Continue here").click()
         shown(second)
@@ -200,7 +207,7 @@ def test_two_tabs_work_one_at_a_time(site, browser):
         assert not first.locator("#work").is_visible()
         assert second.evaluate("picture.naturalWidth") == 310
         answer(second)
-        second.get_by_text("2 done").wait_for()
+        shown(second)
         first.bring_to_front()
         first.get_by_role("button", name="Continue here").click()
         shown(first)
@@ -213,9 +220,11 @@ def test_two_tabs_work_one_at_a_time(site, browser):
 def test_two_tabs_lose_and_double_nothing(site, browser):
     with _two_tabs(browser, site) as (first, second):
         first.bring_to_front()
+        _ahead(first, site, 2)
         first.context.set_offline(True)
         answer(first, 1, 1, 1, 1)
         first.locator("#connection.lost").wait_for()
+        shown(first)
         first.mouse.click(*at(first, 0.5, 0.5))  # a draft of the next
         second.bring_to_front()
         second.get_by_role("button", name="Continue here").click()
@@ -258,9 +267,11 @@ def test_a_page_that_is_closed_gives_back_what_it_had_ahead(site, browser):
     _ahead(page, site, 2)
     page.close()
     query = "SELECT number FROM assignments WHERE state = 'open'"
-    for _ in range(100):
-        if len(found := site.store.read(query)) == 1:
-            break
-        time.sleep(0.05)
-    assert [row["number"] for row in found] == [0], "the one in work stays"
+    still = context.new_page()  # for the time that the answer takes
+    becomes(
+        still,
+        lambda: [row["number"] for row in site.store.read(query)],
+        lambda found: found == [0],
+        "only the one in work is open",
+    )
     context.close()

@@ -106,7 +106,7 @@ def test_two_fingers_move_the_enlarged_image_and_shrink_it(page):
     x, y = at(page, 0.5, 0.5)
     page.mouse.move(x, y)
     page.mouse.wheel(0, -400)  # the wheel does the same
-    page.wait_for_timeout(100)
+    until(page, f"frame.getBoundingClientRect().width > {2.7 * whole['width']}")
     large = page.locator("#frame").bounding_box()
     assert large["width"] / whole["width"] == pytest.approx(np.e, rel=0.01)
     touch("Start", (x - 40, y))

@@ -38,9 +38,34 @@ def watch(page) -> list[str]:
 
 
 def shown(page) -> None:
-    """Waits for an image."""
+    """Waits for an image, and for its own pixels: an image keeps those of the one
+    before until it has loaded."""
     page.locator("#work:not([inert])").wait_for()
-    until(page, "picture.naturalWidth > 0")
+    until(page, "picture.complete && picture.naturalWidth > 0")
+
+
+def at_rest(page) -> None:
+    """Waits until the server has all that was done, and the page the next image, if
+    there is one."""
+    until(page, "!Object.keys(localStorage).some((key) => key.includes('outbox'))")
+    page.locator("#work:not([inert])").wait_for(state="attached")
+
+
+def becomes(page, read, right, what: str):
+    """Waits until something is as wanted, and returns it; the page works meanwhile.
+
+    Args:
+      page: Playwright's.
+      read: returns the thing, such as a row of the store.
+      right: says of the thing whether it is as wanted.
+      what: what is wanted, in words, for the error.
+    """
+    found = None
+    for _ in range(300):
+        if right(found := read()):
+            return found
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never: {what}; at last {found!r}")
 
 
 def until(page, expression: str) -> None:
@@ -75,7 +100,11 @@ def answer(page, *values):
 
 
 def saved(opened, count):
-    """Returns the answers in a store, once there are as many."""
+    """Returns the answers in a store, once there are as many.
+
+    Only of answers that were not there before does this say anything: for those that
+    change, see `becomes`.
+    """
     answers: list = []
     for _ in range(150):
         answers = [one for one in opened.answers() if not one.skipped]

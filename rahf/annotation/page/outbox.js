@@ -40,6 +40,7 @@ export class Outbox {
     Object.assign(this, { rater, told, refused, waiting: [], sending: null, wait: RETRY, unkept: false });
     this.prefix = `rahf-outbox/${rater}/`;
     addEventListener("online", () => this.send());
+    this.read(); // now: `empty` and `latest` must know what a page before has left
     this.send();
   }
 

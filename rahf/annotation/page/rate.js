@@ -15,7 +15,7 @@ const get = (id) => document.getElementById(id);
 
 let me, guide, outbox, queue, stage, guess, assignment = null, mine = [], at = -1;
 let recent = [], hungry = false, busy = false, retired = false;
-let label = emptyLabel(), undone = [], seconds = 0, acted = 0;
+let label = emptyLabel(), undone = [], seconds = 0, acted = 0, typing;
 
 function emptyLabel() {
   return { implausible_points: [], misaligned_points: [], misaligned_words: [], scores: {}, nothing_wrong: false, comment: "" };
@@ -61,10 +61,20 @@ function edit(change) {
 }
 
 function undo() {
+  takeComment();
   if (!undone.length) return;
   label = undone.pop();
   stage.chosen = null;
+  get("comment").value = label.comment;
   draft();
+}
+
+// What stands in the comment becomes part of the label. The event "change" alone will not
+// do: it comes when the focus leaves, and not every way to press a button moves it.
+function takeComment() {
+  clearTimeout(typing);
+  const text = get("comment").value;
+  if (assignment && !assignment.result && text !== label.comment) edit(() => { label.comment = text; });
 }
 
 function lacking() {
@@ -76,6 +86,7 @@ function lacking() {
 
 async function save() {
   if (busy || assignment.result) return;
+  takeComment();
   const missing = lacking();
   get("lacking").textContent = missing;
   if (missing) {
@@ -91,6 +102,7 @@ async function skip(reason) {
 }
 
 async function finish(kind, state, fields) {
+  takeComment();
   tick();
   outbox.add(assignment.id, kind, { ...fields, seconds });
   const { progress } = me, names = { answered: "mine", skipped: "skipped" }, before = assignment.state;
@@ -125,6 +137,7 @@ async function showResult(given) {
 // Puts the present image away: finished ones stay at hand, others come again.
 function leave() {
   if (!assignment) return;
+  takeComment();
   tick();
   Object.assign(assignment, { draft: structuredClone(label), seconds });
   if (assignment.state === "open") queue.putBack(assignment);
@@ -225,6 +238,7 @@ function show(given) {
   undone = [];
   seconds = Math.max(given.seconds, waiting?.seconds || 0); // of earlier visits
   acted = performance.now() / 1000;
+  get("comment").value = label.comment;
   say(given.image.source === null ? "This image cannot be shown. Please skip it." : "");
   get("lacking").textContent = "";
   showPractice(given);
@@ -281,17 +295,11 @@ function listen() {
     if (label.nothing_wrong) Object.assign(label, { implausible_points: [], misaligned_points: [], misaligned_words: [] });
     stage.chosen = null;
   }));
-  let typing;
-  const comment = () => {
-    clearTimeout(typing);
-    const text = get("comment").value;
-    if (assignment && text !== label.comment) edit(() => { label.comment = text; });
-  };
-  get("comment").addEventListener("change", comment);
-  get("comment").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(comment, 500); });
+  get("comment").addEventListener("change", takeComment);
+  get("comment").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(takeComment, 500); });
   for (const name of ["focus", "blur"]) get("frame").addEventListener(name, () => stage.draw());
   addEventListener("visibilitychange", tick);
-  addEventListener("pagehide", () => queue.release());
+  addEventListener("pagehide", () => { takeComment(); queue.release(); });
   addEventListener("keydown", (event) => {
     if (!assignment || busy || document.querySelector("dialog[open]")) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { get("comment").blur(); save(); return; }
