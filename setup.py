@@ -72,6 +72,7 @@ setup(
         "orbax-checkpoint>=0.12,<0.13",
         "pillow>=12,<14",
         "pyarrow>=20",
+        "regex>=2024.4.16",  # letters and numbers of all scripts, as CLIP cuts text
         "safetensors>=0.5,<1",
         "scipy>=1.14",  # JAX needs it anyway
         "sentencepiece>=0.2,<0.3",

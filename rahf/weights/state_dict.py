@@ -2,7 +2,8 @@
 
 Such a file is a zip archive: `data.pkl` is a pickle that describes the tensors, and a
 file per storage holds their bytes; before PyTorch 1.6, it was five pickles and the bytes
-(`legacy_state_dict`). Files that name anything but tensors are refused.
+(`legacy_state_dict`). Files that name anything but tensors are refused, apart from the
+modules of TorchScript archives, of which the tensors alone are read (`torchscript`).
 """
 
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rahf.weights import legacy_state_dict
+from rahf.weights import legacy_state_dict, torchscript
 from rahf.weights.unpickling import FORMAT_ERRORS, Unpickler, check_storage
 
 #: Keys under which training scripts store a state dict.
@@ -26,7 +27,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Args:
       path: a file from `torch.save`: a state dict, or a dict that has one under
-        "state_dict" or "model".
+        "state_dict" or "model"; or one from `torch.jit.save`.
 
     Returns:
       Arrays by name, in the file's order and dtype, without the prefix "module." of
@@ -75,6 +76,14 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return named
 
 
+def is_scripted(path: str | os.PathLike) -> bool:
+    """Returns whether a file is a TorchScript archive; False if it is no archive."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return torchscript.is_scripted(archive)
+
+
 def _unpickle(archive: zipfile.ZipFile, size: int) -> Mapping[Any, Any]:
     names = archive.namelist()
     descriptions = [name for name in names if name.endswith("/data.pkl")]
@@ -86,6 +95,8 @@ def _unpickle(archive: zipfile.ZipFile, size: int) -> Mapping[Any, Any]:
         order = _read_member(archive, f"{root}byteorder", 16).decode().strip()
     description = _read_member(archive, descriptions[0], _LONGEST_DESCRIPTION)
     found = _Unpickler(description, archive, root, order, size).load()
+    if torchscript.is_scripted(archive):
+        return torchscript.list_tensors(found)
     if not isinstance(found, Mapping):
         raise ValueError(f"expected a dict, got {type(found).__name__}")  # noqa: TRY004
     return found
@@ -113,6 +124,11 @@ class _Unpickler(Unpickler):
         self._archive, self._root, self._order = archive, root, order
         self._unread = size  # bytes of the file; no two storages share any
         self._storages: dict[str, np.ndarray] = {}
+        self._scripted = torchscript.is_scripted(archive)
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = torchscript.find_class(module, name) if self._scripted else None
+        return found or super().find_class(module, name)
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         """Returns a storage as a one-dimensional array."""
