@@ -18,9 +18,9 @@ import numpy as np
 from absl import logging
 
 from rahf.applications import scored_shards
+from rahf.applications.prediction_lines import FILE, same_checkpoint
 from rahf.inference import image_places
 
-FILE = "predictions.jsonl"
 #: The most lines that a message names.
 _SHOWN = 3
 
@@ -290,7 +290,7 @@ class _Reader:
                 {name: row.get(name) for name in ("checkpoint", "checkpoint_digest")},
             )
         first, other = self._made_by
-        if not _same_checkpoint(other, row):
+        if not same_checkpoint(other, row):
             raise ValueError(
                 f"{place}: expected predictions of checkpoint {other['checkpoint']!r} "
                 f"as in {first}, got one of {row.get('checkpoint')!r}"
@@ -332,15 +332,6 @@ class _Reader:
             _file_of=np.frombuffer(self._file_of, np.uint32),
             _offsets=np.frombuffer(self._offsets, np.int64),
         )
-
-
-def _same_checkpoint(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Digests decide if both lines have one of the same kind; otherwise names do."""
-    digests = [row.get("checkpoint_digest") or "" for row in (one, other)]
-    kinds = [digest.partition(":")[0] for digest in digests]
-    if kinds[0] and kinds[0] == kinds[1]:
-        return digests[0] == digests[1]
-    return one.get("checkpoint") == other.get("checkpoint")
 
 
 def _first(digests: bytearray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Compares a checkpoint's heatmaps with the raters'.
 
     python -m rahf.bin.eval_heatmaps --checkpoint=runs/scenes --split=test
+    python -m rahf.bin.eval_heatmaps --predictions=DIR --labels=runs/scenes
 
 MSE is over all images, and "MSE, GT=0" over those whose true map is empty. The others
 are computed per image, then averaged over the images whose true map is not empty:

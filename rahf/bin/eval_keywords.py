@@ -1,6 +1,7 @@
 """Measures how well a checkpoint finds the misaligned words of a prompt.
 
     python -m rahf.bin.eval_keywords --checkpoint=runs/scenes --split=test
+    python -m rahf.bin.eval_keywords --predictions=DIR --labels=runs/scenes
 
 The positive class is "misaligned".
 

@@ -1,6 +1,7 @@
 """Compares a checkpoint's scores with the raters' mean scores.
 
   python -m rahf.bin.eval_scores --checkpoint=runs/scenes --split=test
+  python -m rahf.bin.eval_scores --predictions=DIR --labels=runs/scenes
 
 PLCC  Pearson linear correlation over images, -1 to 1
 SRCC  Spearman rank correlation over images, -1 to 1

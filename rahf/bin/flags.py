@@ -30,7 +30,11 @@ def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Returns a parser with the flags that all evaluation binaries share."""
     parser = new_parser(prog, description)
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="W", help="workdir of a training run")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--checkpoint", metavar="W", help="workdir of a training run")
+    text = "what rahf.bin.predict or score wrote, or JSON lines of another tool"
+    which.add_argument("--predictions", metavar="DIR", help=text)
+    add_labels(parser)
     add("--step", type=a_step, help="a step, latest or best (latest)")
     add("--split", default="test", help="split of the task (%(default)s)")
     add(
@@ -45,6 +49,33 @@ def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
         help="richhf gives the numbers of the first author's release (%(default)s)",
     )
     return parser
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that `take_labels` reads."""
+    parser.add_argument(
+        "--labels",
+        metavar="W",
+        help="workdir or config whose task has the labels that predictions are compared "
+        "with, matched by id or path (the workdir that the predictions name)",
+    )
+
+
+def take_labels(args: argparse.Namespace) -> Any:
+    """Returns what `--labels` names: a workdir, or the config; None without."""
+    import pathlib
+
+    from rahf.bin import shipped
+
+    named = args.labels
+    if named is None or named.startswith("gs://") or pathlib.Path(named).is_dir():
+        return named
+    try:
+        return shipped.load(named)
+    except ValueError as error:
+        raise ValueError(
+            f"--labels={named}: no workdir; as a config: {error}"
+        ) from error
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -110,6 +141,8 @@ def evaluation_request(args: argparse.Namespace, **fields: Any):
 
     return EvaluationRequest(
         checkpoint=args.checkpoint,
+        predictions=args.predictions,
+        labels=take_labels(args),
         step=args.step,
         split=args.split,
         batch_size=args.batch_size,
@@ -125,7 +158,7 @@ def evaluate(
     parser = make_parser(f"eval_{name}", description)
     add = parser.add_argument
     add("--examples", type=at_least(0), default=0, help="records to measure; 0 = all")
-    add("--output", help="folder to write to (W/eval/<split>)")
+    add("--output", help="folder to write to (W/eval/<split>, DIR/eval/<split>)")
     add(
         "--set",
         action="append",
@@ -135,6 +168,10 @@ def evaluate(
         "moved data: input.richhf.data_dir=DIR; repeatable, needs --output",
     )
     args = parser.parse_args(argv)
+    if args.checkpoint and args.labels:
+        parser.error(
+            "--labels is for --predictions; a checkpoint has labels of its own"
+        )
     if args.set and not args.output:
         parser.error("--set needs --output: W/eval is for the run's own data")
     with clear_errors():

@@ -3,6 +3,7 @@
     python -m rahf.bin.report --checkpoint=runs/scenes --split=test --examples=12
     python -m rahf.bin.report --checkpoint=runs/scenes --prompt="a cat" cat.png
     python -m rahf.bin.report --checkpoint=runs/scenes pictures/prompts.jsonl
+    python -m rahf.bin.report --predictions=DIR --labels=runs/scenes --split=test
 
 The tables are those that the eval binaries wrote to W/eval/<split> for the same step
 and convention; if a target is missing there, all are evaluated now. The pictures are
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add("--ceiling", help="JSON file that rahf.bin.scenes_ceiling --output wrote")
     add("--title", help="page title (the task's name)")
-    add("--output", help="file to write (W/report.html)")
+    add("--output", help="file to write (report.html in W or DIR)")
     args = parser.parse_args(argv)
     with flags.clear_errors():
         from rahf.reports.checkpoint_page import PageRequest, write_checkpoint_page

@@ -65,6 +65,7 @@ class Results:
                 describe_metric(x).title for x in names if x not in values
             ]:
                 lines.append(f"{name}: no example defines {', '.join(undefined)}")
+        lines += self.facts.get("unmatched", [])
         if bad := self.facts.get("bad_records"):
             lines.append(f"{bad:,} bad records were skipped and are not measured")
         return lines

@@ -5,15 +5,15 @@ import itertools
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from rahf import images, strict_json
-from rahf.applications import scored_shards
+from rahf import images
+from rahf.applications.prediction_lines import read_lines
 from rahf.datasets.preference_pairs import Pair, Preferences
 from rahf.evaluation.preferences import PreferenceAgreement, choose_threshold, measure
 from rahf.inference.stream import chunk_by_bytes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rahf.inference.predictor import Predictor
 
 Scores = Mapping[str, float]
+_LINE = '{"id": uid, "scores": {name: number}}'
 #: Pairs -> the scores of each pair's two images, or None if it was left out.
 Scorer = Callable[[Sequence[Pair]], list[tuple[Scores, Scores] | None]]
 
@@ -142,7 +143,7 @@ def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, str]]
     """Returns the scores of each id, and where its line is."""
     known: dict[str, Scores] = {}
     line_of: dict[str, str] = {}
-    for place, row in _rows(path):
+    for place, _, row in read_lines(path, _LINE):
         try:
             if "error" in row:
                 continue
@@ -151,8 +152,7 @@ def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, str]]
                 raise TypeError(f"id {uid!r} is not text")
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f'{place}: expected {{"id": uid, "scores": {{name: number}}}}, got '
-                f"{json.dumps(row)[:60]} ({error!r})"
+                f"{place}: expected {_LINE}, got {json.dumps(row)[:60]} ({error!r})"
             ) from error
         for name, value in scores.items():
             if not _is_number(value):
@@ -168,29 +168,6 @@ def _read_scores(path: pathlib.Path) -> tuple[dict[str, Scores], dict[str, str]]
             )
         known[uid], line_of[uid] = {n: float(v) for n, v in scores.items()}, place
     return known, line_of
-
-
-def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    """Yields each line and where it is, of JSON lines or of rahf.bin.score."""
-    for file in scored_shards.find_files(path, "predictions.jsonl"):
-        if scored_shards.is_scored(file):
-            yield from scored_shards.read_lines([file])
-            continue
-        try:
-            # Only \n ends a line: a prompt may contain U+2028.
-            lines = file.read_text("utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file}: cannot be read ({error})") from error
-        for number, line in enumerate(lines, 1):
-            place = f"{file}, line {number}"
-            try:
-                if line.strip():
-                    yield place, strict_json.loads(line)
-            except ValueError as error:
-                raise ValueError(
-                    f'{place}: expected {{"id": uid, "scores": {{name: number}}}}, got '
-                    f"{line[:60]} ({error!r})"
-                ) from error
 
 
 def _is_number(value: Any) -> bool:

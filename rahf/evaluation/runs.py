@@ -1,14 +1,18 @@
-"""Evaluates a checkpoint as the eval binaries do: restore, measure, write, report."""
+"""Evaluates a checkpoint, or predictions on disk, as the eval binaries do."""
 
 import dataclasses
-import pathlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from rahf import storage
+from rahf.checkpoints import trust
 from rahf.checkpoints.restore import restore_for_inference, split_step
+from rahf.checkpoints.workdir import CONFIG_FILE, VOCABULARY_FILE, read_config
 from rahf.evaluation.evaluate import Results
+from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.overrides import set_key
+from rahf.evaluation.predicted_images import PredictedImages
 from rahf.evaluation.results import results_folder
 from rahf.evaluation.split import SplitEvaluator
 from rahf.targets import Kind
@@ -20,17 +24,21 @@ class EvaluationRequest:
 
     Attributes:
       checkpoint: the workdir of a run, the folder of one of its steps, or an exported
-        folder.
+        folder; None to evaluate `predictions`.
       step: a step, "latest" (default) or "best".
       split: the split of the task.
       batch_size: examples per batch; default `config.eval.batch_size`.
       convention: the convention of the metrics.
       examples: how many records to measure, 0 = all.
       settings: KEY=VALUE settings of the config's task or input, for other data.
-      output: the folder for the files; default W/eval/<split>.
+      output: the folder for the files; default W/eval/<split>, or that folder beside
+        the predictions.
+      predictions: what rahf.bin.predict or score wrote, or lines of another tool.
+      labels: whose task's labels they are compared with: a workdir or a config; default
+        the workdir that the predictions name.
     """
 
-    checkpoint: str
+    checkpoint: str | None = None
     step: str | None = None
     split: str = "test"
     batch_size: int | None = None
@@ -38,6 +46,8 @@ class EvaluationRequest:
     examples: int = 0
     settings: Sequence[str] = ()
     output: str | None = None
+    predictions: str | None = None
+    labels: Any = None
 
 
 class RunEvaluation:
@@ -45,8 +55,10 @@ class RunEvaluation:
 
     Attributes:
       workdir: the workdir, even if the request names the folder of a step.
+      request: what to evaluate.
       config, params, step: what the checkpoint holds.
       evaluator: the evaluator of the split.
+      folder: the folder of the results.
     """
 
     def __init__(self, request: EvaluationRequest, kind: Kind | None = None):
@@ -60,52 +72,160 @@ class RunEvaluation:
           ValueError: the checkpoint does not exist, or a setting is unknown.
         """
         self.request = request
+        if request.checkpoint is None:
+            raise ValueError("expected a checkpoint or predictions to evaluate")
         self.workdir, step = split_step(request.checkpoint, request.step)
         self.config, self.params, self.step = restore_for_inference(self.workdir, step)
-        for setting in request.settings:
-            set_key(self.config, setting)
-            if setting.startswith("task.name=") and self.config.eval.get("task"):
-                self.config.eval.task = ""  # the one that is asked for counts
-        self.evaluator = SplitEvaluator(
-            self.config,
-            split=request.split,
-            kind=kind,
-            examples=request.examples,
-            batch_size=request.batch_size,
-            convention=request.convention,
-        )
+        self.evaluator = make_evaluator(self.config, request, kind)
+        self.folder = results_folder(self.workdir, request.split)
 
-    def measure(self, name: str) -> tuple[Results, list[str]]:
-        """Measures the checkpoint and writes the results.
+    def evaluate(self) -> Results:
+        """Measures the checkpoint."""
+        results = self.evaluator(self.params)
+        results.facts |= {"checkpoint": self.workdir, "step": self.step}
+        return results
+
+    def examples(self, count: int, results: Results) -> list[JudgedExample]:
+        """Returns the first records with predictions and labels."""
+        del results
+        return self.evaluator.predict_examples(self.params, count)
+
+    def __str__(self) -> str:
+        return f"{self.workdir}, step {self.step}"
+
+
+class PredictionsEvaluation:
+    """Predictions on disk, ready to be measured.
+
+    Attributes:
+      request: what to evaluate.
+      images: the predictions.
+      labels: what names the labels.
+      config: the config of the labels' task.
+      evaluator: the evaluator of the split.
+      folder: the folder of the results.
+    """
+
+    def __init__(self, request: EvaluationRequest, kind: Kind | None = None):
+        """Reads the predictions.
 
         Args:
-          name: the name of the files, such as "scores".
-
-        Returns:
-          The results and the paths of `<name>.json` and `<name>.examples.jsonl`.
+          request: what to evaluate.
+          kind: the kind of targets to measure; default all.
 
         Raises:
-          ValueError: the files cannot be written (checked before measuring), or there
-            is nothing to measure.
+          ValueError: they cannot be read, or it is not known what to compare with.
         """
-        folder = self._check_output(name)
-        results = self.evaluator(self.params)
-        if not any(values["n"] for values in results.metrics.values()):
-            raise ValueError(f"nothing to measure: {'; '.join(results.notes())}")
-        results.facts |= {"checkpoint": self.workdir, "step": self.step}
-        if self.request.settings:
-            results.facts["set"] = list(self.request.settings)
-        return results, results.write(folder, name)
+        self.request = request
+        self.images = PredictedImages(request.predictions or "")
+        self.labels, self.config = read_labels(request.labels, self.images)
+        self.evaluator = make_evaluator(self.config, request, kind)
+        self.folder = results_folder(self.images.folder, request.split)
 
-    def _check_output(self, name: str) -> pathlib.Path:
-        request, files = self.request, [f"{name}.json", f"{name}.examples.jsonl"]
-        default = results_folder(self.workdir, request.split)
-        try:
-            return storage.check_folder(request.output or default, files)
-        except ValueError as error:
-            if request.output:
-                raise
-            raise ValueError(f"{error}; choose another folder with --output") from error
+    def evaluate(self) -> Results:
+        """Measures the predictions."""
+        results = self.evaluator.measure_predicted(self.images)
+        results.facts |= {
+            "predictions": self.images.source,
+            "labels": self.labels,
+            **self.images.made_by,
+        }
+        return results
+
+    def examples(self, count: int, results: Results) -> list[JudgedExample]:
+        """Returns the first measured records with predictions and labels."""
+        uids = list(dict.fromkeys(row["uid"] for row in results.rows))[:count]
+        return self.evaluator.predicted_examples(self.images, set(uids))
+
+    def __str__(self) -> str:
+        return f"{self.images.source}, labels of {self.labels}"
+
+
+def open_evaluation(
+    request: EvaluationRequest, kind: Kind | None = None
+) -> RunEvaluation | PredictionsEvaluation:
+    """Prepares what a request names; raises ValueError where it cannot be read."""
+    which = RunEvaluation if request.predictions is None else PredictionsEvaluation
+    return which(request, kind)
+
+
+def make_evaluator(
+    config, request: EvaluationRequest, kind: Kind | None
+) -> SplitEvaluator:
+    """Returns the evaluator of a request, whose settings change the config."""
+    for setting in request.settings:
+        set_key(config, setting)
+        if setting.startswith("task.name=") and config.eval.get("task"):
+            config.eval.task = ""  # the one that is asked for counts
+    return SplitEvaluator(
+        config,
+        split=request.split,
+        kind=kind,
+        examples=request.examples,
+        batch_size=request.batch_size,
+        convention=request.convention,
+    )
+
+
+def read_labels(labels: Any, images: PredictedImages | None = None) -> tuple[str, Any]:
+    """Returns the name and the config of the task whose labels are compared with.
+
+    Args:
+      labels: a workdir, a step's folder, a config, or None.
+      images: the predictions, whose lines may name a workdir instead.
+
+    Raises:
+      ValueError: there is no such workdir.
+    """
+    if labels is not None and not isinstance(labels, str | os.PathLike):
+        return f"task {labels.task.name}", labels
+    workdir = labels
+    if workdir is None:
+        named = str(images and images.made_by.get("checkpoint") or "")
+        workdir = named.rpartition(", step ")[0]
+        if not workdir or not (storage.place(workdir) / CONFIG_FILE).is_file():
+            lacks = f"the workdir {workdir} that they name is not there"
+            raise ValueError(
+                f"{images and images.source}: which labels are the predictions compared "
+                f"with? {lacks if workdir else 'They name no workdir'}; name one, or a "
+                "config, with --labels"
+            )
+    workdir, _ = split_step(workdir)
+    config = read_config(workdir)
+    trust.check_modules(config, workdir)
+    config.input.vocabulary = str(storage.place(workdir) / VOCABULARY_FILE)
+    return os.fspath(workdir), config
+
+
+def measure(
+    run: RunEvaluation | PredictionsEvaluation, name: str
+) -> tuple[Results, list[str]]:
+    """Measures and writes the results.
+
+    Args:
+      run: what to measure.
+      name: the name of the files, such as "scores".
+
+    Returns:
+      The results and the paths of `<name>.json` and `<name>.examples.jsonl`.
+
+    Raises:
+      ValueError: the files cannot be written (checked before measuring), or there
+        is nothing to measure.
+    """
+    request, files = run.request, [f"{name}.json", f"{name}.examples.jsonl"]
+    try:
+        folder = storage.check_folder(request.output or run.folder, files)
+    except ValueError as error:
+        if request.output:
+            raise
+        raise ValueError(f"{error}; choose another folder with --output") from error
+    results = run.evaluate()
+    if not any(values["n"] for values in results.metrics.values()):
+        raise ValueError(f"nothing to measure: {'; '.join(results.notes())}")
+    if request.settings:
+        results.facts["set"] = list(request.settings)
+    return results, results.write(folder, name)
 
 
 def evaluate_run(request: EvaluationRequest, kind: Kind, name: str) -> str:
@@ -120,10 +240,10 @@ def evaluate_run(request: EvaluationRequest, kind: Kind, name: str) -> str:
       The table as text, with the files written and what was not measured.
 
     Raises:
-      ValueError: see `RunEvaluation`.
+      ValueError: see `RunEvaluation` and `PredictionsEvaluation`.
     """
-    run = RunEvaluation(request, kind)
-    results, paths = run.measure(name)
+    run = open_evaluation(request, kind)
+    results, paths = measure(run, name)
     parts = [f"written: {' '.join(paths)}\n{results.table()}", *results.notes()]
     i: Any = run.config.input
     if cut := results.facts["truncated"]:
@@ -133,7 +253,7 @@ def evaluate_run(request: EvaluationRequest, kind: Kind, name: str) -> str:
             "off are not measured"
         )
     parts.append(
-        f"{run.workdir}, step {run.step}, {request.split} split, "
+        f"{run}, {request.split} split, "
         f"{request.convention} convention; {results.facts['seconds']:.1f} s. "
         "^ higher is better, v lower."
     )

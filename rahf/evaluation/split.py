@@ -2,7 +2,8 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,12 +14,18 @@ from rahf.evaluation.evaluate import Batch, Infos, Results, evaluate
 from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.metrics import table as metrics_table
 from rahf.evaluation.metrics.table import METRICS
+from rahf.evaluation.predicted_batches import PREDICTED, Matching, PredictedBatches
+from rahf.evaluation.predicted_images import PredictedImages
 from rahf.inference.predict_step import make_predict_step
 from rahf.input import vocabulary
 from rahf.input.loader import asked_targets, make_eval_batches
 from rahf.input.registry import import_modules
 from rahf.models import passes
 from rahf.targets import Kind
+
+
+def _as_they_are(batches):
+    return batches
 
 
 class SplitEvaluator:
@@ -102,7 +109,47 @@ class SplitEvaluator:
         """Returns the results for another predict function, all targets at once."""
         return self._measure([(self.targets, predict)], progress=False)
 
-    def _measure(self, passes, progress: bool) -> Results:
+    def measure_predicted(
+        self, images: PredictedImages, *, progress: bool = True
+    ) -> Results:
+        """Measures predictions on disk against the labels of the split.
+
+        Args:
+          images: the predictions.
+          progress: whether to draw a progress bar on stderr.
+
+        Returns:
+          The results; their facts also have the counts of
+          `rahf.evaluation.predicted_batches.Matching`, with its notes as "unmatched".
+
+        Raises:
+          ValueError: no prediction is of an image of the split, or one does not fit
+            its label.
+        """
+        matching = Matching(images)
+        names = tuple(filter(matching.has, self.targets))
+        results = self._measure(
+            [(names, operator.itemgetter(PREDICTED))] if names else [],
+            progress,
+            lambda batches: PredictedBatches(batches, names, matching),
+        )
+        if names and not matching.matched:
+            first = ", ".join(map(repr, images.examples()))
+            known = ", ".join(map(repr, list(matching.unmatched)[:3]))
+            raise ValueError(
+                f"{images.source}: none of its {len(images):,} predictions is of an "
+                f"image of the {self._split} split: they are called {first}, the "
+                f"labelled images {known or 'nothing'}; are they of another split, or "
+                "of other data?"
+            )
+        results.facts |= matching.counts() | {"unmatched": matching.notes()}
+        results.facts["not_measured"] |= dict.fromkeys(
+            (name for name in self.targets if name not in names),
+            f"{images.source} has no predictions of it",
+        )
+        return results
+
+    def _measure(self, passes, progress: bool, beside=_as_they_are):
         results = Results(
             metrics={},
             convention=self._convention,
@@ -115,7 +162,7 @@ class SplitEvaluator:
             },
         )
         for names, predict in passes:
-            batches = self._batches(names, self._examples)
+            batches = beside(self._batches(names, self._examples))
             found = evaluate(
                 predict,
                 batches,
@@ -141,26 +188,50 @@ class SplitEvaluator:
         }
         return results
 
-    def predict_examples(self, params, count: int) -> list[JudgedExample]:
-        """Predicts the first records of the split, for a report.
+    def predict_examples(
+        self, params, count: int = 0, uids: Collection[str] | None = None
+    ) -> list[JudgedExample]:
+        """Predicts records of the split, for a report.
 
         Args:
           params: the model's parameters.
-          count: how many records.
+          count: how many records, from the first; unless `uids` are given.
+          uids: the names of the records.
 
         Returns:
           The examples in order, with predictions and labels.
         """
-        if count < 1:
+        if uids is None and count < 1:
             return []  # the loader takes 0 to mean all
+        passes = [
+            (names, functools.partial(predict, params))
+            for names, predict in self._passes
+        ]
+        return self._judge(passes, count if uids is None else 0, uids)
+
+    def predicted_examples(
+        self, images: PredictedImages, uids: Collection[str]
+    ) -> list[JudgedExample]:
+        """Returns labelled records of these names with predictions on disk."""
+        matching = Matching(images)
+        names = tuple(filter(matching.has, self.targets))
+        beside = lambda batches: PredictedBatches(batches, names, matching)
+        return self._judge([(names, operator.itemgetter(PREDICTED))], 0, uids, beside)
+
+    def _judge(
+        self, passes, count: int, uids: Collection[str] | None, beside=_as_they_are
+    ) -> list[JudgedExample]:
         fields: dict[str, dict[str, Any]] = {}
-        for names, predict in self._passes:
-            for batch, infos in self._batches(names, count):
-                outputs = jax.device_get(predict(params, batch))
-                for name, index in _answered(batch, infos, names):
-                    if targets.get(name).kind not in _ADD:
-                        continue  # nothing to draw
-                    uid = str(infos[index]["uid"])
+        for names, predict in passes:
+            for batch, infos in beside(self._batches(names, count)):
+                wanted = [
+                    (name, index, str(infos[index]["uid"]))
+                    for name, index in _answered(batch, infos, names)
+                    if targets.get(name).kind in _ADD  # or there is nothing to draw
+                ]
+                wanted = [each for each in wanted if uids is None or each[2] in uids]
+                outputs = jax.device_get(predict(batch)) if wanted else {}
+                for name, index, uid in wanted:
                     example = fields.setdefault(uid, _blank(batch, infos, index, uid))
                     _ADD[targets.get(name).kind](example, name, index, outputs, batch)
         return [JudgedExample(**example) for example in fields.values()]

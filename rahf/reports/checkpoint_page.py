@@ -1,4 +1,4 @@
-"""The page of a checkpoint: training curves, result tables, predicted examples."""
+"""The page of a checkpoint or of predictions: curves, result tables, examples."""
 
 import dataclasses
 import pathlib
@@ -8,7 +8,13 @@ from rahf import images, storage, strict_json
 from rahf.evaluation import results as eval_results
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
-from rahf.evaluation.runs import EvaluationRequest, RunEvaluation
+from rahf.evaluation.runs import (
+    EvaluationRequest,
+    PredictionsEvaluation,
+    RunEvaluation,
+    measure,
+    open_evaluation,
+)
 from rahf.inference.jobs import read_jobs
 from rahf.inference.predictor import load
 from rahf.reports import run_page
@@ -20,14 +26,14 @@ class PageRequest:
     """What the page shows.
 
     Attributes:
-      evaluation: the checkpoint and the split.
+      evaluation: the checkpoint or the predictions, and the split.
       shown: how many pictures to show.
       pictures: the user's own images (files, folders, tables), instead of the
         split's.
       prompt: the prompt of images that have none.
       ceiling: path of the JSON file that rahf.bin.scenes_ceiling writes.
       title: the title of the page; default names the task.
-      output: path of the page; default W/report.html.
+      output: path of the page; default report.html in W, or beside the predictions.
     """
 
     evaluation: EvaluationRequest
@@ -49,20 +55,21 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
       ValueError: the checkpoint does not exist, the ceiling cannot be read, or the page
         cannot be written.
     """
-    run = RunEvaluation(request.evaluation)
-    workdir = run.workdir
-    page = storage.check_file(request.output or storage.place(workdir) / "report.html")
+    if request.pictures and request.evaluation.predictions is not None:
+        raise ValueError(
+            "images of your own are predicted by a checkpoint: name it with "
+            "--checkpoint, without --predictions"
+        )
+    run = open_evaluation(request.evaluation)
+    home = run.workdir if isinstance(run, RunEvaluation) else run.images.folder
+    page = storage.check_file(request.output or storage.place(home) / "report.html")
     ceiling = _read_ceiling(request.ceiling) if request.ceiling else None
     results = _results(run)
-    if request.pictures:
+    if request.pictures and isinstance(run, RunEvaluation):
         examples = _predict(request, run)
     else:
-        examples = run.evaluator.predict_examples(run.params, request.shown)
-    facts = eval_results.describe(workdir, run.config, run.params, run.step)
-    curves, garbled = run_page.read_log(workdir)
-    if garbled:
-        facts["Log"] = f"{garbled:,} garbled lines of metrics.jsonl were ignored"
-        print(facts["Log"])
+        examples = run.examples(request.shown, results)
+    facts, curves = _about(run, results)
     return run_page.write_report(
         page,
         title=request.title or f"RAHF on {run.config.task.name}",
@@ -72,6 +79,26 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
         ceiling=ceiling,
         examples=examples,
     )
+
+
+def _about(
+    run: RunEvaluation | PredictionsEvaluation, results: Results
+) -> tuple[dict[str, str], dict[str, list]]:
+    """Returns facts for the head of the page, and the curves of training."""
+    if isinstance(run, PredictionsEvaluation):
+        made_by = run.images.made_by.get("checkpoint")
+        return {
+            "Predictions": run.images.source,
+            **({"Checkpoint": str(made_by)} if made_by else {}),
+            "Labels": run.labels,
+            "Images": f"{results.facts['matched']:,} of {len(run.images):,} labelled",
+        }, {}
+    facts = eval_results.describe(run.workdir, run.config, run.params, run.step)
+    curves, garbled = run_page.read_log(run.workdir)
+    if garbled:
+        facts["Log"] = f"{garbled:,} garbled lines of metrics.jsonl were ignored"
+        print(facts["Log"])
+    return facts, curves
 
 
 def _read_ceiling(path: str) -> dict[str, dict[str, float]]:
@@ -86,23 +113,27 @@ def _read_ceiling(path: str) -> dict[str, dict[str, float]]:
     )
 
 
-def _results(run: RunEvaluation) -> Results:
+def _results(run: RunEvaluation | PredictionsEvaluation) -> Results:
     """Returns the results in the workdir if they are complete, else measures now."""
     request = run.request
-    found = eval_results.read_results(
-        eval_results.results_folder(run.workdir, request.split),
-        split=request.split,
-        step=run.step,
-        convention=request.convention,
-        examples=request.examples,
-    )
+    found = Results(metrics={})
+    if isinstance(run, RunEvaluation):
+        found = eval_results.read_results(
+            run.folder,
+            split=request.split,
+            step=run.step,
+            convention=request.convention,
+            examples=request.examples,
+        )
     # Word presence only helps the other targets; the training curves show it.
     rows = select(run.evaluator.targets)
     shown = [row.name for row in rows if row.kind != Kind.WORD_PRESENCE]
     if set(shown) - set(found.metrics):
-        found, paths = run.measure("all")
+        found, paths = measure(run, "all")
         print("written:", *paths)
-    found.metrics = {name: found.metrics[name] for name in shown}
+    found.metrics = {n: found.metrics[n] for n in shown if n in found.metrics}
+    unmeasured = found.facts.get("not_measured", {})
+    found.facts["not_measured"] = {n: v for n, v in unmeasured.items() if n in shown}
     return found
 
 

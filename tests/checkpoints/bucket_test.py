@@ -185,7 +185,7 @@ def test_results_and_the_page_are_written_there(bucket, monkeypatch):
     bucket.copy_in(FIXTURE, "old")
     monkeypatch.setattr(runs, "SplitEvaluator", _Evaluator)
     request = runs.EvaluationRequest(checkpoint="gs://bucket/old")
-    _, paths = runs.RunEvaluation(request).measure("scores")
+    _, paths = runs.measure(runs.RunEvaluation(request), "scores")
     assert paths[0] == "gs://bucket/old/eval/test/scores.json"
     page = checkpoint_page.write_checkpoint_page(
         checkpoint_page.PageRequest(evaluation=request)
@@ -195,4 +195,4 @@ def test_results_and_the_page_are_written_there(bucket, monkeypatch):
     assert "old/eval/test/all.json" not in bucket.objects  # those of scores.json served
     bucket.refused["POST", "/upload"] = 403
     with pytest.raises(ValueError, match="--output: gs://bucket/old/eval/test.*choose"):
-        runs.RunEvaluation(request).measure("scores")
+        runs.measure(runs.RunEvaluation(request), "scores")
