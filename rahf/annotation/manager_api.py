@@ -43,6 +43,14 @@ class ManagerApi:
             raise RequestError(404, "not_found", "There is no such image.")
         return {}
 
+    def image(self, request: Request, body: dict) -> dict:
+        del body
+        self._person(request, "manager")
+        found = progress.answers_to(self._store, request.path_params["id"])
+        if found is None:
+            raise RequestError(404, "not_found", "There is no such image.")
+        return found
+
     def status(self, request: Request, body: dict) -> Later:
         del body
         self._person(request, "manager")

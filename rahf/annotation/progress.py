@@ -3,18 +3,22 @@
 from typing import Any
 
 from rahf.annotation import assignment, known_answers, pace
-from rahf.annotation.store import AnswerStore
-from rahf.datasets.ratings.consolidation import SCORE_FIELDS
+from rahf.annotation.records import describe_words
+from rahf.annotation.store import AnswerStore, loads
+from rahf.datasets.ratings.consolidation import POINT_RADIUS, SCORE_FIELDS
 
 # The number of disputed images to list.
 _LISTED = 50
+# The longer side of an image beside its answers, in pixels.
+_SIDE = 1024
 
 
 def measure(store: AnswerStore, rules: assignment.AssignmentRules) -> dict[str, Any]:
     """Returns progress, raters and disputed images, in JSON-able form.
 
     `disputed` lists images with two answers or more, those whose answers to a score
-    differ most first, and at most 50 of them.
+    differ most first, and at most 50 of them; beside its answers, how many raters are
+    `at_work` on an image and how many more are `to_come`.
     """
     [images] = store.read(
         "SELECT COUNT(*) AS images, COALESCE(SUM(load >= wanted AND NOT EXISTS (SELECT "
@@ -35,6 +39,47 @@ def measure(store: AnswerStore, rules: assignment.AssignmentRules) -> dict[str, 
         "per_hour": pace.answers_of_last_hour(store),
         "raters": raters,
         "disputed": _disputed(store),
+    }
+
+
+def answers_to(store: AnswerStore, image_id: str) -> dict[str, Any] | None:
+    """Returns an image and what each rater said about it, in JSON-able form.
+
+    None if there is no such image. Answers are in the order of assignment; those of
+    practice are left out.
+    """
+    images = store.read(
+        "SELECT image, prompt, width, height FROM images WHERE id = ?", image_id
+    )
+    if not images:
+        return None
+    [image] = images
+    rows = store.read(
+        "SELECT a.rater, e.label, e.reason, a.guess_shown FROM assignments a JOIN "
+        "events e ON e.number = (SELECT MAX(number) FROM events WHERE assignment = "
+        "a.id AND kind != 'draft') WHERE a.image = ? AND NOT a.qualification AND "
+        "a.state IN ('answered', 'skipped') ORDER BY a.number, a.rater",
+        image_id,
+    )
+    return {
+        "image": {
+            "name": image["image"],
+            "url": f"/images/{image_id}?side={_SIDE}",
+            "prompt": image["prompt"],
+            "words": describe_words(image["prompt"]),
+            "width": image["width"],
+            "height": image["height"],
+            "radius": POINT_RADIUS,
+        },
+        "answers": [
+            {
+                "rater": row["rater"],
+                "label": label.to_json() if (label := loads(row["label"])) else None,
+                "skipped": row["reason"],
+                "guess_shown": bool(row["guess_shown"]),
+            }
+            for row in rows
+        ],
     }
 
 
@@ -61,8 +106,8 @@ def _disputed(store: AnswerStore) -> list[dict[str, Any]]:
     )
     widest = ", ".join(f"COALESCE({name}_range, 0)" for name in SCORE_FIELDS)
     rows = store.read(
-        f"SELECT i.id AS image_id, i.image AS name, i.prompt, answers, MAX({widest}) AS "
-        f"spread FROM (SELECT s.image, COUNT(*) AS answers, {ranges} FROM (SELECT "
+        "SELECT i.id AS image_id, i.image AS name, i.prompt, answers, i.load - answers "
+        f"AS at_work, MAX(i.wanted - i.load, 0) AS to_come, MAX({widest}) AS spread FROM (SELECT s.image, COUNT(*) AS answers, {ranges} FROM (SELECT "
         f"a.image, {scores} FROM assignments a JOIN events e ON e.number = (SELECT "
         "MAX(number) FROM events WHERE assignment = a.id AND kind = 'answer') WHERE "
         "a.state = 'answered') s GROUP BY s.image HAVING answers > 1) d "

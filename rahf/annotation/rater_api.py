@@ -19,6 +19,8 @@ from rahf.annotation.store import AnswerStore, Event, NotAssignedError, loads
 from rahf.annotation.tokens import Person, TokenFile
 
 COOKIE = "rahf_session"
+# Raters hear of the images that are open in steps of so many.
+_ROUGHLY = 100
 
 
 class RequestError(Exception):
@@ -113,10 +115,6 @@ class AnnotationApi:
         )
         states = ("answered", "skipped")
         mine, skipped = (sum(r["n"] for r in rows if r["state"] == s) for s in states)
-        [[total]] = self.store.read("SELECT COUNT(*) FROM images WHERE gold IS NULL")
-        [[remaining]] = self.store.read(
-            "SELECT COUNT(*) FROM images WHERE load < wanted AND gold IS NULL"
-        )
         paused = self._paused(person.name) is not None
         tried = known_answers.practice(self.store, person.name, self.rules)
         return {
@@ -133,11 +131,21 @@ class AnnotationApi:
             "progress": {
                 "mine": mine,
                 "skipped": skipped,
-                "total_images": total,
-                "remaining": remaining,
+                "at_most": self._at_most(),
             },
             "pace": pace.rounded(pace.rater_pace(self.store, person.name)),
         }
+
+    def _at_most(self) -> int | None:
+        """Returns roughly how many images need raters, None if they are few.
+
+        An exact number would fall with each real image that is handed out and with no
+        known answer, so that the page would tell them apart.
+        """
+        [[open_]] = self.store.read(
+            "SELECT COUNT(*) FROM images WHERE load < wanted AND gold IS NULL"
+        )
+        return -(-open_ // _ROUGHLY) * _ROUGHLY if open_ > _ROUGHLY else None
 
     def next(self, request: Request, body: dict) -> dict:
         name = self.person(request, "rater").name

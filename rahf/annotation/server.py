@@ -72,6 +72,7 @@ def make_app(
         route("/api/instructions", "GET", told.text),
         route("/api/instructions/examples/{number}", "GET", told.example),
         route("/api/manager/raters/{name}", "POST", manager.set_rater),
+        route("/api/manager/images/{id}", "GET", manager.image),
         route("/api/manager/images/{id}/again", "POST", manager.again),
         route("/api/manager/status", "GET", manager.status),
         route("/api/manager/export", "GET", manager.export),

@@ -4,6 +4,7 @@
 import { KINDS } from "./stage.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const get = (id) => document.getElementById(id);
 
 export function make(name, fields = {}, ...content) {
   const made = document.createElement(name);
@@ -84,4 +85,24 @@ export function renderScale(scores, [low, high]) {
   return Object.entries(scores).map(([name, ends]) => make("tr", {},
     make("th", { scope: "row" }, name[0].toUpperCase() + name.slice(1)),
     make("td", {}, `${low}: ${ends.low}`), make("td", {}, `${high}: ${ends.high}`)));
+}
+
+// Fills the dialog of instructions with what the server has.
+export function showGuide({ markdown, scores, scale, examples, radius }) {
+  get("instructions").append(renderText(markdown));
+  get("ends").append(...renderScale(scores, scale));
+  for (const one of examples) get("examples").append(renderExample({ ...one, source: one.url, radius }));
+}
+
+// Shows the instructions before a rater's first image, and again when they have changed.
+export async function instruct(rater, text) {
+  const key = `rahf-instructed/${rater}`;
+  let known = null;
+  try { known = localStorage.getItem(key); } catch { /* then every time */ }
+  if (known !== text) {
+    get("help_dialog").showModal();
+    await new Promise((closed) => get("help_dialog").addEventListener("close", closed, { once: true }));
+    try { localStorage.setItem(key, text); } catch { /* as above */ }
+  }
+  get("begin").textContent = "Go on"; // from now on it is help during work
 }

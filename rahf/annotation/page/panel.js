@@ -1,4 +1,4 @@
-// The panel beside the image: words of the prompt, scores, progress.
+// The panel beside the image: words of the prompt, scores, progress, why it is skipped.
 
 import { make } from "./guide.js";
 
@@ -43,5 +43,21 @@ export function showProgress({ progress, qualification, pace }, practising) {
     : ` · ${Math.round(pace.median_seconds)} s an image, ${Math.round(pace.per_hour)} an hour`;
   get("progress").textContent = practising
     ? `Practice: ${qualification.done} of ${qualification.needed} done, ${qualification.passed} met`
-    : `${done} done, ${progress.remaining} of ${progress.total_images} images open${speed}`;
+    : `${done} done${progress.at_most ? `, at most ${progress.at_most} images open` : ""}${speed}`;
+}
+
+// The button that skips; skip(reason): called once there is a reason.
+export function askReason(skip) {
+  const dialog = get("skip_dialog"), reason = get("reason"), lacking = get("reason_lacking");
+  get("skip").addEventListener("click", () => {
+    reason.value = lacking.textContent = dialog.returnValue = "";
+    dialog.showModal();
+  });
+  dialog.addEventListener("submit", (event) => {
+    if (event.submitter.value !== "skip" || reason.value.trim()) return;
+    event.preventDefault();
+    lacking.textContent = "Please say why, in a word or two; an image is not skipped without a reason.";
+    reason.focus();
+  });
+  dialog.addEventListener("close", () => { if (dialog.returnValue === "skip") skip(reason.value.trim()); });
 }

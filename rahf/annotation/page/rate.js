@@ -1,9 +1,9 @@
 // The rater's page: one image after the other, saved at every action.
 
 import { Guess } from "./guess.js";
-import { renderExample, renderScale, renderText } from "./guide.js";
+import { instruct, renderExample, showGuide } from "./guide.js";
 import { ApiError, Outbox, call } from "./outbox.js";
-import { makeScores, showProgress, showWords } from "./panel.js";
+import { askReason, makeScores, showProgress, showWords } from "./panel.js";
 import { Queue, fetchImage, forget } from "./queue.js";
 import { KINDS, Stage } from "./stage.js";
 import { takeTurn } from "./tabs.js";
@@ -254,6 +254,31 @@ function show(given) {
   get("frame").focus({ preventScroll: true });
 }
 
+// The rater looks at this page again, and may have gone on in another browser meanwhile:
+// then what was said there is shown. It has been kept, as the later one.
+async function comeBack() {
+  if (document.hidden || !assignment || busy) return;
+  takeComment();
+  if (outbox.waiting.length) return; // what is here is newer
+  const here = assignment, before = canonical(label);
+  try {
+    const there = (await call(`/api/assignments/${here.id}`)).assignment;
+    if (assignment !== here || busy || outbox.waiting.length || canonical(label) !== before) return;
+    const finished = there.state !== here.state && ["answered", "skipped"].includes(there.state);
+    if (!finished && canonical(there.draft || emptyLabel()) === before) return;
+    there.image.source = here.image.source;
+    show(there);
+    say("You went on with this image in another browser. This is what you said there.");
+  } catch { /* without a connection, what is here counts */ }
+}
+
+// Text that is the same for the same label, whatever the order of its fields.
+function canonical(value) {
+  const sorted = (key, one) => (one && typeof one === "object" && !Array.isArray(one)
+    ? Object.fromEntries(Object.entries(one).sort()) : one);
+  return JSON.stringify(value, sorted);
+}
+
 function showPractice({ qualification, result }) {
   get("practice").hidden = !qualification;
   get("practice").textContent = !result
@@ -280,16 +305,12 @@ function render() {
 
 function listen() {
   get("undo").addEventListener("click", undo);
-  get("delete").addEventListener("click", () => stage.delete());
+  get("delete").addEventListener("click", () => { stage.delete(); get("frame").focus({ preventScroll: true }); });
   get("save").addEventListener("click", save);
   get("back").addEventListener("click", () => go(-1));
   get("forward").addEventListener("click", () => go(1));
   get("help").addEventListener("click", () => get("help_dialog").showModal());
-  get("skip").addEventListener("click", () => { get("reason").value = ""; get("skip_dialog").showModal(); });
-  get("skip_dialog").addEventListener("close", () => {
-    const reason = get("reason").value.trim();
-    if (get("skip_dialog").returnValue === "skip" && reason) skip(reason);
-  });
+  askReason(skip);
   get("nothing").addEventListener("change", () => edit(() => {
     label.nothing_wrong = get("nothing").checked;
     if (label.nothing_wrong) Object.assign(label, { implausible_points: [], misaligned_points: [], misaligned_words: [] });
@@ -298,7 +319,7 @@ function listen() {
   get("comment").addEventListener("change", takeComment);
   get("comment").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(takeComment, 500); });
   for (const name of ["focus", "blur"]) get("frame").addEventListener(name, () => stage.draw());
-  addEventListener("visibilitychange", tick);
+  addEventListener("visibilitychange", () => { tick(); comeBack(); });
   addEventListener("pagehide", () => { takeComment(); queue.release(); });
   addEventListener("keydown", (event) => {
     if (!assignment || busy || document.querySelector("dialog[open]")) return;
@@ -308,27 +329,9 @@ function listen() {
     else if (event.key === "PageDown") go(1);
     else if (event.key === "?") get("help_dialog").showModal();
     else if (event.key.toLowerCase() === "u" || (event.key === "z" && event.ctrlKey)) undo();
-    else return;
+    else if (event.ctrlKey || event.metaKey || event.altKey || !stage.zoomKey(event.key)) return;
     event.preventDefault();
   });
-}
-
-function makeGuide() {
-  get("instructions").append(renderText(guide.markdown));
-  get("ends").append(...renderScale(guide.scores, guide.scale));
-  for (const one of guide.examples)
-    get("examples").append(renderExample({ ...one, source: one.url, radius: guide.radius }));
-}
-
-// Before the first image, and again when the instructions have changed.
-async function instruct() {
-  const key = `rahf-instructed/${me.name}`, text = guide.markdown;
-  let known = null;
-  try { known = localStorage.getItem(key); } catch { /* then every time */ }
-  if (known === text) return;
-  get("help_dialog").showModal();
-  await new Promise((closed) => get("help_dialog").addEventListener("close", closed, { once: true }));
-  try { localStorage.setItem(key, text); } catch { /* as above */ }
 }
 
 function askToContinue(text) {
@@ -356,7 +359,7 @@ async function begin() {
   get("elsewhere").hidden = true;
   guide = await patiently(() => call("/api/instructions"));
   makeScores(guide, (name, value) => edit(() => { label.scores[name] = value; }));
-  makeGuide();
+  showGuide(guide);
   stage = new Stage(() => label, () => structuredClone(label), changed);
   guess = new Guess((marks) => {
     stage.chosen = stage.guess = null; // they are the rater's now
@@ -370,7 +373,7 @@ async function begin() {
   });
   queue = new Queue(me.name, () => [assignment?.id, ...outbox.waiting.map((one) => one.assignment)].filter(Boolean));
   listen();
-  await instruct();
+  await instruct(me.name, guide.markdown);
   await outbox.empty();
   const known = (await patiently(() => call("/api/assignments"))).assignments;
   mine = known.filter((one) => one.state !== "open");

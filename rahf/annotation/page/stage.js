@@ -62,6 +62,34 @@ export class Stage {
     this.move();
   }
 
+  // Keys that zoom, about the chosen mark or the cross; returns whether it is one.
+  zoomKey(key) {
+    const factor = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0 }[key];
+    if (factor === undefined) return false;
+    const [x, y] = this.onScreen(this.point());
+    this.zoom(factor, x, y); // 0 ends at the least there is, the whole image
+    this.reveal();
+    return true;
+  }
+
+  // What the arrow keys move.
+  point() { return this.chosen ? this.label()[this.chosen.kind][this.chosen.index] : this.cross; }
+
+  onScreen([x, y]) {
+    const box = this.frame.getBoundingClientRect(), [width, height] = this.size;
+    return [box.left + x / width * box.width, box.top + y / height * box.height];
+  }
+
+  // Moves the enlarged image until the place that the keys are at is in view.
+  reveal() {
+    if (this.view.scale === 1) return;
+    const box = this.stage.getBoundingClientRect(), [x, y] = this.onScreen(this.point()), margin = 24;
+    const shift = (at, low, high) => Math.max(low + margin - at, 0) + Math.min(high - margin - at, 0);
+    this.view.x += shift(x, box.left, box.right);
+    this.view.y += shift(y, box.top, box.bottom);
+    this.move();
+  }
+
   // Screen to natural pixels, within the image.
   place(event) {
     const box = this.frame.getBoundingClientRect(), [width, height] = this.size;
@@ -185,10 +213,11 @@ export class Stage {
     const key = event.key.toLowerCase(), by = moves[event.key];
     if (by) {
       const undone = this.chosen && this.before();
-      const point = this.chosen ? this.label()[this.chosen.kind][this.chosen.index] : this.cross;
+      const point = this.point();
       const moved = (at, most) => Math.round(Math.min(Math.max(point[at] + by[at] * step, 0), most) * 1000) / 1000;
       [point[0], point[1]] = [moved(0, width), moved(1, height)];
       if (this.chosen) this.changed(undone);
+      this.reveal();
     } else if (key === "i") this.add(KINDS[0]);
     else if (key === "m") this.add(KINDS[1]);
     else if (key === "n") {
@@ -210,6 +239,7 @@ export class Stage {
       this.marks.append(made);
     };
     this.marks.replaceChildren();
+    document.getElementById("delete").disabled = !this.chosen;
     const line = 2.5 * this.size[0] / Math.max(this.frame.getBoundingClientRect().width, 1);
     if (this.guess) for (const kind of KINDS) for (const [cx, cy] of this.guess[kind]) {
       put("circle", { class: "under", cx, cy, r: this.radius, "stroke-width": 2 * line });
