@@ -37,6 +37,13 @@ def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     add_labels(parser)
     add("--step", type=a_step, help="a step, latest or best (latest)")
     add("--split", default="test", help="split of the task (%(default)s)")
+    add_measuring(parser)
+    return parser
+
+
+def add_measuring(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of how a split is measured."""
+    add = parser.add_argument
     add(
         "--batch_size",
         type=at_least(1),
@@ -48,7 +55,6 @@ def make_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
         default="rahf",
         help="richhf gives the numbers of the first author's release (%(default)s)",
     )
-    return parser
 
 
 def add_labels(parser: argparse.ArgumentParser) -> None:

@@ -1,17 +1,18 @@
 """Evaluates a checkpoint, or predictions on disk, as the eval binaries do."""
 
+import copy
 import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from rahf import storage
-from rahf.checkpoints import trust
+from rahf.checkpoints import provenance, trust
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.checkpoints.workdir import CONFIG_FILE, VOCABULARY_FILE, read_config
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
-from rahf.evaluation.overrides import set_key
+from rahf.evaluation.overrides import DATASETS, set_key
 from rahf.evaluation.predicted_images import PredictedImages
 from rahf.evaluation.results import results_folder
 from rahf.evaluation.split import SplitEvaluator
@@ -35,7 +36,7 @@ class EvaluationRequest:
         the predictions.
       predictions: what rahf.bin.predict or score wrote, or lines of another tool.
       labels: whose task's labels they are compared with: a workdir or a config; default
-        the workdir that the predictions name.
+        the workdir that the predictions name, or a checkpoint's own.
     """
 
     checkpoint: str | None = None
@@ -76,6 +77,8 @@ class RunEvaluation:
             raise ValueError("expected a checkpoint or predictions to evaluate")
         self.workdir, step = split_step(request.checkpoint, request.step)
         self.config, self.params, self.step = restore_for_inference(self.workdir, step)
+        if request.labels is not None:
+            use_labels(self.config, read_labels(request.labels)[1])
         self.evaluator = make_evaluator(self.config, request, kind)
         self.folder = results_folder(self.workdir, request.split)
 
@@ -165,6 +168,21 @@ def make_evaluator(
         batch_size=request.batch_size,
         convention=request.convention,
     )
+
+
+def use_labels(config, labels) -> None:
+    """Makes a run's config measure on the labels of another's task.
+
+    Args:
+      config: the config of the run; changed in place. Its own task stays if it is of
+        the same dataset, since the prompts of variants differ.
+      labels: the config of the labels' task.
+    """
+    for part in filter(labels.input.__contains__, DATASETS):
+        config.input[part] = copy.deepcopy(labels.input[part])
+    own, theirs = (each.eval.get("task") or each.task.name for each in (config, labels))
+    if provenance.dataset_of(own) != provenance.dataset_of(theirs) or own == theirs:
+        config.task.name, config.eval.task = theirs, ""
 
 
 def read_labels(labels: Any, images: PredictedImages | None = None) -> tuple[str, Any]:

@@ -20,7 +20,7 @@ _FADE = 0.8
 
 def card(example: JudgedExample) -> str:
     """Returns the HTML of one example, with all text escaped."""
-    image = _fit(example.image)
+    image = fit_image(example.image)
     pictures = "".join(
         _heatmap(image, name, heatmap, (example.true_heatmaps or {}).get(name))
         for name, heatmap in targets.ordered(example.heatmaps).items()
@@ -31,9 +31,9 @@ def card(example: JudgedExample) -> str:
     )
     alt = f"image for the prompt: {example.prompt}"
     return (
-        f'<article class="card"><header>{_prompt(example)}'
+        f'<article class="card"><header>{prompt_line(example)}'
         f'<p class="name">{escape(example.name)}</p></header>'
-        f'<div class="parts"><figure class="image">{_picture(image, alt)}</figure>'
+        f'<div class="parts"><figure class="image">{picture(image, alt)}</figure>'
         f'<div class="maps">{pictures}</div>'
         f'<ul class="scores">{bars}</ul></div></article>'
     )
@@ -47,7 +47,8 @@ def color_scale() -> str:
     return f"linear-gradient(90deg, {stops})"
 
 
-def _fit(image: np.ndarray) -> np.ndarray:
+def fit_image(image: np.ndarray) -> np.ndarray:
+    """Returns uint8[H, W, 3] of the size in which pages show pictures."""
     height, width = image.shape[:2]
     scale = min(max(1.0, _SHORTEST / min(height, width)), _LONGEST / max(height, width))
     return images.resize(
@@ -58,9 +59,9 @@ def _fit(image: np.ndarray) -> np.ndarray:
 def _heatmap(
     image: np.ndarray, name: str, predicted: np.ndarray, true: np.ndarray | None
 ) -> str:
-    figures = [_overlay(image, name, "predicted", predicted)]
+    figures = [overlay_figure(image, name, "predicted", predicted)]
     if true is not None:
-        figures.append(_overlay(image, name, "truth", true))
+        figures.append(overlay_figure(image, name, "truth", true))
     pair = " alone" if true is None else ""
     return (
         f'<section class="pair{pair}"><h4 title="{escape(_description(name))}">'
@@ -68,18 +69,23 @@ def _heatmap(
     )
 
 
-def _overlay(image: np.ndarray, name: str, which: str, heatmap: np.ndarray) -> str:
+def overlay_figure(
+    image: np.ndarray, name: str, which: str, heatmap: np.ndarray
+) -> str:
+    """Returns a figure of a heatmap over its image; `which` says whose it is."""
     # Rec. 601 luma, as everywhere in JPEG.
     grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
     faded = np.rint((1 - _FADE) * image + _FADE * grey).astype(np.uint8)
-    picture = images.overlay(faded, heatmap)
+    shaded = images.overlay(faded, heatmap)
     peak = float(np.max(heatmap, initial=0.0))
     alt = f"{which} {_title(name)}: highest value {peak:.2f}"
     shown = f"{which}, peak {peak:.2f}" if peak >= 0.005 else f"{which}, empty"
-    return f"<figure>{_picture(picture, alt)}<figcaption>{shown}</figcaption></figure>"
+    caption = f"<figcaption>{escape(shown)}</figcaption>"
+    return f"<figure>{picture(shaded, alt)}{caption}</figure>"
 
 
-def _picture(image: np.ndarray, alt: str) -> str:
+def picture(image: np.ndarray, alt: str) -> str:
+    """Returns the `<img>` of uint8[H, W, 3], with its data."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=88, subsampling=0)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -90,7 +96,7 @@ def _picture(image: np.ndarray, alt: str) -> str:
     )
 
 
-def _prompt(example: JudgedExample) -> str:
+def prompt_line(example: JudgedExample) -> str:
     """Returns the prompt with each word tinted by its misalignment probability."""
     prompt, pieces, done = example.prompt, [], 0
     for index, (start, end) in enumerate(words.spans(prompt)):

@@ -64,6 +64,7 @@ def write_page(
     title: str,
     facts: Mapping[str, Any],
     sections: Iterable[str],
+    style: str = "",
 ) -> pathlib.Path:
     """Writes a page of sections (`section`) in the report's style; see `write_report`.
 
@@ -72,16 +73,17 @@ def write_page(
       title: the title of the page.
       facts: facts, label -> value, shown under the title.
       sections: the HTML of each section.
+      style: CSS to add to the report's.
     """
     folder = resources.files("rahf.reports")
-    style = string.Template((folder / "report.css").read_text("utf-8"))
+    usual = string.Template((folder / "report.css").read_text("utf-8"))
     page = string.Template((folder / "report.html").read_text("utf-8"))
     path = storage.place(path)
     storage.make_folder(path.parent)
     text = page.substitute(
         title=escape(title),
         facts=_facts(facts),
-        style=style.substitute(scale=cards.color_scale()),
+        style=usual.substitute(scale=cards.color_scale()) + style,
         sections="".join(sections),
     )
     storage.write_bytes(path, text.encode("utf-8", errors="replace"))

@@ -4,7 +4,7 @@ The positive class is "misaligned". A word is marked as misaligned if its
 probability is above the target's `cut`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,18 +103,37 @@ class WordMetrics(Accumulator):
         at = ends > 0
         scores = finite(prediction[index][at], f"the word probabilities in {label}")
         wanted = labels[at] > 0
-        marked = scores > self.target.cut
-        counts = (
-            int((marked & wanted).sum()),
-            int((marked & ~wanted).sum()),
-            int((~marked & wanted).sum()),
-        )
-        ratios = precision_recall_f1(*counts, convention=self.convention)
-        return (
-            {"prediction": scores.tolist(), "truth": wanted.astype(int).tolist()}
-            | dict(zip(_COUNTS, counts, strict=True))
-            | dict(zip(_RATIOS, ratios, strict=True))
-        )
+        return recount(scores, wanted, cut=self.target.cut, convention=self.convention)
+
+
+def recount(
+    probabilities: Sequence[float] | np.ndarray,
+    truth: Sequence[int] | np.ndarray,
+    *,
+    cut: float,
+    convention: str,
+) -> dict[str, Any]:
+    """Returns the row of an example.
+
+    Args:
+      probabilities: of each word.
+      truth: 1 for each misaligned word.
+      cut: the probability above which a word is marked.
+      convention: see `precision_recall_f1`.
+    """
+    scores, wanted = np.asarray(probabilities, np.float64), np.asarray(truth) > 0
+    marked = scores > cut
+    counts = (
+        int((marked & wanted).sum()),
+        int((marked & ~wanted).sum()),
+        int((~marked & wanted).sum()),
+    )
+    ratios = precision_recall_f1(*counts, convention=convention)
+    return (
+        {"prediction": scores.tolist(), "truth": wanted.astype(int).tolist()}
+        | dict(zip(_COUNTS, counts, strict=True))
+        | dict(zip(_RATIOS, ratios, strict=True))
+    )
 
 
 _COUNTS = ("hits", "alarms", "misses")
