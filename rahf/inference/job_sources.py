@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import json
 import os
 import pathlib
@@ -14,7 +13,13 @@ from absl import logging
 from PIL import Image
 
 from rahf import images, strict_json
-from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, read_text
+from rahf.datasets.files.csv_table import (
+    SEPARATORS,
+    StrictReader,
+    read_lines,
+    read_text,
+)
+from rahf.inference.scratch import Scratch, pack, unpack
 
 #: The suffixes of files that list jobs.
 TABLES = (".jsonl", ".ndjson", ".json", *SEPARATORS)
@@ -57,23 +62,25 @@ class TableColumns:
 #: Fields with the usual names.
 USUAL = TableColumns()
 
-# id, image, prompt; from a table also file and line
-Row = tuple[str | None, str, str] | tuple[str | None, str, str, str]
+#: An id or None, the image, its prompt, and the file and line of a table or "".
+Row = tuple[str | None, str, str, str]
 
 
 def read_source(
     source: pathlib.Path, prompt: str | None, columns: TableColumns, recursive: bool
-) -> list[Row]:
-    """Reads one source; see `rahf.inference.jobs.read_jobs`."""
+) -> Iterator[Row]:
+    """Yields the rows of one source; see `rahf.inference.jobs.read_jobs`."""
     if source.is_dir():
-        return _read_folder(source, prompt, columns, recursive)
+        yield from _read_folder(source, prompt, columns, recursive)
+        return
     if not source.exists():
         raise ValueError(
             f"{source}: no such file or folder; expected an image, a folder, or one "
             f"of {', '.join(TABLES)}"
         )
     if source.suffix.lower() in TABLES:
-        return _read_table(source, prompt, columns)
+        yield from _read_table(source, prompt, columns)
+        return
     if not _may_be_image(source):
         raise ValueError(
             f"{source}: not an image; expected one ({', '.join(images.FORMATS)}), "
@@ -84,24 +91,31 @@ def read_source(
             f"{source}: the image has no prompt; give --prompt='what it should show', "
             f"or a table with image and prompt ({', '.join(TABLES)})"
         )
-    return [(None, str(source), prompt)]
+    yield None, str(source), prompt, ""
 
 
 def _read_folder(
     folder: pathlib.Path, prompt: str | None, columns: TableColumns, recursive: bool
-) -> list[Row]:
+) -> Iterator[Row]:
     if prompt is None:
         for name in PROMPT_FILES:
             if (folder / name).is_file():
-                return _read_table(folder / name, prompt, columns)
+                yield from _read_table(folder / name, prompt, columns)
+                return
         raise ValueError(
             f"{folder}: the images have no prompts; give one for all (--prompt=...), "
             f"or one for each in {folder / PROMPT_FILES[0]}"
         )
-    files = sorted(_files_below(folder) if recursive else _files_of(folder))
-    chosen = {p: p.suffix.lower() in SUFFIXES or images.is_image(p) for p in files}
-    found = [path for path in files if chosen[path]]
-    others = [path.name for path in files if not chosen[path]]
+    files, found, others = 0, 0, []
+    for name in _sorted_files(folder, recursive):
+        path, files = folder / name, files + 1
+        if path.suffix.lower() in SUFFIXES or images.is_image(path):
+            found += 1
+            # With --recursive its path, because many folders hold a 0.png.
+            id_ = pathlib.PurePath(name).with_suffix("").as_posix()
+            yield id_ if recursive else None, str(path), prompt, ""
+        elif len(others) < 6:
+            others.append(path.name)
     if not found:
         raise ValueError(
             f"{folder}: no images found{_SEARCHED[recursive]}; it holds "
@@ -112,19 +126,11 @@ def _read_folder(
         logging.warning(
             "%s: skipped %d of %d files, which are not %s: %s",
             folder,
-            len(others),
-            len(files),
+            files - found,
+            files,
             ", ".join(images.FORMATS),
             ", ".join(others[:5]) + (", ..." if len(others) > 5 else ""),
         )
-    if not recursive:
-        return [(None, str(image), prompt) for image in found]
-    # Its path, because many folders hold a 0.png.
-    ids = (image.relative_to(folder).with_suffix("") for image in found)
-    return [
-        (id_.as_posix(), str(image), prompt)
-        for id_, image in zip(ids, found, strict=True)
-    ]
 
 
 _SEARCHED = {
@@ -133,16 +139,32 @@ _SEARCHED = {
 }
 
 
-def _files_of(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the files of a folder that are not hidden."""
-    return (p for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
+def _sorted_files(folder: pathlib.Path, recursive: bool) -> Iterator[str]:
+    """Yields the paths in a folder of files that are not hidden, in order of names."""
+    scratch = Scratch("files (path BLOB PRIMARY KEY) WITHOUT ROWID")
+    # A folder's files together: no character of a name comes before NUL.
+    paths = (pack(path).replace(b"/", b"\0") for path in _files(folder, recursive))
+    scratch.fill("INSERT INTO files VALUES (?)", zip(paths))
+    for (path,) in scratch.rows("SELECT path FROM files ORDER BY path"):
+        yield unpack(path.replace(b"\0", b"/"))
 
 
-def _files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the files of a folder and its subfolders; follows no links to folders."""
-    for root, folders, _ in os.walk(folder):
-        folders[:] = (name for name in folders if name[0] != ".")
-        yield from _files_of(pathlib.Path(root))
+def _files(folder: pathlib.Path, recursive: bool, below: str = "") -> Iterator[str]:
+    """Yields paths in a folder; follows no links to folders."""
+    try:
+        entries = os.scandir(folder / below)
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(f"{folder / below}: cannot be read ({why})") from error
+    with entries:
+        for entry in entries:
+            if entry.name[0] == ".":
+                continue
+            linked = entry.is_symlink() and os.path.isfile(entry)
+            if linked or entry.is_file(follow_symlinks=False):
+                yield below + entry.name
+            elif recursive and entry.is_dir(follow_symlinks=False):
+                yield from _files(folder, recursive, f"{below}{entry.name}/")
 
 
 def _may_be_image(path: pathlib.Path) -> bool:
@@ -160,11 +182,11 @@ def _may_be_image(path: pathlib.Path) -> bool:
 
 def _read_table(
     path: pathlib.Path, prompt: str | None, columns: TableColumns
-) -> list[Row]:
+) -> Iterator[Row]:
     parse = {".json": _json_rows}.get(path.suffix.lower(), _jsonl_rows)
     if path.suffix.lower() in SEPARATORS:
         parse = functools.partial(_csv_rows, names=columns.fields("image"))
-    rows = []
+    empty = True
     try:
         for number, row in parse(path):
             where = f"{path}, {number}"
@@ -186,37 +208,39 @@ def _read_table(
                     "--prompt"
                 )
             id_ = _id(where, row, columns.fields("id")[0])
-            rows.append((id_, os.path.join(path.parent, image), text, where))
+            empty = False
+            yield id_, os.path.join(path.parent, image), text, where
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if not rows:
+    if empty:
         raise ValueError(f"{path}: no rows found")
-    return rows
 
 
 _Parsed = Iterator[tuple[str, dict]]  # "line 3", the row
 
 
 def _jsonl_rows(path: pathlib.Path) -> _Parsed:
-    text = _stdin_text() if path is _STDIN else read_text(path)
-    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+    lines = _stdin_lines() if path is _STDIN else read_lines(path)
+    for number, line in enumerate(lines, 1):
         if line.strip():
             row = _parse_json(line, f"{path}, line {number}")
             yield f"line {number}", _object(row, f"{path}, line {number}")
 
 
-def read_stdin(prompt: str | None, columns: TableColumns) -> list[Row]:
-    """Reads JSON lines from standard input; see `rahf.inference.jobs.read_jobs`."""
+def read_stdin(prompt: str | None, columns: TableColumns) -> Iterator[Row]:
+    """Yields rows of JSON lines from standard input; see `read_source`."""
     return _read_table(_STDIN, prompt, columns)
 
 
-def _stdin_text() -> str:
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"standard input: byte {error.start + 1} is not UTF-8; expected JSON lines"
-        ) from None
+def _stdin_lines() -> Iterator[str]:
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"standard input, line {number}: byte {error.start + 1} is not UTF-8; "
+                "expected JSON lines"
+            ) from None
 
 
 def _json_rows(path: pathlib.Path) -> _Parsed:

@@ -3,19 +3,25 @@
 import collections
 import dataclasses
 import hashlib
+import itertools
 import os
 import pathlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import TypeVar, overload
+
+from tqdm import tqdm
 
 from rahf.inference.job_sources import (
     PROMPT_FILES,
     USUAL,
+    Row,
     TableColumns,
     check_text,
     read_source,
     read_stdin,
 )
+from rahf.inference.scratch import Scratch, Tally, pack, unpack
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,14 +47,65 @@ class Job:
     where: str = ""
 
 
+class JobList(Sequence[Job]):
+    """A list of jobs that is kept on disk; a million take a few megabytes of memory."""
+
+    def __init__(self, jobs: Iterable[Job]):
+        """Keeps the jobs; what `jobs` raises while it is read is raised."""
+        self._scratch = Scratch(
+            "jobs (number INTEGER PRIMARY KEY, id, image, prompt, name, base, place)"
+        )
+        self._length = self._scratch.fill(
+            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (number, *(pack(getattr(job, name)) for name in Job.__slots__))
+                for number, job in enumerate(jobs)
+            ),
+        )
+
+    def head(self, number: int | None) -> "JobList":
+        """Returns the first jobs alone, of the same file; all of them for None."""
+        found = object.__new__(JobList)
+        found._scratch = self._scratch
+        found._length = len(range(self._length)[:number])
+        return found
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Job]:
+        return self._between(0, self._length)
+
+    @overload
+    def __getitem__(self, which: int) -> Job: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Job]: ...
+    def __getitem__(self, which: int | slice) -> Job | list[Job]:
+        if isinstance(which, slice):
+            numbers = range(self._length)[which]
+            return [self[number] for number in numbers]
+        number = range(self._length)[which]
+        return next(self._between(number, number + 1))
+
+    def _between(self, start: int, stop: int) -> Iterator[Job]:
+        for _, *texts in self._scratch.rows(
+            "SELECT * FROM jobs WHERE number >= ? AND number < ? ORDER BY number",
+            start,
+            stop,
+        ):
+            yield Job(*map(unpack, texts))
+
+
 def read_jobs(
     sources: Sequence[str],
     prompt: str | None = None,
     *,
     columns: TableColumns = USUAL,
     recursive: bool = False,
-) -> list[Job]:
+) -> JobList:
     """Lists the jobs in image files, folders and tables.
+
+    Rows are read one by one and kept on disk; of a JSON file alone all are in memory.
 
     Args:
       sources: each one of
@@ -77,31 +134,57 @@ def read_jobs(
     """
     if prompt is not None:
         check_text("--prompt", prompt)
-    rows = []
-    for source in sources:
-        if not source:  # an unset variable of a shell; not the current folder
-            raise ValueError("expected an image, a folder or a table, got ''")
-        if source == "-":
-            rows.extend(read_stdin(prompt, columns))
-        else:
-            rows.extend(read_source(pathlib.Path(source), prompt, columns, recursive))
-    jobs, names, repeats = [], set(), collections.Counter()
-    waiting = {row[0] for row in rows}  # ids given in rows and not yet used
-    ids = set(waiting)
-    rows.reverse()
-    while rows:  # whose memory is freed on the way
-        given, image, text, *rest = rows.pop()
-        base = pathlib.PurePath(image).stem if given is None else given
-        if given is not None and given in waiting:
-            waiting.remove(given)
-            id_ = given
-        else:
-            id_ = free_id(base, ids, repeats)
+    rows = itertools.chain.from_iterable(
+        _rows_of(source, prompt, columns, recursive) for source in sources
+    )
+    kept = Scratch("rows (number INTEGER PRIMARY KEY, id, image, prompt, place)")
+    waiting = Tally(Scratch(), "ids")  # 1 = given in a row and not yet used
+
+    def checked() -> Iterator[tuple]:
+        for id_, *texts in _with_bar(rows, "read"):
+            if id_ is not None:
+                waiting[id_] = 1
+            yield id_ if id_ is None else pack(id_), *map(pack, texts)
+
+    number = kept.fill(
+        "INSERT INTO rows (id, image, prompt, place) VALUES (?, ?, ?, ?)", checked()
+    )
+    return JobList(_with_bar(_named(kept, waiting), "list", number))
+
+
+_T = TypeVar("_T")
+
+
+def _with_bar(
+    items: Iterable[_T], what: str, number: int | None = None
+) -> Iterable[_T]:
+    """Shows a bar if it takes longer than two seconds: nobody waits for a few images."""
+    return tqdm(items, what, number, unit="image", delay=2, leave=False)
+
+
+def _rows_of(
+    source: str, prompt: str | None, columns: TableColumns, recursive: bool
+) -> Iterator[Row]:
+    if not source:  # an unset variable of a shell; not the current folder
+        raise ValueError("expected an image, a folder or a table, got ''")
+    if source == "-":
+        return read_stdin(prompt, columns)
+    return read_source(pathlib.Path(source), prompt, columns, recursive)
+
+
+def _named(kept: Scratch, ids: Tally) -> Iterator[Job]:
+    """Yields the jobs of rows, each with an id and a file name of its own."""
+    scratch = Scratch()
+    names, repeats = Tally(scratch, "names"), Tally(scratch, "repeats")
+    for _, given, *texts in kept.rows("SELECT * FROM rows ORDER BY number"):
+        image, prompt, place = map(unpack, texts)
+        base = pathlib.PurePath(image).stem if given is None else unpack(given)
+        free = given is not None and ids[base] == 1
+        id_ = base if free else free_id(base, ids, repeats)
+        ids[id_] = 0
         name = safe_name(id_, names)
-        ids.add(id_)
-        names.add(name.casefold())
-        jobs.append(Job(id_, os.path.abspath(image), text, name, base, *rest))
-    return jobs
+        names[name.casefold()] = 1
+        yield Job(id_, os.path.abspath(image), prompt, name, base, place)
 
 
 def unread_prompts(sources: Sequence[str], prompt: str | None) -> list[tuple[str, str]]:
@@ -115,7 +198,7 @@ def unread_prompts(sources: Sequence[str], prompt: str | None) -> list[tuple[str
 
 
 def free_id(
-    base: str, taken: Collection[str], repeats: collections.Counter[str]
+    base: str, taken: Container[str], repeats: collections.Counter[str] | Tally
 ) -> str:
     """Returns `base`, or if it is taken `base-2`, `base-3`, ...
 
@@ -128,7 +211,7 @@ def free_id(
     return id_
 
 
-def safe_name(id_: str, taken: Collection[str] = ()) -> str:
+def safe_name(id_: str, taken: Container[str] = ()) -> str:
     """Returns a file name that stays inside its folder, on any file system.
 
     If that is not the id itself, a digest of the id is appended, so that no other id

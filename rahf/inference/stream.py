@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from rahf import images, storage
 from rahf.inference.job_sources import USUAL, TableColumns
-from rahf.inference.jobs import Job, read_jobs, unread_prompts
+from rahf.inference.jobs import Job, JobList, read_jobs, unread_prompts
 from rahf.inference.pictures import ALL, Pictures
 from rahf.inference.writer import PredictionWriter
 
@@ -74,14 +74,27 @@ class Options:
     """How images are predicted, and what is written of them.
 
     Attributes:
-      batch_size, on_error, writers: see `run`.
+      batch_size: images per batch.
+      on_error: "fail" to raise at the first image that cannot be read, after the
+        batches before it are written; "skip" to record the error and continue.
       pictures: the pictures to write.
+      writers: the threads that encode and write pictures, and as many that read images;
+        None = one for each processor, at least 2.
+
+    Raises:
+      ValueError: a value is wrong.
     """
 
     batch_size: int = 16
     on_error: str = "fail"
     pictures: Pictures = ALL
     writers: int | None = None
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be at least 1")
+        if self.on_error not in ("fail", "skip"):
+            raise ValueError(f"on_error={self.on_error!r}; expected 'fail' or 'skip'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +112,12 @@ class Sources:
     recursive: bool = False
     limit: int | None = None
 
-    def read(self) -> list[Job]:
+    def read(self) -> JobList:
         """Returns the jobs; raises ValueError as `read_jobs` does."""
         jobs = read_jobs(
             self.names, self.prompt, columns=self.columns, recursive=self.recursive
         )
-        return jobs[: self.limit]
+        return jobs.head(self.limit)
 
 
 def predict_folder(
@@ -136,7 +149,8 @@ def predict_folder(
     jobs = sources.read()
     with PredictionWriter(output, checkpoint=None, pictures=options.pictures) as out:
         try:
-            _check_files(out.missing(jobs), options.on_error)
+            missing = out.missing(jobs)
+            _check_files(missing, options.on_error)
             import rahf
             from rahf.checkpoints import identity, provenance, restore
 
@@ -146,14 +160,8 @@ def predict_folder(
                 f"{storage.absolute(storage.place(workdir))}, step {predictor.step}",
                 identity.digest_of(workdir, predictor.step, predictor.params),
             )
-            counts = run(
-                predictor,
-                jobs,
-                out,
-                batch_size=options.batch_size,
-                on_error=options.on_error,
-                writers=options.writers,
-            )
+            counts = run(predictor, missing, out, options)
+            counts.done_before = len(jobs) - len(missing)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {out.written} written; run the same command to continue"
@@ -174,12 +182,16 @@ def predict_folder(
 
 def _check_files(jobs: Sequence[Job], on_error: str) -> None:
     """Finds missing images at once, rather than hours later."""
-    gone = [job for job in jobs if not os.path.isfile(job.image)]
-    if not gone or on_error == "skip":
+    if on_error == "skip":
         return
-    first = gone[0]
+    gone, first = 0, None
+    for job in jobs:
+        if not os.path.isfile(job.image):
+            gone, first = gone + 1, first or job
+    if first is None:
+        return
     place = f"{first.where}, id {first.id!r}: " if first.where else ""
-    others = f" ({len(gone)} of {len(jobs)} images are missing)" if gone[1:] else ""
+    others = f" ({gone} of {len(jobs)} images are missing)" if gone > 1 else ""
     raise ValueError(
         f"{place}{first.image}: no such file{others}; use --on_error=skip to record "
         "this and continue"
@@ -190,52 +202,36 @@ def run(
     predictor: "Predictor",
     jobs: Sequence[Job],
     writer: PredictionWriter,
-    *,
-    batch_size: int = 16,
-    on_error: str = "fail",
-    writers: int | None = None,
+    options: Options = Options(),
 ) -> Counts:
-    """Predicts and writes what has not been written yet, with a progress bar.
+    """Predicts and writes images, with a progress bar.
 
     Args:
       predictor: the predictor from `rahf.load`.
-      jobs: see `rahf.inference.jobs.read_jobs`.
+      jobs: what to predict; none of it is done (`PredictionWriter.missing`).
       writer: the writer of the predictions.
-      batch_size: images per batch.
-      on_error: "fail" to raise at the first image that cannot be read, after the
-        batches before it are written; "skip" to record the error and continue.
-      writers: the threads that encode and write pictures, and as many that read images;
-        None = one for each processor, at least 2.
+      options: how to predict.
 
     Returns:
       How many images were predicted, and how fast.
 
     Raises:
-      ImageError: an image cannot be read, and `on_error` is "fail".
-      ValueError: an option is wrong, an image does not exist, or an id is taken
-        (`PredictionWriter.missing`).
+      ImageError: an image cannot be read, and `options.on_error` is "fail".
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
-    if on_error not in ("fail", "skip"):
-        raise ValueError(f"on_error={on_error!r}; expected 'fail' or 'skip'")
-    if writers is None:
-        writers = max(2, len(os.sched_getaffinity(0)))
-    missing = writer.missing(jobs)
-    _check_files(missing, on_error)
-    counts = Counts(done_before=len(jobs) - len(missing))
+    writers = options.writers or max(2, len(os.sched_getaffinity(0)))
+    counts = Counts()
     # The first batch compiles, so if others follow the clock starts at its end.
     clock = _Clock()
     with (
         _Background(writer, writers) as background,
-        tqdm(total=len(missing), unit="image", desc="predict") as bar,
+        tqdm(total=len(jobs), unit="image", desc="predict") as bar,
     ):
-        for batch in read_batches(missing, batch_size, workers=writers):
+        for batch in read_batches(jobs, options.batch_size, workers=writers):
             read = []
             for job, image in batch:
                 if not isinstance(image, images.ImageError):
                     read.append((job, image))
-                elif on_error == "fail":
+                elif options.on_error == "fail":
                     raise image
                 else:
                     writer.write_error(job, image)
@@ -244,7 +240,7 @@ def run(
                 predictions = predictor.predict(
                     [image for _, image in read],
                     [job.prompt for job, _ in read],
-                    batch_size=batch_size,
+                    batch_size=options.batch_size,
                 )
                 background.write(read, predictions)
                 counts.predicted += len(read)
@@ -288,19 +284,27 @@ class _Clock:
     """Measures images per second, without the first batch if there are others."""
 
     def __init__(self):
-        self._ticks = [(time.perf_counter(), 0)]
+        self._start = self._first = time.perf_counter()
+        self._batches = self._images = self._later = 0
 
     def tick(self, number: int) -> None:
-        self._ticks.append((time.perf_counter(), number))
+        """Counts the images of a batch that is done."""
+        if not self._batches:
+            self._first = time.perf_counter()
+        else:
+            self._later += number
+        self._batches += 1
+        self._images += number
 
     def rate(self) -> tuple[float, bool]:
         """Returns images per second so far, and whether the first batch counts."""
-        if len(self._ticks) < 2:
+        if not self._batches:
             return 0.0, False
-        first = 1 if len(self._ticks) > 2 else 0
-        number = sum(n for _, n in self._ticks[first + 1 :])
         # Until now, not the last tick: its pictures had to be written too.
-        return number / (time.perf_counter() - self._ticks[first][0]), not first
+        now = time.perf_counter()
+        if self._later:
+            return self._later / (now - self._first), False
+        return self._images / (now - self._start), True
 
 
 def read_batches(

@@ -5,21 +5,21 @@ DIR/heatmaps/<name>.<target>.png       grey, the image's own size or the model's
 DIR/overlays/<name>.<target>.jpg       the heatmap over the image, for viewing
 """
 
-import collections
+import array
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from rahf import durable
 from rahf.inference import image_stamps
-from rahf.inference.jobs import Job, free_id, safe_name
-from rahf.inference.pictures import ALL, Pictures, picture_names
+from rahf.inference.finished import Finished
+from rahf.inference.jobs import Job
+from rahf.inference.pictures import ALL, Pictures
 
 if TYPE_CHECKING:
     from rahf.inference.predictor import Prediction
@@ -28,19 +28,6 @@ if TYPE_CHECKING:
 #: What is written of heatmaps: nothing, 8-bit PNGs of the model's size, or of the
 #: image's own size.
 HEATMAPS = ("none", "native", "full")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Done:
-    """What a line of predictions.jsonl says about a finished image."""
-
-    id: str
-    image: str
-    prompt: str
-    truncated: bool
-    digest: str | None  # SHA-256 of the image file; None in older lines
-    stamp: Mapping[str, Any]  # size and time of the image file; empty in older lines
-    names: frozenset[str]  # of the heatmap files, in lower case
 
 
 class PredictionWriter:
@@ -105,36 +92,34 @@ class PredictionWriter:
 
     def _read(self) -> None:
         """Reads the complete lines of finished images."""
-        self._data = self.path.read_bytes() if self.path.exists() else b""
-        self._kept: list[bytes] = []
-        self._done: dict[str, _Done] = {}
+        self._finished = Finished(self.path)
+        self._dropped = array.array("q")  # lines that are not kept, counted from 1
         # (checkpoint, digest of its parameters or None) -> the first line of it
         self._checkpoints: dict[tuple[str, str | None], int] = {}
-        for number, line in enumerate(self._data.splitlines(keepends=True), 1):
+        for number, line in enumerate(self._lines(), 1):
             if not line.endswith(b"\n"):
-                continue  # the last line, cut in half
+                self._dropped.append(number)  # the last line, cut in half
+                continue
+            where = f"{self.path}, line {number}"
             try:
                 row = json.loads(line)
-                done = _Done(
-                    row["id"],
-                    row["image"],
-                    row["prompt"],
-                    bool(row.get("prompt_truncated")),
-                    row.get("image_sha256"),
-                    {k: v for k, v in row.items() if k.startswith("image_")},
-                    picture_names(row),
-                )
                 made_by = (row["checkpoint"], row.get("checkpoint_digest"))
                 self._checkpoints.setdefault(made_by, number)
+                if "error" in row:
+                    self._dropped.append(number)
+                    continue
+                self._finished.add(row)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
-                    f"{self.path}, line {number}: not written by rahf.bin.predict "
-                    f"({error!r}); choose another --output"
+                    f"{where}: not written by rahf.bin.predict ({error!r}); choose "
+                    "another --output"
                 ) from error
-            if "error" not in row:
-                self._pictures.check_line(f"{self.path}, line {number}", row)
-                self._kept.append(line)
-                self._done[done.id] = done
+            self._pictures.check_line(where, row)
+
+    def _lines(self) -> Iterator[bytes]:
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                yield from file
 
     def use(self, checkpoint: str, digest: str | None = None) -> None:
         """Sets the checkpoint that makes the predictions, and prepares to write.
@@ -164,13 +149,26 @@ class PredictionWriter:
         if digest:
             self._checkpoint["checkpoint_digest"] = digest
         with _one_line(self.path.parent):
-            whole = b"".join(self._kept)
-            if whole != self._data:
-                durable.write_bytes(self.path, whole)
-            self._data, self._kept = b"", []
+            if self._dropped:
+                self._drop()
             self._file = self.path.open("ab", buffering=0)
 
-    def missing(self, jobs: Iterable[Job]) -> list[Job]:
+    def _drop(self) -> None:
+        """Rewrites the file without the lines to drop."""
+        dropped = iter([*self._dropped, 0])
+        following = next(dropped)
+        with (
+            durable.writing(self.path) as temporary,
+            temporary.open("wb") as file,
+        ):
+            for number, line in enumerate(self._lines(), 1):
+                if number == following:
+                    following = next(dropped)
+                else:
+                    file.write(line)
+        self._dropped = array.array("q")
+
+    def missing(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Returns the jobs that are not done yet.
 
         A job is done if a line has its id (apart from `-2`, `-3`, ...), its prompt and
@@ -185,76 +183,9 @@ class PredictionWriter:
           ValueError: an id was predicted with an image or prompt that none of the jobs
             has, or an image has changed since it was predicted.
         """
-        jobs = list(jobs)
-        claimed = self._claim(jobs)
-        self._check_unchanged([(jobs[n], self._done[i]) for n, i in claimed.items()])
-        self.truncated = sum(self._done[id_].truncated for id_ in claimed.values())
-        ids, repeats = set(self._done), collections.Counter()
-        names = {name for done in self._done.values() for name in done.names}
-        missing = []
-        owners = set(claimed.values())
-        for number, job in enumerate(jobs):
-            if number in claimed:
-                continue
-            done = self._done.get(job.id)
-            if done is not None and done.id not in owners:
-                raise ValueError(
-                    f"{self.path} already has id {job.id!r}, for image {done.image} "
-                    f"and prompt {done.prompt!r}, not {job.image} and {job.prompt!r}; "
-                    "choose another --output"
-                )
-            id_ = free_id(job.base or job.id, ids, repeats) if job.id in ids else job.id
-            name = job.name
-            if id_ != job.id or name.casefold() in names:
-                name = safe_name(id_, names)
-            ids.add(id_)
-            names.add(name.casefold())
-            missing.append(dataclasses.replace(job, id=id_, name=name))
-        return missing
-
-    def _claim(self, jobs: list[Job]) -> dict[int, str]:
-        """Returns the finished jobs: index of the job -> id of its line."""
-        claimed: dict[int, str] = {}
-        at_place = collections.defaultdict(list)
-        for done in self._done.values():
-            at_place[done.image, done.prompt].append(done)
-        for called in (_is_called, _may_be_called):
-            for number, job in enumerate(jobs):
-                here = at_place[job.image, job.prompt]
-                _claim_one(claimed, number, job, here, called)
-        owners = set(claimed.values())
-        moved, names = collections.defaultdict(list), set()
-        for done in self._done.values():
-            if done.digest and done.id not in owners:
-                moved[done.digest, done.prompt].append(done)
-                names.add((pathlib.PurePath(done.image).name, done.prompt))
-        digests = {
-            number: image_stamps.sha256(job.image)
-            for number, job in enumerate(jobs)
-            if number not in claimed
-            and (pathlib.PurePath(job.image).name, job.prompt) in names
-        }
-        for called in (_is_called, _may_be_called):
-            for number, digest in digests.items():
-                same = moved[digest, jobs[number].prompt]
-                _claim_one(claimed, number, jobs[number], same, called)
-        return claimed
-
-    def _check_unchanged(self, done: Iterable[tuple[Job, _Done]]) -> None:
-        """Raises ValueError where a file is not the one that was predicted."""
-        changed = [
-            each
-            for job, each in done
-            if job.image == each.image
-            and image_stamps.has_changed(job.image, each.stamp)
-        ]
-        if changed:
-            others = f" (and {len(changed) - 1} others)" if changed[1:] else ""
-            raise ValueError(
-                f"{changed[0].image}: the file has changed since {self.path} got its "
-                f"prediction, id {changed[0].id!r}{others}; remove that line to predict "
-                "it again, or choose another --output"
-            )
+        found = self._finished.missing(jobs)
+        self.truncated = self._finished.truncated
+        return found
 
     def write(self, job: Job, image: np.ndarray, prediction: "Prediction") -> dict:
         """Writes one prediction: its files, then its line; see `write_files`."""
@@ -342,25 +273,6 @@ def _one_line(folder: pathlib.Path):
             f"--output={folder}: cannot be written to ({error.strerror or error}); "
             "once it can be, run the same command to continue"
         ) from error
-
-
-def _claim_one(claimed: dict[int, str], number: int, job: Job, lines, called) -> None:
-    """Assigns a job the first of these lines whose id may belong to it."""
-    found = next((done for done in lines if called(job, done.id)), None)
-    if found is not None and number not in claimed:
-        lines.remove(found)
-        claimed[number] = found.id
-
-
-def _is_called(job: Job, id_: str) -> bool:
-    return id_ == job.id
-
-
-def _may_be_called(job: Job, id_: str) -> bool:
-    """Returns whether an id is the job's, apart from an appended number."""
-    base = job.base or job.id
-    rest = id_.removeprefix(base)
-    return id_ == base or (id_ != rest and rest[:1] == "-" and rest[1:].isdecimal())
 
 
 def _check_finite(job: Job, prediction: "Prediction") -> None:

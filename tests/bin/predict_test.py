@@ -1,4 +1,4 @@
-"""`rahf.bin.predict` and `stream.run`, with a predictor that needs no model."""
+"""`rahf.bin.predict` and `stream`, with a predictor that needs no model."""
 
 import io
 import json
@@ -344,12 +344,11 @@ def test_batches_of_large_images_are_smaller(folder, tmp_path, monkeypatch):
         assert [job for batch in batches for job, _ in batch] == jobs
 
 
-def test_run_checks_its_options(tmp_path):
-    with (
-        PredictionWriter(tmp_path) as out,
-        pytest.raises(ValueError, match="on_error='ignore'; expected 'fail'"),
-    ):
-        stream.run(_Predictor(), [], out, on_error="ignore")
+def test_options_are_checked():
+    with pytest.raises(ValueError, match="on_error='ignore'; expected 'fail'"):
+        stream.Options(on_error="ignore")
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
+        stream.Options(batch_size=0)
 
 
 def test_other_pictures_than_before_are_refused(predictor, folder, tmp_path):

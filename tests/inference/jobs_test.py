@@ -311,8 +311,32 @@ def test_standard_input(folder, monkeypatch):
     for given, message in (
         (b"", "standard input: no rows found"),
         (b"{", "standard input, line 1: not valid JSON"),
-        (b"\xff", "standard input: byte 1 is not UTF-8"),
+        (b"\xff", "standard input, line 1: byte 1 is not UTF-8"),
     ):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
         with pytest.raises(ValueError, match=message):
             read_jobs(["-"])
+
+
+def test_a_list_on_disk_is_a_sequence(folder):
+    rows = [{"image": "b.png", "prompt": str(number)} for number in range(5)]
+    jobs = read_jobs([_table(folder, "\n".join(map(json.dumps, rows)))])
+    assert [job.prompt for job in jobs] == list("01234")
+    assert (jobs[-1].prompt, jobs[1].id, len(jobs)) == ("4", "b-2", 5)
+    assert [job.prompt for job in jobs[3:]] == ["3", "4"]
+    with pytest.raises(IndexError):
+        jobs[5]
+    first = jobs.head(2)
+    assert [job.prompt for job in first] == ["0", "1"]
+    assert (len(first), len(jobs.head(9)), len(jobs.head(None))) == (2, 5, 5)
+
+
+def test_files_that_cannot_be_read_in_a_folder(folder):
+    (folder / "c.png").symlink_to(folder / "nowhere")
+    (folder / "d.png").symlink_to(folder / "d.png")
+    (folder / "e.png").symlink_to(folder / "b.png")
+    jobs = read_jobs([str(folder)], "x", recursive=True)
+    assert [job.id for job in jobs] == ["a", "b", "e", "sub/c"]
+    (folder / "sub.png").write_bytes(b"?")  # a folder's files stay together
+    jobs = read_jobs([str(folder)], "x", recursive=True)
+    assert [job.id for job in jobs] == ["a", "b", "e", "sub/c", "sub"]

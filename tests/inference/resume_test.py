@@ -124,7 +124,7 @@ def test_the_checkpoint_can_be_named_later(tmp_path):
         out.write(job, PIXELS, _predict(truncated=True))
         assert (out.written, out.truncated) == (1, 1)
     with PredictionWriter(tmp_path, checkpoint=None) as out:
-        assert out.missing([job]) == []
+        assert list(out.missing([job])) == []
         assert (out.written, out.truncated) == (0, 1)
         with pytest.raises(ValueError, match="checkpoint 'B', got one of 'A'"):
             out.use("B")
@@ -161,7 +161,7 @@ def test_killed_at_any_instant(tmp_path, after):
         file.write(b'{"id": "torn", "image": "/tor')
     jobs = [Job(name, f"/{name}.png", "prompt " * 500, name) for name in acknowledged]
     with PredictionWriter(tmp_path) as out:
-        assert out.missing(jobs) == []
+        assert list(out.missing(jobs)) == []
     for line in path.read_bytes().splitlines():
         row = json.loads(line)
         for file in (*row["heatmaps"].values(), *row["overlays"].values()):
@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
     out.__exit__()
     assert list(_ids(tmp_path).values()) == ["1", "3"]
     with PredictionWriter(tmp_path) as again:
-        assert again.missing([first, second, third]) == [second]
+        assert list(again.missing([first, second, third])) == [second]
 
 
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):

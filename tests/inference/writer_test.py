@@ -96,7 +96,7 @@ def test_strips(tmp_path, shape):
 def test_resumes_after_a_crash(tmp_path):
     jobs = [_job(id_) for id_ in ("one", "two", "three")]
     with PredictionWriter(tmp_path, checkpoint="W") as out:
-        assert out.missing(jobs) == jobs
+        assert list(out.missing(jobs)) == jobs
         out.write(jobs[0], _image(), _prediction())
         out.write_error(jobs[1], ValueError("unreadable"))
         out.write(jobs[2], _image(), _prediction())
@@ -108,12 +108,12 @@ def test_resumes_after_a_crash(tmp_path):
     whole = out.path.read_bytes()
     out.path.write_bytes(whole[:-20])  # the power went while "three" was written
     with PredictionWriter(tmp_path, checkpoint="W") as out:
-        assert out.missing(jobs) == jobs[1:]
+        assert list(out.missing(jobs)) == jobs[1:]
         for job in jobs[1:]:
             out.write(job, _image(), _prediction())
     assert [line["id"] for line in _lines(out.path)] == ["one", "two", "three"]
     with PredictionWriter(tmp_path, checkpoint="W") as out:
-        assert out.missing(jobs) == []
+        assert list(out.missing(jobs)) == []
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -122,7 +122,7 @@ def test_a_line_cut_right_before_its_end_is_redone(tmp_path):
         out.write(_job(), _image(), _prediction())
     out.path.write_bytes(out.path.read_bytes()[:-1])
     with PredictionWriter(tmp_path) as out:
-        assert out.missing([_job()]) == [_job()]
+        assert list(out.missing([_job()])) == [_job()]
         out.write(_job(), _image(), _prediction())
     assert len(_lines(out.path)) == 1
 
@@ -168,5 +168,5 @@ def test_file_names_that_are_not_utf8(tmp_path):
     with PredictionWriter(tmp_path) as out:
         out.write(job, _image(), _prediction())
     with PredictionWriter(tmp_path) as out:
-        assert out.missing([job]) == []
+        assert list(out.missing([job])) == []
     assert _lines(out.path)[0]["image"] == job.image

@@ -5,7 +5,6 @@ All text tables of the project are read here, so that a file always means the sa
 
 import codecs
 import csv
-import io
 import os
 import pathlib
 from collections.abc import Iterator
@@ -46,20 +45,20 @@ class StrictReader:
     """
 
     def __init__(self, path: str | os.PathLike, *, short: bool = False):
-        """Reads the file and its header.
+        """Reads the header; rows are read as they are asked for.
 
         Args:
           path: the file, in UTF-8; `.tsv` is separated by tabs, all others by commas.
           short: whether rows may end early; their last columns are then absent.
 
         Raises:
-          TableError: the file is not UTF-8, or a column appears twice.
+          TableError: the header is not UTF-8, or a column appears twice.
           OSError: the file cannot be read.
         """
         self.path, self._short = pathlib.Path(path), short
         self._separator = SEPARATORS.get(self.path.suffix.lower(), ",")
         self._reader = csv.reader(
-            io.StringIO(read_text(self.path), newline=""),
+            read_lines(self.path),
             delimiter=self._separator,
             skipinitialspace=True,
             strict=True,
@@ -71,7 +70,7 @@ class StrictReader:
                 raise TableError(self.path, 1, f"column {name!r} appears twice")
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        """Yields the rows; raises TableError if one is malformed."""
+        """Yields the rows; raises TableError if one is malformed or not UTF-8."""
         while (cells := self._next_cells()) is not None:
             expected, got = len(self.columns), len(cells)
             if got > expected or (got < expected and not self._short):
@@ -102,6 +101,24 @@ class StrictReader:
                 raise TableError(self.path, self.line, problem) from error
             if len(cells) > 1 or any(cells):
                 return cells
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[str]:
+    """Yields the lines of a UTF-8 file with their ends, one in memory at a time.
+
+    A line ends with "\\n", "\\r" or both; the byte order mark that spreadsheets write is
+    left out.
+
+    Raises:
+      TableError: a line is not UTF-8.
+      OSError: the file cannot be read.
+    """
+    with pathlib.Path(path).open(encoding="utf-8-sig", newline="") as file:
+        try:
+            yield from file
+        except UnicodeDecodeError:
+            read_text(path)  # which says where; the decoder knows its own block alone
+            raise  # not if the file was mended meanwhile
 
 
 def read_text(path: str | os.PathLike) -> str:
