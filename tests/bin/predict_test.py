@@ -17,6 +17,7 @@ from rahf.bin import predict
 from rahf.inference import stream
 from rahf.inference.jobs import Job
 from rahf.inference.writer import PredictionWriter
+from tests.support import disk
 
 
 class _Predictor:
@@ -255,6 +256,25 @@ def test_the_step_is_handed_on(predictor, folder, tmp_path):
         with pytest.raises(SystemExit) as caught:
             _call(*args, wrong)
         assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("room", [0, 5000, 9000])
+def test_a_full_disk_loses_nothing(predictor, folder, tmp_path, room):
+    """No line fits; one does; two do. A line has about 4,000 bytes."""
+    output = tmp_path / "out"
+    flags = (f"--prompt={'x' * 3500}", folder, f"--output={output}", "--batch_size=1")
+    message = r"error: --output=.* cannot be written to.*File too large"
+    with disk.room_for(room), pytest.raises(SystemExit, match=message):
+        _call(*flags)
+    if room:
+        before = (output / "predictions.jsonl").read_bytes()
+        assert before.count(b"\n") == room // 4500
+        assert before.endswith(b"\n")
+        assert not list(output.glob("*/.*"))
+    _call(*flags)
+    assert [row["id"] for row in _rows(output)] == list("01234")
+    for row in _rows(output):
+        assert (output / row["heatmaps"]["implausibility"]).is_file()
 
 
 def test_a_second_process_is_refused_by_name(predictor, folder, tmp_path):

@@ -1,6 +1,5 @@
 """`rahf.bin.score` on shards, with a real, tiny, untrained model."""
 
-import errno
 import functools
 import json
 import os
@@ -22,7 +21,7 @@ from rahf.bin import score
 from rahf.inference import image_places, scoring
 from rahf.inference.decoders import DIED, Decoders
 from tests.inference.decoders_test import dying
-from tests.support import captions_fixture, tiny
+from tests.support import captions_fixture, disk, tiny
 
 
 @pytest.fixture(scope="module")
@@ -117,22 +116,29 @@ def test_outputs_of_another_checkpoint_are_refused(workdir, tmp_path, monkeypatc
     assert path.read_bytes() == before
 
 
-def test_a_full_disk_leaves_no_half_output(workdir, tmp_path, monkeypatch):
-    shard = captions_fixture.write_shard(tmp_path / "a.tar", 0, 3)
-    output = tmp_path / "out"
-    write = pq.ParquetWriter.write_table
-
-    def fails(self, table):
-        write(self, table)
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(pq.ParquetWriter, "write_table", fails)
-        with pytest.raises(SystemExit, match="cannot be written to .No space left"):
-            _call(workdir, output, shard)
-    assert [p.name for p in output.iterdir()] == [".locks"]
-    _call(workdir, output, shard)
-    assert pq.read_table(_outputs(output)[0]).num_rows == 3
+def test_a_full_disk_leaves_no_half_output(workdir, tmp_path, capsys, monkeypatch):
+    shards = [
+        captions_fixture.write_shard(tmp_path / f"{n}.tar", 30 * n, n * 27 + 3)
+        for n in range(2)
+    ]
+    flags = ("--heatmaps=native", "--decoders=0")
+    predictor = rahf.load(workdir)
+    monkeypatch.setattr(rahf, "load", lambda *_: predictor)
+    _call(workdir, tmp_path / "alone", shards[0], *flags)  # compiles, too
+    [alone] = _outputs(tmp_path / "alone")
+    output, size = tmp_path / "out", alone.stat().st_size
+    # Full before the first byte, within the first shard, within the second.
+    for room, whole in ((0, 0), (size - 100, 0), (size, 1)):
+        with (
+            disk.room_for(room),
+            pytest.raises(SystemExit, match="--output=.* cannot be written to"),
+        ):
+            _call(workdir, output, *shards, *flags)
+        assert len(_outputs(output)) == whole
+        assert not list(output.glob(".*.parquet*"))
+    _call(workdir, output, *shards, *flags)
+    assert "30 images scored; 1 shards done before" in capsys.readouterr().out
+    assert [pq.read_table(path).num_rows for path in _outputs(output)] == [3, 30]
 
 
 def test_rows_are_written_in_groups(workdir, tmp_path, monkeypatch):

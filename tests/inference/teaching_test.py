@@ -12,7 +12,7 @@ from rahf.datasets.scenes import Scenes
 from rahf.inference import teaching, unlabelled
 from rahf.inference.teaching import TeachRequest, teach
 from rahf.input.augmentation import may_mirror
-from tests.support import captions_fixture, tiny
+from tests.support import captions_fixture, disk, tiny
 
 RECORDS = Scenes("train", 64, difficulty="simple", num_examples=10)
 
@@ -203,3 +203,19 @@ def test_a_damaged_cache_is_told(teacher, tmp_path):
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"part-00001.arrow: cannot be read"):
         read(tmp_path)
+
+
+def test_a_full_disk_leaves_whole_parts(teacher, tmp_path):
+    ask(teacher, tmp_path / "whole")
+    size = (tmp_path / "whole" / "part-00000.arrow").stat().st_size
+    for room in (0, 4200, size // 2):
+        with (
+            disk.room_for(room),
+            pytest.raises(ValueError, match="--cache=.* cannot be written to"),
+        ):
+            ask(teacher, tmp_path / "full")
+        assert not list((tmp_path / "full").glob("*part*"))
+    ask(teacher, tmp_path / "full")
+    for name in ("part-00000.arrow", "complete.json"):
+        whole, again = ((tmp_path / f / name).read_bytes() for f in ("whole", "full"))
+        assert whole == again
