@@ -158,7 +158,8 @@ def read_predictions(
     if not sources:
         raise ValueError("expected predictions.jsonl or a folder of it, got no path")
     found = [scored_shards.find_files(source, FILE) for source in sources]
-    files = tuple(path for group in found for path in group)
+    each = {os.path.realpath(path): path for group in found for path in group}
+    files = tuple(each.values())  # a file that is named twice counts once
     reader = _Reader(files, tuple(dict.fromkeys(names)), on_error, chosen)
     for index, path in enumerate(files):
         try:

@@ -203,22 +203,41 @@ def score(request: ScoreRequest, runner: str, options: str = "") -> str:
 
 
 def _run(work: ScoreWork, todo: Sequence[str], runner: str, options: str) -> None:
-    flags = PipelineOptions(shlex.split(options), runner=runner)
-    with beam.Pipeline(options=flags) as pipeline:
-        decoded = (
-            pipeline
-            | "shards" >> beam.Create(list(todo))
-            | "spread" >> beam.Reshuffle()
-            | "decode" >> beam.FlatMap(_decode, work).with_outputs("bad", main="good")
-        )
-        scored = (
-            decoded.good
-            | "score" >> RunInference(KeyedModelHandler(ScoreModel(work)))
-            | "by shard" >> beam.Map(_by_shard)
-        )
-        _ = (
-            (scored, decoded.bad)
-            | beam.Flatten()
-            | "rows of a shard" >> beam.GroupByKey()
-            | "write" >> beam.Map(_write, work)
-        )
+    """Runs the pipeline.
+
+    Raises:
+      ValueError: it fails, for whatever reason of the runner's or of a worker's.
+    """
+    try:
+        flags = PipelineOptions(shlex.split(options), runner=runner)
+        with beam.Pipeline(options=flags) as pipeline:
+            _build(pipeline, work, todo)
+    except Exception as error:
+        text = str(error)
+        text = (
+            text if len(text) < 1000 else f"... {text[-1000:]}"
+        )  # ends with the cause
+        raise ValueError(
+            f"--runner={runner} failed: {type(error).__name__}: {text}\nOutputs that are "
+            "complete stay; the same command goes on"
+        ) from error
+
+
+def _build(pipeline: Any, work: ScoreWork, todo: Sequence[str]) -> None:
+    decoded = (
+        pipeline
+        | "shards" >> beam.Create(list(todo))
+        | "spread" >> beam.Reshuffle()
+        | "decode" >> beam.FlatMap(_decode, work).with_outputs("bad", main="good")
+    )
+    scored = (
+        decoded.good
+        | "score" >> RunInference(KeyedModelHandler(ScoreModel(work)))
+        | "by shard" >> beam.Map(_by_shard)
+    )
+    _ = (
+        (scored, decoded.bad)
+        | beam.Flatten()
+        | "rows of a shard" >> beam.GroupByKey()
+        | "write" >> beam.Map(_write, work)
+    )

@@ -29,6 +29,7 @@ PROMPT_FILES = ("prompts.jsonl", "prompts.csv", "metadata.jsonl", "metadata.csv"
 #: The field names of the image and its prompt in tables; the first one present counts.
 IMAGE_FIELDS = ("image", "file_name")
 PROMPT_FIELDS = ("prompt", "caption", "text")
+_SHARDS = (".tar", ".parquet")
 #: The table that comes from standard input; a relative path, so that its images are
 #: relative to the current folder.
 _STDIN = pathlib.Path("standard input")
@@ -73,6 +74,11 @@ def read_source(
     if source.is_dir():
         yield from _read_folder(source, prompt, columns, recursive)
         return
+    if source.suffix.lower() in _SHARDS:
+        raise ValueError(
+            f"{source}: expected images, or one of {', '.join(TABLES)}, got a shard; "
+            f"python -m rahf.bin.score --checkpoint=W {source} --output=DIR scores it"
+        )
     if not source.exists():
         raise ValueError(
             f"{source}: no such file or folder; expected an image, a folder, or one "

@@ -128,9 +128,12 @@ def prepare(request: ScoreRequest) -> Prepared:
 
 
 def part_of(request: ScoreRequest) -> list[str]:
-    """Returns the shards of this process."""
+    """Returns the shards of this process, each once in whatever way it is named."""
     first, of = request.part
-    return list(dict.fromkeys(request.shards))[first::of]
+    by_output: dict[str, str] = {}
+    for url in request.shards:
+        by_output.setdefault(output_name(url), url)
+    return list(by_output.values())[first::of]
 
 
 def _score_shards(prepared: Prepared, decoders: Decoders, request: ScoreRequest) -> str:
@@ -191,7 +194,8 @@ def check_made_by(path: pathlib.Path, made_by: dict[str, str]) -> None:
         found = json.loads((pq.read_metadata(path).metadata or {})[MADE_BY])
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise ValueError(
-            f"{path}: not written by rahf.bin.score ({error!r}); choose another --output"
+            f"{path}: damaged, or not written by rahf.bin.score ({error!r}); remove it "
+            "to score its shard again, or choose another --output"
         ) from error
     for key in (
         "format",

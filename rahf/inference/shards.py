@@ -37,11 +37,22 @@ class Item:
 
 def list_shards(given: Sequence[str]) -> list[str]:
     """Returns the shards' URLs: tars as `tar_shards.list_shards` finds them, others as
-    they are given."""
+    they are given.
+
+    A named shard that is not there is listed, too: it stops none of the others.
+
+    Raises:
+      ValueError: none is there, or a pattern matches no tar.
+    """
     found = []
     for url in given:
         tables = url.endswith((".parquet", ".jsonl"))
-        found += [url] if tables else tar_shards.list_shards(url)
+        found += [url] if tables else tar_shards.list_shards(url, may_miss=True)
+    if not any("://" in url or os.path.isfile(url) for url in found):
+        more = ", ..." if found[3:] else ""
+        raise ValueError(
+            f"none of the {len(found)} shards is there: {', '.join(found[:3])}{more}"
+        )
     return found
 
 

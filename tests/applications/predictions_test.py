@@ -41,6 +41,15 @@ def test_several_files_are_read_in_order(tmp_path):
     assert found.digest != read_predictions([one, two], ["overall"]).digest
 
 
+def test_a_file_that_is_named_twice_counts_once(tmp_path):
+    folder = predictions.write(tmp_path / "one")
+    predictions.edit(folder, 0, error="damaged")
+    alias = tmp_path / "alias"
+    alias.symlink_to(folder)
+    found = read_predictions([folder, folder / "predictions.jsonl", alias])
+    assert (len(found), found.errors, len(found.files)) == (4, 1, 1)
+
+
 def test_equal_images_of_a_prompt(tmp_path):
     predictions.write(tmp_path)
     first = read_predictions([tmp_path]).row(0)

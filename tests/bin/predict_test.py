@@ -169,7 +169,8 @@ def test_a_jsonl_with_a_long_prompt(predictor, folder, tmp_path, capsys):
         (["gone.png", "--prompt=x", "--on_error=skip"], "gone.png: no such file or"),
         (["1.png"], "the image has no prompt"),
         (["1.png", "--prompt=a\udcff"], "--prompt is not valid Unicode"),
-        (["list.parquet", "--prompt=x"], "list.parquet: not an image"),
+        (["list.parquet", "--prompt=x"], "got a shard; python -m rahf.bin.score"),
+        (["{0..9}.tar", "--prompt=x"], "got a shard; python -m rahf.bin.score"),
         (
             ["1.png", "--prompt=x", "--output=1.png"],
             "--output=1.png cannot be written to: File exists",

@@ -75,10 +75,36 @@ def test_bad_shards_stop_nothing_else(workdir, tmp_path):
     shards[0].write_bytes(whole[: len(whole) // 3])
     output = tmp_path / "out"
     with pytest.raises(SystemExit, match=r"0\.tar: ") as caught:
-        _call(workdir, output, *shards, tmp_path / "gone.parquet")
-    assert "gone.parquet" in str(caught.value)
+        _call(
+            workdir,
+            output,
+            *shards,
+            tmp_path / "gone.parquet",
+            tmp_path / "{3..4}.tar",  # of which neither is there
+            f"{tmp_path}/./2.tar",  # once more
+        )
+    for name in ("gone.parquet", "3.tar", "4.tar"):
+        assert f"{tmp_path / name}: " in str(caught.value)
+    assert "4 images scored; 0 shards done before, 0 in" in str(caught.value)
     assert [path.name[0] for path in _outputs(output)] == ["1", "2"]
     assert not [p for p in output.iterdir() if p.name.startswith(".0")]
+
+
+def test_no_shard_at_all_is_found_before_the_model_is_loaded(tmp_path):
+    with pytest.raises(SystemExit, match=r"none of the 3 shards is there: .*0\.tar, "):
+        _call("nowhere", tmp_path / "out", tmp_path / "{0..2}.tar")
+
+
+def test_a_damaged_output_is_named(workdir, tmp_path):
+    shard = captions_fixture.write_shard(tmp_path / "a.tar", 0, 2)
+    _call(workdir, tmp_path / "out", shard)
+    [path] = _outputs(tmp_path / "out")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(SystemExit, match="damaged, or not .*; remove it to score its"):
+        _call(workdir, tmp_path / "out", shard)
+    path.unlink()
+    _call(workdir, tmp_path / "out", shard)
+    assert pq.read_table(path).num_rows == 2
 
 
 def test_parts_and_shards_in_other_hands(workdir, tmp_path, capsys):

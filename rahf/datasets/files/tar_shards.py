@@ -96,7 +96,7 @@ class Shards:
             )
 
 
-def list_shards(patterns: str | Sequence[str]) -> list[str]:
+def list_shards(patterns: str | Sequence[str], *, may_miss: bool = False) -> list[str]:
     """Returns the URLs of the shards that patterns match, in a fixed order.
 
     Args:
@@ -105,17 +105,19 @@ def list_shards(patterns: str | Sequence[str]) -> list[str]:
         (`shards/{00000..00999}.tar`), which is expanded without listing the store. A
         path that exists is taken literally, whatever characters it contains. Names
         that begin with a dot are skipped.
+      may_miss: whether to list local files that are named but are not there, as remote
+        ones are; `read_shard` then says so.
 
     Raises:
       ValueError: a pattern matches no shard, or its scheme needs a package that is not
         installed.
     """
     given = [patterns] if isinstance(patterns, str) else list(patterns)
-    found = [url for pattern in given for url in _expand(pattern)]
+    found = [url for pattern in given for url in _expand(pattern, may_miss)]
     return list(dict.fromkeys(found))
 
 
-def _expand(pattern: str) -> list[str]:
+def _expand(pattern: str, may_miss: bool) -> list[str]:
     match = _RANGE.search(pattern)
     if match and not os.path.exists(pattern):
         first, last = match.groups()
@@ -124,7 +126,7 @@ def _expand(pattern: str) -> list[str]:
         urls = [
             url
             for number in numbers
-            for url in _expand(f"{head}{number:0{len(first)}d}{tail}")
+            for url in _expand(f"{head}{number:0{len(first)}d}{tail}", may_miss)
         ]
         if not urls:
             raise ValueError(
@@ -136,7 +138,8 @@ def _expand(pattern: str) -> list[str]:
         fs, path = fsspec.url_to_fs(pattern)
         if pattern.endswith(".tar") and not _GLOB.search(path):
             # Remote ones are not looked up here: thousands would take minutes.
-            paths = [path] if remote or fs.isfile(path) else []
+            there = remote or may_miss or fs.isfile(path)
+            paths = [path] if there else []
         elif pattern.endswith(".tar") and fs.isfile(path):
             paths = [path]
         elif not _GLOB.search(path) or fs.isdir(path):
