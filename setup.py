@@ -104,6 +104,7 @@ setup(
         "cloud": ["gcsfs", "s3fs"],  # workdirs in gs://, captions from there and s3://
         "gpu": ["jax[cuda12]"],
         "pretrained": _PRETRAINED,
+        # No "t5x": pip cannot install it (docs/t5x.md); launch/install_t5x.sh does.
         "tpu": ["jax[tpu]"],
         # seqio, and datasets in TFDS's layout: RichHF-18K, consolidated ratings. Training
         # on scenes, evaluation and prediction need none of it.
