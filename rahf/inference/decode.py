@@ -3,6 +3,8 @@
 It imports no JAX, no Arrow and no file systems: such a process starts in a moment.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import multiprocessing
 import multiprocessing.connection
@@ -39,8 +41,23 @@ def decode(
     return square, (height, width), hashlib.sha256(data).hexdigest()
 
 
+def keep_memory() -> None:
+    """Keeps freed memory for the next picture, up to 128 MiB.
+
+    glibc gives back at once what a picture took, and the system then clears it anew, page
+    by page: of 4.4 CPU-ms for a JPEG of 512 pixels, that was 1.9. Elsewhere this does
+    nothing.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        mallopt(trim_threshold, 128 << 20)
+        mallopt(mmap_threshold, 32 << 20)  # the most that glibc takes
+
+
 def start_process() -> None:
     """Prepares a process: Ctrl-C is for its parent, and it ends with its parent."""
+    keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

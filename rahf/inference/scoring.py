@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rahf import durable, images, storage, targets
+from rahf.inference.decode import keep_memory
 from rahf.inference.decoders import Decoded, Decoders
 from rahf.inference.shards import Item, read_items
 from rahf.targets import Kind
@@ -80,6 +81,7 @@ def score(request: ScoreRequest) -> str:
         settings, the folder cannot be written to, or, after all others, shards could
         not be read.
     """
+    keep_memory()
     prepared = prepare(request)
     predictor = prepared.predictor
     processes = request.decoders

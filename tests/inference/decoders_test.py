@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import platform
 import signal
 import subprocess
 import sys
@@ -144,3 +145,35 @@ def test_a_square_is_what_the_model_would_make():
     square, _, _ = decode(encoded, 8)
     expected = images.resize(images.read_image(encoded), (8, 8))
     np.testing.assert_array_equal(square, expected)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="nothing is done there")
+def test_memory_is_kept_for_the_next_picture():
+    """Else the system clears it page by page."""
+    code = """
+import resource
+import numpy as np
+from rahf.inference.decode import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        kept = [np.ones((512 * n, 512, 3), np.uint8) for n in (1, 2, 3)]
+        del kept
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 50
+
+before = faults()
+keep_memory()
+faults()
+print(before, faults())
+"""
+    root = pathlib.Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    before, after = map(float, done.stdout.split())
+    assert after < 10 < before
