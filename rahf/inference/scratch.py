@@ -31,6 +31,11 @@ class Scratch:
         for table in tables:
             self.run(f"CREATE TABLE {table}")
 
+    def __del__(self):
+        # A connection is part of a cycle, which the garbage collector finds late.
+        if hasattr(self, "_database"):
+            self._database.close()
+
     def run(self, sql: str, *values: Any) -> None:
         """Runs a statement that returns nothing."""
         self.first(sql, *values)

@@ -208,10 +208,16 @@ def test_tables_of_other_kinds(folder):
             read_jobs([_table(folder, text, "list.json")], "x")
 
 
-@pytest.mark.parametrize("name", ["list.parquet", "list.xlsx", "notes.txt", "none"])
+@pytest.mark.parametrize("name", ["list.xlsx", "notes.txt", "none"])
 def test_what_is_no_image_is_refused_at_once(folder, name):
     (folder / name).write_bytes(b"PAR1 image,prompt")
     with pytest.raises(ValueError, match=rf"{name}: not an image; expected one"):
+        read_jobs([str(folder / name)], "x")
+
+
+@pytest.mark.parametrize("name", ["list.parquet", "{00..99}.tar"])
+def test_shards_are_for_score(folder, name):
+    with pytest.raises(ValueError, match="expected images, .* got a shard; python -m "):
         read_jobs([str(folder / name)], "x")
 
 
