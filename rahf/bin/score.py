@@ -43,15 +43,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         from rahf.inference import scoring, shards
 
         runner, options = args.pop("runner"), args.pop("beam_options")
+        if options and not runner:
+            raise ValueError(f"--beam_options={options!r} needs --runner")
+        if runner:
+            from rahf.inference import beam_scoring
         args["part"] = args.pop("shard")
         args["shards"] = shards.list_shards(args["shards"])
         request = scoring.ScoreRequest(**args)
         if runner:
-            from rahf.inference import beam_scoring
-
             print(beam_scoring.score(request, runner, options))
-        elif options:
-            raise ValueError(f"--beam_options={options!r} needs --runner")
         else:
             print(scoring.score(request))
 
