@@ -1,0 +1,73 @@
+"""A text-to-image generator of scenes, flawed as generators are; two commands.
+
+    python -m rahf.bin.train --config=configs/muse_scenes.py:tokenizer \
+        --workdir=runs/muse_tokenizer
+    python -m rahf.bin.train --config=configs/muse_scenes.py --workdir=runs/muse \
+        --config.init_from=runs/muse_tokenizer
+
+It learns from the scenes as they come: damaged, and not always what their prompts ask
+for. docs/generators.md has times and samples.
+"""
+
+import ml_collections
+
+from configs import scenes
+
+
+def get_config(arg: str = ""):
+    """Returns the config of the transformer, or with `arg` "tokenizer" of that."""
+    if arg not in ("", "tokenizer"):
+        raise ValueError(f"{arg!r} is unknown; expected 'tokenizer' or nothing")
+    c = scenes.get_config()
+    c.learner = "muse"
+    c.training_steps = 5000
+    c.init_expect_missing = ("transformer/*",)
+
+    # Of a task's records, the picture and the prompt are used.
+    c.task.name = "scenes_overall"
+    c.task.targets = ("overall",)
+    c.task.weights = {}
+    c.task.modules = ("rahf.generators.muse.learner",)
+
+    c.input.batch_size = 32
+    c.input.text_length = 24
+    c.input.target_length = 1
+
+    c.model = m = ml_collections.ConfigDict()
+    m.dtype = "float32"
+    m.remat = False
+    m.dropout = 0.0
+    m.tokenizer = ml_collections.ConfigDict(
+        {"levels": (8, 8, 8), "stride": 4, "width": 64, "blocks": 2}
+    )
+    m.patch = 2  # tokens along a side of a position of the transformer
+    m.t5 = ml_collections.ConfigDict()
+    m.t5.vocab_size = 512
+    m.t5.gated = False
+    m.t5.embed_dim = 192
+    m.t5.head_dim = 32
+    m.t5.num_heads = 6
+    m.t5.mlp_dim = 768
+    m.t5.encoder_layers = 6
+    m.prompt_dropout = 0.1  # of the examples: for guidance
+    m.label_smoothing = 0.1
+    m.rectangles = 0.15  # of the masks: for inpainting
+    m.wrong_tokens = 0.05  # of those that are not masked
+
+    c.optimizer.relative = False
+    c.optimizer.b2 = 0.99
+    c.schedule.peak = 1e-3
+    c.schedule.warmup_steps = 200
+
+    c.eval.examples = 256
+    c.eval.every_steps = 1000
+    c.checkpoint.every_steps = 1000
+    c.checkpoint.best_metric = "tokens/nll_50"
+    c.checkpoint.keep_best = 0
+    if arg:
+        c.learner = "muse_tokenizer"
+        c.training_steps = 2000
+        c.init_expect_missing = ()
+        c.schedule.peak = 2e-3
+        c.checkpoint.best_metric = "image/psnr"
+    return c

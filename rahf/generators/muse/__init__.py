@@ -1,0 +1,1 @@
+"""A text-to-image masked transformer: Chang et al., "Muse" (2023)."""
