@@ -36,6 +36,9 @@ class _MuseLearner:
     model: Muse
     what: ClassVar[str]
 
+    def _apply(self, params, *args, method: str, **options) -> Any:
+        return self.model.apply({"params": params}, *args, method=method, **options)
+
     @classmethod
     def from_config(cls, config):
         """Returns the learner of a training config."""
@@ -104,7 +107,7 @@ class TokenizerLearner(_MuseLearner):
         return total / counts[self.what], {self.what: total}
 
     def _reconstruct(self, params, images):
-        return self.model.apply({"params": params}, images, method="reconstruct")
+        return self._apply(params, images, method="reconstruct")
 
     def rate(self, name: str) -> float:
         """Returns 1: all parameters learn."""
@@ -124,7 +127,7 @@ class TokenizerLearner(_MuseLearner):
             # A peak of 2, since pixels are in [-1, 1].
             error = jnp.maximum(jnp.square(found - images).mean(axis=(1, 2, 3)), 1e-10)
             psnr = 10.0 * jnp.log10(4.0 / error)
-            tokens = self.model.apply({"params": params}, images, method="tokens")
+            tokens = self._apply(params, images, method="tokens")
             weight = jnp.broadcast_to(batch["valid"][:, None, None], tokens.shape)
             return {
                 "psnr": (psnr * batch["valid"]).sum(),
@@ -162,8 +165,8 @@ class TransformerLearner(_MuseLearner):
         given = jnp.where(wrong, others.reshape(tokens.shape), tokens)
         given = jnp.where(masked, codes, given)
         keeps = jax.random.bernoulli(dropping, 1.0 - m.prompt_dropout, (size, 1))
-        logits = self.model.apply(
-            {"params": params},
+        logits = self._apply(
+            params,
             given,
             batch["inputs"] * keeps,
             deterministic=m.dropout == 0,
@@ -177,7 +180,7 @@ class TransformerLearner(_MuseLearner):
 
     def _tokens(self, params, batch):
         images = to_float(batch["image"])
-        tokens = self.model.apply({"params": params}, images, method="tokens")
+        tokens = self._apply(params, images, method="tokens")
         return jax.lax.stop_gradient(tokens)
 
     def rate(self, name: str) -> float:
@@ -194,7 +197,7 @@ class TransformerLearner(_MuseLearner):
             noise = jax.random.uniform(key, tokens.shape)
             masked = noise < jnp.cos(0.5 * jnp.pi * progress)
             given = jnp.where(masked, codes, tokens)
-            logits = self.model.apply({"params": params}, given, text, method="logits")
+            logits = self._apply(params, given, text, method="logits")
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
             masked = masked.astype(jnp.float32)
             return (losses * masked).sum((1, 2)) / jnp.maximum(masked.sum((1, 2)), 1.0)
@@ -214,5 +217,3 @@ class TransformerLearner(_MuseLearner):
 
 learners.register("muse_tokenizer", TokenizerLearner.from_config)
 learners.register("muse", TransformerLearner.from_config)
-
-

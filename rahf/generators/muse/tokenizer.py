@@ -152,7 +152,7 @@ class _Residual(nn.Module):
         return x + second(y)
 
 
-class Encoder(nn.Module):
+class ImageEncoder(nn.Module):
     """float32[B, S, S, 3] in [-1, 1] -> latents float32[B, G, G, Q]."""
 
     config: TokenizerConfig
@@ -167,7 +167,7 @@ class Encoder(nn.Module):
         return _linear(len(c.levels), jnp.float32, "latents")(x.astype(jnp.float32))
 
 
-class Decoder(nn.Module):
+class ImageDecoder(nn.Module):
     """Quantized float32[B, G, G, Q] -> images float32[B, S, S, 3], about [-1, 1]."""
 
     config: TokenizerConfig
@@ -222,8 +222,8 @@ class Tokenizer(nn.Module):
     config: TokenizerConfig
 
     def setup(self):
-        self.encoder = Encoder(self.config)
-        self.decoder = Decoder(self.config)
+        self.encoder = ImageEncoder(self.config)
+        self.decoder = ImageDecoder(self.config)
 
     def __call__(self, images):
         """Returns images as their tokens show them, for training.

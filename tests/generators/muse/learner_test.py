@@ -1,0 +1,109 @@
+"""Muse is trained by the project's own loop: tokenizer, transformer, images."""
+
+import numpy as np
+import pytest
+
+import configs.muse_scenes
+from rahf.checkpoints.metrics_log import read_metrics
+from rahf.checkpoints.restore import read_params, restore_for_inference
+from rahf.generators.muse.generator import MuseGenerator, paste
+from rahf.generators.muse.sampling import SamplingOptions
+
+
+def small(arg="", **fields):
+    """Returns the config of a small generator."""
+    c = configs.muse_scenes.get_config(arg)
+    c.input.batch_size = 8  # the devices of the tests
+    c.model.tokenizer.update(levels=(4, 4), stride=8, width=16, blocks=1)
+    c.model.t5.update(embed_dim=32, head_dim=16, num_heads=2, mlp_dim=32)
+    c.model.t5.encoder_layers = 1
+    c.input.scenes.train_examples = 64
+    c.input.cache = 1
+    c.training_steps = 2
+    c.eval.update(examples=6, batch_size=4, every_steps=2)
+    c.log.every_steps = 1
+    c.update(fields)
+    return c
+
+
+@pytest.fixture(scope="module", name="runs")
+def _runs(tmp_path_factory):
+    """The workdirs of a tokenizer and of a transformer."""
+    from rahf.bin import training_run
+
+    folder = tmp_path_factory.mktemp("muse")
+    training_run.run(small("tokenizer"), str(folder / "tokenizer"))
+    config = small(init_from=str(folder / "tokenizer"))
+    training_run.run(config, str(folder / "muse"))
+    return folder
+
+
+def test_the_loop_measures_what_is_learned(runs):
+    rows = read_metrics(runs / "tokenizer")
+    assert {"train/loss/image", "train/utilisation"} <= rows[0].keys()
+    last = rows[-1]
+    assert 0 < last["eval/image/psnr"] < 30
+    assert 1 <= last["eval/image/codes_used"] <= 16
+    last = read_metrics(runs / "muse")[-1]
+    # Nearly nothing is learned in two steps: 16 codes are about equally probable.
+    for name in ("nll_0", "nll_50", "nll_80", "nll_50_unprompted"):
+        assert 1.5 < last[f"eval/tokens/{name}"] < 4
+
+
+def test_the_tokenizer_is_frozen_in_the_second_run(runs):
+    before, after = read_params(runs / "tokenizer"), read_params(runs / "muse")
+    assert all(name.startswith("tokenizer/") for name in before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+    assert any(name.startswith("transformer/") for name in after)
+
+
+def test_an_image_has_a_prompt_and_a_seed(runs):
+    generator = MuseGenerator.load(
+        runs / "muse", options=SamplingOptions(steps=3, guidance=1.5)
+    )
+    prompts = ["a red circle", "two blue squares", "a red circle"]
+    images = generator.generate(prompts, [1, 1, 2])
+    assert all(each.shape == (64, 64, 3) for each in images)
+    assert images[0].dtype == np.uint8
+    assert (images[0] != images[2]).any()
+    [again] = generator.generate(prompts[:1], [1])
+    np.testing.assert_array_equal(again, images[0])
+    assert generator.prompts("dev", 3) == generator.prompts("dev", 5)[:3]
+    assert generator.digest.startswith("files:")
+    with pytest.raises(ValueError, match="1 prompts and 2 seeds"):
+        generator.generate(["x"], [1, 2])
+    with pytest.raises(ValueError, match=r"seeds=\[-1\]"):
+        generator.generate(["x"], [-1])
+
+
+def test_inpainting_keeps_every_pixel_outside_the_mask(runs):
+    config, params, _ = restore_for_inference(runs / "muse")
+    generator = MuseGenerator(config, params, SamplingOptions(steps=2))
+    rng = np.random.default_rng(0)
+    images = list(rng.integers(0, 256, (3, 64, 64, 3), np.uint8))
+    masks = np.zeros((3, 64, 64), np.float32)
+    masks[0, 20:40, 13:50] = 1.0
+    masks[1, 8, 8] = 0.25
+    found = generator.inpaint(images, masks, ["a cat"] * 3, [5, 6, 7])
+    for image, mask, mended in zip(images, masks, found, strict=True):
+        np.testing.assert_array_equal(mended[mask == 0], image[mask == 0])
+    assert (found[0][masks[0] == 1] != images[0][masks[0] == 1]).mean() > 0.5
+    np.testing.assert_array_equal(found[2], images[2])
+    with pytest.raises(ValueError, match="2 images, 3 masks and 3 prompts"):
+        generator.inpaint(images[:2], masks, ["x"] * 3, [1, 2, 3])
+    with pytest.raises(ValueError, match=r"images\[0\] is uint8\[8, 8, 3\]"):
+        generator.inpaint([images[0][:8, :8]], masks[:1], ["x"], [1])
+    with pytest.raises(ValueError, match=r"masks\[0\]: expected \[64, 64\] values"):
+        generator.inpaint(images[:1], [255 * masks[0]], ["x"], [1])
+
+
+def test_mixed_pixels_are_between():
+    image, new = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 200, np.uint8)
+    found = paste(image, new, np.array([[0.0, 1.0], [0.5, 0.25]]))
+    np.testing.assert_array_equal(found[..., 0], [[0, 200], [100, 50]])
+
+
+def test_other_workdirs_are_refused(runs):
+    with pytest.raises(ValueError, match="holds config.learner='muse_tokenizer'"):
+        MuseGenerator.load(runs / "tokenizer")
