@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import configs.muse_scenes
+from rahf.bin import generate
 from rahf.checkpoints.metrics_log import read_metrics
 from rahf.checkpoints.restore import read_params, restore_for_inference
 from rahf.generators.muse.generator import MuseGenerator, paste
 from rahf.generators.muse.sampling import SamplingOptions
+from rahf.inference.jobs import read_jobs
 
 
 def small(arg="", **fields):
@@ -107,3 +110,20 @@ def test_mixed_pixels_are_between():
 def test_other_workdirs_are_refused(runs):
     with pytest.raises(ValueError, match="holds config.learner='muse_tokenizer'"):
         MuseGenerator.load(runs / "tokenizer")
+
+
+def test_the_command_writes_what_predict_takes(runs, tmp_path, capsys):
+    out, prompts = tmp_path / "out", tmp_path / "prompts.txt"
+    prompts.write_text("a red circle\n")
+    flags = [str(runs / "muse"), str(prompts), "--prompt=a cat", "--split=dev"]
+    flags += ["--examples=1", "--steps=2", "--samples=2", f"--output={out}"]
+    generate.main(flags)
+    assert "6 images of 3 prompts" in capsys.readouterr().out
+    jobs = read_jobs([str(out)])
+    assert [job.prompt for job in jobs[::2]][:2] == ["a cat", "a red circle"]
+    assert all(Image.open(job.image).size == (64, 64) for job in jobs)
+    generate.main(flags)
+    assert "complete already" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        generate.main([str(runs / "muse"), f"--output={tmp_path / 'none'}"])
+    assert "expected prompts" in capsys.readouterr().err
