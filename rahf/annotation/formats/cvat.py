@@ -17,8 +17,11 @@ defusedxml, which refuses the entities that make XML dangerous; needs the extra
 """
 
 import contextlib
+import lzma
 import pathlib
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -33,6 +36,17 @@ _SHAPES = ("box", "polygon", "polyline", "ellipse", "cuboid", "mask", "skeleton"
 _MEMBER = "annotations.xml"
 # What a file may hold, some hundred thousand images; in memory it takes ten times that.
 _MAX_BYTES = 2**28
+# No image or prompt has a number with more of them.
+_DIGITS = 9
+# What archives raise that are cut off, changed, encrypted or packed in an unknown way.
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, RuntimeError, struct.error),
+)
+
+
+class _Refused(ValueError):
+    """An archive that can be read, but is none of CVAT's."""
 
 
 def read_annotations(path: pathlib.Path, found: Import) -> None:
@@ -80,10 +94,18 @@ def _parse(path: pathlib.Path) -> Any:
     try:
         with _open(path) as file:
             root = ElementTree.parse(file).getroot()
-    except (zipfile.BadZipFile, RuntimeError) as error:  # damaged, or encrypted
-        raise ValueError(f"{path}: cannot be read ({error})") from error
-    except (ElementTree.ParseError, DefusedXmlException, UnicodeError) as error:
-        raise ValueError(f"{path}: not valid XML: {error!r}") from error
+    except (_Refused, PermissionError):
+        raise  # it says enough
+    except _DAMAGED as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error or 'it ends too early'}): damaged, or "
+            "encrypted; export it again, without a password"
+        ) from error
+    # ValueError and LookupError: of an encoding that Python does not have.
+    except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as e:
+        raise ValueError(
+            f"{path}: not valid XML: {e!r}; export as 'CVAT for images 1.1'"
+        ) from e
     if root is None or root.tag != "annotations" or root.find("image") is None:
         raise ValueError(
             f"{path}: expected <annotations> with <image>s in it, got <"
@@ -99,9 +121,12 @@ def _open(path: pathlib.Path) -> IO[bytes]:
     try:
         member = archive.getinfo(_MEMBER)
     except KeyError:
-        raise ValueError(f"{path}: expected {_MEMBER} in the archive") from None
+        raise _Refused(f"{path}: expected {_MEMBER} in the archive") from None
     if member.file_size > _MAX_BYTES:
-        raise ValueError(f"{path}: {_MEMBER} has {member.file_size} bytes")
+        raise _Refused(
+            f"{path}: {_MEMBER} has {member.file_size} bytes, more than {_MAX_BYTES}; "
+            "export fewer images at a time"
+        )
     return archive.open(member)
 
 
@@ -138,8 +163,8 @@ def _read_image(
     size = []
     for field in ("width", "height"):
         text = image.get(field) or ""
-        if not text.isdecimal() or not int(text):
-            raise ValueError(f"field {field!r}: expected pixels, got {text!r}")
+        if not text.isdecimal() or len(text) > _DIGITS or not int(text):
+            raise ValueError(f"field {field!r}: expected pixels, got {text!r:.60}")
         size.append(int(text))
     file = found.find_image(name, *size)
     marks, prompt = Marks(), found.options.prompts.get(file)
@@ -206,7 +231,7 @@ def _read_tag(element: Any, marks: Marks, found: Import) -> str | None:
             marks.scores[score] = int(value) if value.is_integer() else value
         elif name == WORDS:
             for one in text.replace(",", " ").split():
-                if not one.isdecimal():
+                if not one.isdecimal() or len(one) > _DIGITS:
                     raise ValueError(
                         f"attribute {name!r}: expected numbers of words, counted from "
                         f"0, got {one!r:.60}"

@@ -91,16 +91,14 @@ def read_tasks(
             split = _split(data)
             width, height = images.read_size(find_image(folder, name))
             guess = None
-            for prediction in (task.get("predictions") or [])[:1]:
-                marks = results.read_result(
-                    prediction["result"], prompt=prompt, names=labels
-                )
+            for prediction in _list(task, "predictions")[:1]:
+                said = _object(prediction, "a prediction").get("result")
+                marks = results.read_result(said, prompt=prompt, names=labels)
                 size = {"width": width, "height": height}
                 guess = marks.to_feedback(prompt=prompt, **size)
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             where = f"{path}, task {_id(task, number)}"
-            missing = "no field " if isinstance(error, KeyError) else ""
-            raise ValueError(f"{where}: {missing}{error}") from error
+            raise ValueError(f"{where}: {error}") from error
         task = RatingTask(image=name, prompt=prompt, split=split, guess=guess)
         yield task, width, height
 
@@ -122,13 +120,13 @@ def read_annotations(path: pathlib.Path, found: Import) -> None:
         try:
             data = _data(task)
             annotations = _annotations(task)
+            told = _fields(task)
         except ValueError as error:
             found.mistake(path, where, error)
             continue
         found.counts["tasks without an annotation"] += not annotations
         if found.options.fields is None:
-            told = _meta(task).get("fields")
-            asked.update(field for field in FIELDS if field in (told or ()))
+            asked.update(told)
         latest: dict[str, Any] = {}
         for place, annotation in enumerate(annotations):
             here = f"{where}, annotation {_id(annotation, place + 1)}"
@@ -164,18 +162,14 @@ def _read_annotation(
     data: Mapping[str, Any], annotation: Any, found: Import
 ) -> tuple[dict[str, Any], Marks | None, int | None] | None:
     """Returns a row, its labels if they are not in the row, and its line if known."""
-    if not isinstance(annotation, dict):
-        raise ValueError(f"expected an object, got {annotation!r:.60}")  # noqa: TRY004
+    _object(annotation, "an annotation")
     if annotation.get("was_cancelled") or annotation.get("skipped"):
         found.counts["skipped or cancelled annotations"] += 1
         return None
     options = found.options
     columns = TableColumns(image=options.image_column, prompt=options.prompt_column)
     result, split = annotation.get("result"), _split(data)
-    sizes = [one for one in result or () if isinstance(one, dict)]
-    size = next((one for one in sizes if one.get("original_width")), {})
-    width, height = size.get("original_width"), size.get("original_height")
-    name = found.find_image(_image(data, columns), width, height)
+    name = found.find_image(_image(data, columns), *results.find_size(result))
     prompt = _text(data, columns.fields("prompt"))
     if prompt is None:
         prompt = options.prompts.get(name)
@@ -209,8 +203,8 @@ def _exact(annotation, result, name: str, prompt) -> Mapping[str, Any] | None:
         return None
     try:
         made = results.make_result(row, width=width, height=height)
-    except (TypeError, ValueError, KeyError, IndexError):
-        return None
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError):
+        return None  # it is no line any more
     return kept if results.is_same(result, made) else None
 
 
@@ -224,6 +218,11 @@ def _rater(annotation, marks: Marks, options) -> Any:
     if by is None:
         raise ValueError(
             "field 'completed_by': missing; say who it was with --rater=NAME"
+        )
+    if isinstance(by, bool) or not isinstance(by, str | int):
+        raise ValueError(  # noqa: TRY004  the file is at fault, not the caller
+            f"field 'completed_by': expected a number, a name or an object with 'id' "
+            f"or 'email', got {by!r:.60}"
         )
     return str(by)
 
@@ -277,15 +276,33 @@ def make_tasks(
 def _data(task: Any) -> dict[str, Any]:
     data = task.get("data") if isinstance(task, dict) else None
     if not isinstance(data, dict):
-        raise ValueError("field 'data': expected an object")  # noqa: TRY004
+        raise ValueError(f"field 'data': expected an object, got {data!r:.60}")  # noqa: TRY004
     return data
 
 
 def _annotations(task: dict[str, Any]) -> list[Any]:
-    listed = task.get("annotations", task.get("completions")) or []
-    if not isinstance(listed, list):
-        raise ValueError("field 'annotations': expected a list")  # noqa: TRY004
-    return listed
+    return _list(task, "annotations" if "annotations" in task else "completions")
+
+
+def _list(holder: dict[str, Any], field: str) -> list[Any]:
+    listed = holder.get(field)
+    if listed is not None and not isinstance(listed, list):
+        raise ValueError(f"field {field!r}: expected a list, got {listed!r:.60}")
+    return listed or []
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected {what} as an object, got {value!r:.60}")  # noqa: TRY004
+    return value
+
+
+def _fields(task: dict[str, Any]) -> list[str]:
+    """Returns the labels that raters were asked for, if `make_tasks` kept them."""
+    try:
+        return [field for field in _list(_meta(task), "fields") if field in FIELDS]
+    except ValueError as error:
+        raise ValueError(f"field 'meta', {error}; or name them by --fields") from error
 
 
 def _image(data: Mapping[str, Any], columns: TableColumns) -> str:

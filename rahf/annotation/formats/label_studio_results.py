@@ -4,8 +4,9 @@ Written for this project's labelling interface (docs/annotate.md); others are re
 far as their labels have a meaning here.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from rahf import words
 from rahf.annotation import pixels
@@ -19,6 +20,8 @@ _LABELS = {
     "misaligned_points": "misaligned",
     WORDS: "misaligned",
 }
+# No pixels, characters or answers are more: it is a slip, or infinite.
+_MOST = 10**9
 # Regions that say where something is, but not by points.
 _REGIONS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels")
 
@@ -92,15 +95,40 @@ def read_result(results: Any, *, prompt: str, names: LabelNames) -> Marks:
     Raises:
       ValueError: a result is wrong; names it and what was expected.
     """
-    if not isinstance(results, list):
-        raise ValueError(f"field 'result': expected a list, got {results!r:.60}")  # noqa: TRY004
     marks = Marks()
-    for number, result in enumerate(results):
+    for number, result in enumerate(check_results(results)):
         try:
             _read_one(result, marks, prompt, names)
         except _Odd as error:
             raise ValueError(f"field 'result', entry {number}, {error}") from None
     return marks
+
+
+def check_results(results: Any) -> list[Any]:
+    """Returns the results of an annotation; raises ValueError if they are no list."""
+    if not isinstance(results, list):
+        raise ValueError(f"field 'result': expected a list, got {results!r:.60}")  # noqa: TRY004
+    return results
+
+
+def find_size(results: Any) -> tuple[float | None, float | None]:
+    """Returns the size in pixels at which an image was labelled, or None twice.
+
+    Raises:
+      ValueError: the results are no list, or the size is none.
+    """
+    for number, result in enumerate(check_results(results)):
+        sides = ("original_width", "original_height")
+        size = [isinstance(result, dict) and result.get(side) for side in sides]
+        if all(size):
+            for side, length in zip(sides, size, strict=True):
+                if not _is_length(length):
+                    raise ValueError(
+                        f"field 'result', entry {number}, field {side!r}: expected "
+                        f"pixels, got {length!r:.60}"
+                    )
+            return size[0], size[1]
+    return None, None
 
 
 class _Odd(ValueError):
@@ -127,7 +155,10 @@ def _read_one(result: Any, marks: Marks, prompt: str, names: LabelNames) -> None
             setattr(marks, control, bool(value.get("choices")))
         elif kind == "textarea" and control in ("rater", "comment", "notes"):
             text = value.get("text")
-            text = "\n".join(text) if isinstance(text, list) else str(text)
+            lines = text if isinstance(text, list) else [text]
+            if not all(isinstance(line, str) for line in lines):
+                raise ValueError(f"field 'text': expected text, got {text!r:.60}")
+            text = "\n".join(map(str, lines))
             setattr(marks, "rater" if control == "rater" else "comment", text)
         else:
             if kind in _REGIONS and any(map(names.is_known, _listed(value, kind))):
@@ -147,9 +178,9 @@ def _read_points(result, value, marks: Marks, names: LabelNames) -> None:
     for axis, side in (("x", "original_width"), ("y", "original_height")):
         percent, length = value.get(axis), result.get(side)
         if not _is_number(percent) or not 0 <= percent <= 100:
-            raise ValueError(f"field {axis!r}: expected 0 to 100, got {percent!r}")
-        if not _is_number(length) or not length > 0:
-            raise ValueError(f"field {side!r}: expected pixels, got {length!r}")
+            raise ValueError(f"field {axis!r}: expected 0 to 100, got {percent!r:.60}")
+        if not _is_length(length):
+            raise ValueError(f"field {side!r}: expected pixels, got {length!r:.60}")
         shares.append(pixels.from_percent(percent, length))
     for label in _listed(value, "keypointlabels"):
         if field := names.find_points(label):
@@ -175,8 +206,15 @@ def find_span(prompt: str, start: Any, end: Any, text: str | None) -> tuple[int,
     Raises:
       ValueError: the span is outside the prompt, or its text is not there.
     """
+    for name, place in (("start", start), ("end", end)):
+        given = float(place) if isinstance(place, str) and place.isdecimal() else place
+        if not _is_number(given) or not 0 <= given <= _MOST:
+            raise ValueError(
+                f"field {name!r}: expected a character of the prompt, counted from 0, "
+                f"got {place!r:.60}"
+            )
     start, end = int(start), int(end)
-    if not 0 <= start <= end:
+    if start > end:
         raise ValueError(f"expected start <= end, got {start} and {end}")
     if text is None and end <= len(prompt):
         return start, end
@@ -198,15 +236,23 @@ def _answer(value, kind: str) -> float:
     if kind == "choices":
         if not isinstance(found, list) or len(found) != 1:
             raise ValueError(f"expected one choice, got {found!r:.60}")
-        found = float(found[0])
-        found = int(found) if found.is_integer() else found
-    if not _is_number(found):
+        [found] = found
+        if isinstance(found, str):
+            with contextlib.suppress(ValueError):  # which is said below
+                found = float(found)
+        if isinstance(found, float) and found.is_integer():
+            found = int(found)
+    if not _is_number(found) or not abs(found) <= _MOST:
         raise ValueError(f"field {kind!r}: expected a number, got {found!r:.60}")
     return found
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_length(value: Any) -> TypeGuard[float]:
+    return _is_number(value) and 0 < value <= _MOST
 
 
 def _is_text(value: Mapping[str, Any]) -> bool:
@@ -217,5 +263,7 @@ def _is_text(value: Mapping[str, Any]) -> bool:
 def _listed(value: Mapping[str, Any], field: str) -> list[str]:
     found = value.get(field)
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise ValueError(f"field {field!r}: expected a list of labels, got {found!r}")
+        raise ValueError(
+            f"field {field!r}: expected a list of labels, got {found!r:.60}"
+        )
     return found
