@@ -27,7 +27,13 @@ from rahf.annotation.coefficients import (
     ordinal_distance,
 )
 from rahf.datasets.ratings import consolidation, reliability
-from rahf.datasets.ratings.consolidation import POINTS, SCORE_FIELDS, WORDS, WORDS_FIELD
+from rahf.datasets.ratings.consolidation import (
+    LIKERT_POINTS,
+    POINTS,
+    SCORE_FIELDS,
+    WORDS,
+    WORDS_FIELD,
+)
 from rahf.datasets.ratings.rating_files import ImageRatings
 from rahf.evaluation import text_tables
 from rahf.evaluation.metrics import heatmaps as heatmap_metrics
@@ -137,7 +143,8 @@ def _scores(rated: Sequence[ImageRatings], per_rater: "_Raters") -> tuple[dict, 
         if not triples:
             continue
         given = collections.Counter(answer for *_, answer in triples)
-        counts[name] = {f"{answer:g}": given[answer] for answer in sorted(given)}
+        scale = {*given, *range(1, LIKERT_POINTS + 1)}  # also what nobody answered
+        counts[name] = {f"{answer:g}": given[answer] for answer in sorted(scale)}
         rows = collections.defaultdict(list)
         images = 0
         paired = []

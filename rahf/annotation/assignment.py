@@ -14,6 +14,9 @@ from collections.abc import Collection, Sequence
 from rahf.annotation.records import Feedback
 from rahf.annotation.store import AnswerStore, loads
 
+#: The answers to an image where nobody says how many; the paper's number.
+RATERS = 3
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AssignmentRules:
@@ -212,6 +215,28 @@ def _assign(db, image, rater, count, qualification, now, rules) -> str:
     )
     db.execute("UPDATE images SET load = load + 1 WHERE id = ?", (image,))
     return id_
+
+
+def set_raters(store: AnswerStore, raters: int | None) -> tuple[int, int]:
+    """Says how many answers each image of a workdir gets, beside what disputes and the
+    manager add.
+
+    Args:
+      store: the answers.
+      raters: how many; None for as many as before, `RATERS` in a new workdir.
+
+    Returns:
+      The number, and that of the images for which it was another.
+    """
+    last = store.read("SELECT asked FROM images ORDER BY position DESC LIMIT 1")
+    number: int = raters or (last[0]["asked"] if last else RATERS)
+    with store.transaction() as db:
+        changed = db.execute(
+            "UPDATE images SET wanted = wanted + ?1 - asked, asked = ?1 "
+            "WHERE asked != ?1",
+            (number,),
+        )
+        return number, changed.rowcount
 
 
 def review(store: AnswerStore, assignment: str, rules: AssignmentRules) -> None:

@@ -3,7 +3,10 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import sqlite3
+import tempfile
+from collections.abc import Iterator
 
 from rahf import durable
 from rahf.annotation import store, tokens
@@ -50,9 +53,33 @@ def backup(workdir: str | os.PathLike, target: str | os.PathLike) -> pathlib.Pat
         )
     with (
         durable.writing(target) as temporary,
-        contextlib.closing(sqlite3.connect(source)) as live,
+        _opened(source) as live,
         contextlib.closing(sqlite3.connect(temporary)) as copy,
     ):
         live.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, without its log
     return target
+
+
+@contextlib.contextmanager
+def _opened(source: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    """Opens a database to read, also where nothing may be written beside it.
+
+    SQLite needs its log and shared memory there. A server that runs has made them; where
+    they are missing and cannot be made, nobody is writing, and a copy of the files does.
+    """
+    with contextlib.closing(sqlite3.connect(source)) as live:
+        try:
+            live.execute("SELECT COUNT(*) FROM sqlite_master")
+        except sqlite3.OperationalError:
+            pass
+        else:
+            yield live
+            return
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (source.name, f"{source.name}-wal"):
+            if source.with_name(name).is_file():
+                shutil.copyfile(source.with_name(name), pathlib.Path(folder) / name)
+        place = pathlib.Path(folder) / source.name
+        with contextlib.closing(sqlite3.connect(place)) as live:
+            yield live

@@ -3,16 +3,17 @@
 import pathlib
 import sqlite3
 
-_VERSION = 3
+_VERSION = 4
 
 # `load` is the number of raters who have answered an image or hold it now, so that the
-# next image is one step in an index however many there are.
+# next image is one step in an index however many there are. `asked` is what --raters
+# said; `wanted` is that and what disputes and the manager have added.
 _SCHEMA = """
 CREATE TABLE images (
   id TEXT PRIMARY KEY, position INTEGER NOT NULL, image TEXT NOT NULL UNIQUE,
   prompt TEXT NOT NULL, split TEXT, width INTEGER NOT NULL, height INTEGER NOT NULL,
   gold TEXT, guess TEXT, wanted INTEGER NOT NULL, load INTEGER NOT NULL DEFAULT 0,
-  extended INTEGER NOT NULL DEFAULT 0);
+  extended INTEGER NOT NULL DEFAULT 0, asked INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX images_to_do ON images (load, position) WHERE load < wanted;
 CREATE TABLE raters (
   name TEXT PRIMARY KEY, paused TEXT, forgiven INTEGER);
@@ -43,6 +44,11 @@ _UPGRADES = {
         "ALTER TABLE assignments ADD COLUMN guess_shown INTEGER NOT NULL DEFAULT 0",
     ),
     2: ("ALTER TABLE raters ADD COLUMN forgiven INTEGER",),
+    3: (
+        "ALTER TABLE images ADD COLUMN asked INTEGER NOT NULL DEFAULT 0",
+        # It was not kept; the others have had more raters added.
+        "UPDATE images SET asked = (SELECT MIN(wanted) FROM images)",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import http.client
+import ipaddress
 import pathlib
 import socket
 import tempfile
@@ -39,7 +40,8 @@ class ServeOptions:
       host, port: where to listen; None is this machine only.
       certificate, key: PEM files, for TLS.
       behind_proxy: whether a proxy brings TLS.
-      raters: answers wanted for each image.
+      raters: answers wanted for each image, also for those that the workdir has
+        already; None for as many as before, `assignment.RATERS` in a new one.
       lease: seconds until an image that is not heard of goes to others.
       qualification: known answers before the first real image.
       order: one of `ordering.ORDERS`.
@@ -62,7 +64,7 @@ class ServeOptions:
     certificate: str | None = None
     key: str | None = None
     behind_proxy: bool = False
-    raters: int = 3
+    raters: int | None = None
     lease: float = 1800.0
     qualification: int = 0
     order: str = "given"
@@ -103,8 +105,12 @@ def serve(options: ServeOptions) -> None:
     folder = task_sources.find_folder(options.tasks, options.images)
     with store.open_store(options.workdir) as opened:
         tasks = task_sources.read_tasks(options.tasks, folder, reading)
-        added = opened.add_images(tasks, raters=options.raters)
+        raters, changed = assignment.set_raters(opened, options.raters)
+        added = opened.add_images(tasks, raters=raters)
+        if changed:
+            print(f"--raters={raters}: so many answers for {changed} older images, too")
         _check_practice(opened, options)
+        _check_guesses(opened, options)
         _arrange(opened, folder, options)
         api = server.AnnotationApi(
             opened,
@@ -114,11 +120,12 @@ def serve(options: ServeOptions) -> None:
             secure=bool(options.certificate) or options.behind_proxy,
             show_guesses=options.show_guesses,
         )
-        names = {*LOCAL, *([options.host] if options.host else [])}
+        host = bracket(options.host or LOCAL[0])
+        names = {*LOCAL, host}
         app = server.make_app(api, names, guide)
         config = uvicorn.Config(
             app,
-            host=options.host or LOCAL[0],
+            host=host,
             port=options.port,
             ssl_certfile=options.certificate,
             ssl_keyfile=options.key,
@@ -128,9 +135,9 @@ def serve(options: ServeOptions) -> None:
             timeout_graceful_shutdown=5,  # for requests that were never finished
         )
         # It listens from here on: whoever reads the address may connect at once.
-        with _listening(config.host, options.port) as bound:
+        with _listening(host, options.port) as bound:
             scheme = "https" if options.certificate else "http"
-            url = f"{scheme}://{config.host}:{bound.getsockname()[1]}"
+            url = f"{scheme}://{host}:{bound.getsockname()[1]}"
             print(f"{options.workdir}: {added} new images; serving {url}", flush=True)
             uvicorn.Server(config).run(sockets=[bound])
 
@@ -144,6 +151,26 @@ def _listening(host: str, port: int) -> socket.socket:
             f"--host={host} --port={port}: {error.strerror or error}; --port=0 takes "
             "any free port"
         ) from error
+
+
+def bracket(host: str) -> str:
+    """Returns a host as addresses and browsers have it: IPv6 in brackets, and short."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host  # a name
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _check_guesses(opened: store.AnswerStore, options: ServeOptions) -> None:
+    query = "SELECT COUNT(*) AS images, COUNT(guess) AS guesses FROM images"
+    [found] = opened.read(query)
+    if options.show_guesses and found["guesses"] < found["images"]:
+        print(
+            f"--show_guesses: {found['guesses']} of {found['images']} images have a "
+            "guess; the output of predict, 'guess' in images.jsonl, and Label Studio's "
+            "predictions bring them"
+        )
 
 
 def _check_practice(opened: store.AnswerStore, options: ServeOptions) -> None:

@@ -188,8 +188,8 @@ class AnswerStore:
                     continue
                 db.execute(
                     "INSERT INTO images (id, position, image, prompt, split, width, "
-                    "height, gold, guess, wanted) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "height, gold, guess, wanted, asked) "
+                    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)",
                     (
                         secrets.token_urlsafe(16),
                         position,

@@ -68,7 +68,8 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     add("--certificate", metavar="FILE", help="TLS certificate, PEM; for --host")
     add("--key", metavar="FILE", help="its key, PEM")
     add("--behind_proxy", action="store_true", help="a proxy brings TLS for --host")
-    add("--raters", type=flags.at_least(1), default=3, help="per image (%(default)s)")
+    number = "answers for each image (as many as before; 3 in a new workdir)"
+    add("--raters", type=flags.at_least(1), help=number)
     lease = "seconds until an image not heard of goes to others (%(default)s)"
     add("--lease", type=flags.finite(1), default=1800.0, help=lease)
     orders = ("given", "random", "uncertain")
@@ -159,7 +160,7 @@ def _check_host(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--certificate and --key go together")
     from rahf.annotation import serving
 
-    others = args.host and args.host not in serving.LOCAL
+    others = args.host and serving.bracket(args.host) not in serving.LOCAL
     if others and not args.certificate and not args.behind_proxy:
         parser.error(
             f"--host={args.host} would send tokens unencrypted: give --certificate "

@@ -94,7 +94,7 @@ def test_scores_by_hand():
     assert scores["pairs_perfect"] == pytest.approx((1 + 1 / 3 + 0) / 3)
     assert scores["pairs_within_one"] == pytest.approx((1 + 1 + 0) / 3)
     assert (scores["n"], scores["n_answers"]) == (3, 9)
-    assert found.answers == {"overall": {"1": 1, "3": 5, "4": 2, "5": 2}}
+    assert found.answers == {"overall": {"1": 1, "2": 0, "3": 5, "4": 2, "5": 2}}
     assert set(found.scores) == {"overall"}
     assert not found.heatmaps and not found.words and not found.ious
     first = found.raters["r0"]

@@ -169,3 +169,20 @@ def test_a_lease_of_a_wrong_clock_ends_when_the_clock_is_right(opened):
     assert assignment.take(opened, "b", RULES, now=1e9) not in (None, taken)
     [[state]] = opened.read("SELECT state FROM assignments WHERE id = ?", taken)
     assert state == "expired"
+
+
+def test_another_number_of_raters_is_for_the_images_there_are(opened):
+    assert assignment.set_raters(opened, None) == (3, 0), "in a new workdir"
+    _add(opened, 1, raters=2)
+    assert _answer(opened, "a", _label(1)) and _answer(opened, "b", _label(4))
+    _add(opened, 2, raters=2)
+    query = "SELECT wanted FROM images ORDER BY position"
+    assert [row["wanted"] for row in opened.read(query)] == [4, 2], "a dispute"
+    assert assignment.set_raters(opened, None) == (2, 0), "as before"
+    assert assignment.set_raters(opened, 3) == (3, 2)
+    assert [row["wanted"] for row in opened.read(query)] == [5, 3]
+    assert assignment.set_raters(opened, 3) == (3, 0)
+    assert assignment.set_raters(opened, 1) == (1, 2)
+    assert [row["wanted"] for row in opened.read(query)] == [3, 1]
+    [[ready]] = opened.read("SELECT SUM(load < wanted) FROM images")
+    assert ready == 2, "0.png has two answers of three, 1.png none"

@@ -69,14 +69,14 @@ def test_today_has_the_columns_that_an_upgrade_makes(tmp_path):
             query = "SELECT name FROM pragma_table_info(?)"
             tables = ("images", "assignments", "events", "raters")
             columns.append([{n for [n] in opened.read(query, t)} for t in tables])
-            assert opened.read("PRAGMA user_version")[0][0] == 3
+            assert opened.read("PRAGMA user_version")[0][0] == 4
     assert columns[0] == columns[1]
 
 
 def test_a_later_version_is_refused(tmp_path):
-    _make(tmp_path / "w", 4)
+    _make(tmp_path / "w", 5)
     with (
-        pytest.raises(ValueError, match="layout 4, this version of rahf knows 1 to 3"),
+        pytest.raises(ValueError, match="layout 5, this version of rahf knows 1 to 4"),
         store.open_store(tmp_path / "w"),
     ):
         pass

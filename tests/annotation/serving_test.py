@@ -3,17 +3,21 @@
 import contextlib
 import http.client
 import json
+import os
 import pathlib
 import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 
 import pytest
 from PIL import Image
 
-from rahf.annotation import client, serving, store, tokens
+from rahf.annotation import assignment, client, serving, store, tokens
+from rahf.annotation.records import Feedback, RatingTask
+from rahf.datasets.ratings.consolidation import SCORE_FIELDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -151,3 +155,108 @@ with store.open_store(sys.argv[1]) as opened:
         if "sync(" in line and "annotation.db-wal" in line
     ]
     assert len(synced) >= 5, between[-2000:]
+
+
+def _serve(tmp_path, monkeypatch, capsys, **options):
+    """Returns what a server prints, which ends at once."""
+    import uvicorn
+
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    # It would close the streams of all loggers, pytest's among them.
+    monkeypatch.setattr(uvicorn.Config, "configure_logging", lambda self: None)
+    row = {"image": "a.png", "prompt": "a cat"} | options.pop("row", {})
+    (tmp_path / "images.jsonl").write_text(json.dumps(row))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    places = {"images": str(tmp_path), "workdir": str(tmp_path / "w"), "port": 0}
+    tasks = str(tmp_path / "images.jsonl")
+    serving.serve(serving.ServeOptions(tasks=tasks, **places, **options))
+    return capsys.readouterr().out
+
+
+def _wanted(tmp_path):
+    with store.open_store(tmp_path / "w") as opened:
+        return [row["wanted"] for row in opened.read("SELECT wanted FROM images")]
+
+
+def test_another_number_of_raters_at_a_restart_is_applied_and_said(
+    tmp_path, monkeypatch, capsys
+):
+    said = _serve(tmp_path, monkeypatch, capsys, raters=2)
+    assert "--raters" not in said and _wanted(tmp_path) == [2]
+    said = _serve(tmp_path, monkeypatch, capsys)
+    assert "--raters" not in said and _wanted(tmp_path) == [2], "none is no other"
+    said = _serve(tmp_path, monkeypatch, capsys, raters=5)
+    assert "--raters=5: so many answers for 1 older images" in said
+    assert _wanted(tmp_path) == [5]
+
+
+def test_show_guesses_without_guesses_says_so(tmp_path, monkeypatch, capsys):
+    said = _serve(tmp_path, monkeypatch, capsys)
+    assert "--show_guesses" not in said
+    said = _serve(tmp_path, monkeypatch, capsys, show_guesses=True)
+    assert "--show_guesses: 0 of 1 images have a guess" in said
+    row = {"guess": {"misaligned_words": [1]}}
+    said = _serve(tmp_path, monkeypatch, capsys, show_guesses=True, row=row)
+    assert "--show_guesses" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("::1", "[::1]"),
+        ("[::1]", "[::1]"),
+        ("2001:DB8:0:0::1", "[2001:db8::1]"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("raters.example", "raters.example"),
+    ],
+)
+def test_an_address_of_ipv6_is_as_browsers_have_it(given, host):
+    assert serving.bracket(given) == host
+
+
+def test_a_bare_address_of_ipv6_is_served(tmp_path, monkeypatch, capsys):
+    said = _serve(tmp_path, monkeypatch, capsys, host="::1")
+    assert "serving http://[::1]:" in said
+
+
+# A folder is not read-only to root, whom this turns into nobody.
+_EXPORT = """
+import os, sys
+from rahf.annotation import serving
+if os.geteuid() == 0:
+    os.setgid(65534), os.setuid(65534)
+try:
+    open(sys.argv[1] + "/x", "w")
+except PermissionError:
+    print(serving.export(workdir=sys.argv[1], output=sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_read_only_workdir_can_be_exported(log):
+    with tempfile.TemporaryDirectory() as folder:  # whose parents all may enter
+        work, out = pathlib.Path(folder) / "w", pathlib.Path(folder) / "out"
+        with store.open_store(work) as opened:
+            task = RatingTask(image="a.png", prompt="a cat")
+            opened.add_images([(task, 8, 8)], raters=1)
+            opened.add_rater("r1")
+            taken = assignment.take(opened, "r1", assignment.AssignmentRules())
+            label = Feedback(scores=dict.fromkeys(SCORE_FIELDS, 3), nothing_wrong=True)
+            event = store.Event(id="12345678", kind="answer", label=label)
+            opened.save(taken, "r1", [event], lease=100)
+            if log:  # of a server that was killed
+                shutil.copytree(work, work.with_name("killed"))
+        work = work.with_name("killed") if log else work
+        out.mkdir()
+        (work / "annotation.db-shm").unlink(missing_ok=True)
+        for place, mode in ((folder, 0o755), (out, 0o777), (work, 0o555)):
+            os.chmod(place, mode)
+        for file in work.iterdir():
+            file.chmod(0o444)
+        words = [sys.executable, "-c", _EXPORT, str(work), str(out / "ratings.jsonl")]
+        done = subprocess.run(
+            words, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        work.chmod(0o755)
+        assert "1 answers" in done.stdout, done.stderr[-2000:]
+        assert (out / "ratings.jsonl").read_text().count("\n") == 1

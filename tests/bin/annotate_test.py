@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from rahf.annotation import tokens
-from rahf.bin import annotate
+from rahf.bin import annotate, annotate_flags
 from rahf.datasets.ratings import rating_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -171,6 +171,10 @@ def test_other_hosts_need_tls_or_a_proxy(tmp_path, capsys):
     with pytest.raises(SystemExit):
         annotate.main([*words, "--host=0.0.0.0"])
     assert "--behind_proxy" in capsys.readouterr().err
+    for host in ("::1", "[::1]", "0:0::1", "127.0.0.1", "localhost"):
+        annotate_flags.parse(None, [*words, f"--host={host}"])  # this machine alone
+    with pytest.raises(SystemExit):
+        annotate_flags.parse(None, [*words, "--host=2001:db8::1"])
 
 
 def test_a_port_in_use_is_named(work):

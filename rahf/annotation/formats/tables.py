@@ -2,7 +2,9 @@
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from absl import logging
 
 from rahf import images
 from rahf.annotation.records import RatingTask
@@ -78,9 +80,32 @@ def read_folder(
     lists = (path / name for name in job_sources.PROMPT_FILES)
     table = next((one for one in lists if one.is_file()), path)
     rows = job_sources.read_source(table, "", columns, recursive)
+    if table != path:
+        _warn_unlisted(path, table, [image for _, image, *_ in rows], recursive)
     for _, image, prompt, *place in rows:
         name = os.path.relpath(os.path.abspath(image), os.path.abspath(folder))
         yield _make(place[0] if place else str(path), folder, name, prompt, None)
+
+
+def _warn_unlisted(path, table, listed: Sequence[str], recursive: bool) -> None:
+    """Says which images of a folder are left out, because its table lacks them."""
+    files = path.rglob("*") if recursive else path.iterdir()
+    names = [
+        os.path.relpath(file, path)
+        for file in sorted(files)
+        if file.suffix.lower() in job_sources.SUFFIXES and file.name[0] != "."
+    ]
+    known = {os.path.relpath(image, path) for image in listed}
+    if left := [name for name in names if name not in known]:
+        more = ", ..." if len(left) > 5 else ""
+        logging.warning(
+            "%s: %d of %d images are not in %s and are left out: %s",
+            path,
+            len(left),
+            len(names),
+            table.name,
+            ", ".join(left[:5]) + more,
+        )
 
 
 def _make(where, folder, image: str, prompt: str, split: str | None) -> _Task:

@@ -69,6 +69,18 @@ def test_a_folder_with_and_without_prompts(folder):
     assert _read(folder, folder.parent) == above
 
 
+def test_a_folders_images_that_its_table_lacks_are_named(folder, caplog):
+    (folder / "metadata.csv").write_text("file_name,text\na.png,a cat\n")
+    [(task, *_)] = _read(folder)
+    assert task.image == "a.png"
+    assert (
+        "1 of 2 images are not in metadata.csv and are left out: b.png" in caplog.text
+    )
+    caplog.clear()
+    (folder / "metadata.csv").write_text("file_name,text\na.png,a cat\n./b.png,x\n")
+    assert len(_read(folder)) == 2 and not caplog.text
+
+
 def test_subfolders_on_demand(folder):
     above = folder.parent
     with pytest.raises(ValueError, match="subfolders are searched with --recursive"):
