@@ -83,6 +83,20 @@ def test_an_image_is_shown_with_what_each_rater_said(site, browser):
     page.context.close()
 
 
+def test_a_phone_shows_the_managers_page_whole(site, browser):
+    phone = {"has_touch": True, "is_mobile": True}
+    size = {"width": 390, "height": 844}
+    page = browser.new_context(viewport=size, **phone).new_page()
+    page.goto(site.link("boss", "manager"))
+    page.get_by_role("button", name="a.png").tap()
+    page.get_by_role("dialog", name="a.png").wait_for()
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 390, "tables scroll by themselves"
+    box = page.get_by_role("dialog", name="a.png").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    page.context.close()
+
+
 def test_asking_one_more_shows_in_the_row(site, browser):
     page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
     page.goto(site.link("boss", "manager"))
