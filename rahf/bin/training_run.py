@@ -41,3 +41,9 @@ def run(config, workdir: str | os.PathLike) -> None:
 
     with in_one_line(workdir), contextlib.closing(train_input):
         train(config, workdir, train_input, evaluate, Utilisation(config))
+    if jax.process_count() == 1:  # else some of the parameters are elsewhere
+        from rahf.inference import training_images
+
+        seen = config.training_steps * config.input.batch_size
+        if line := training_images.summarise_run(workdir, seen):
+            print(line)

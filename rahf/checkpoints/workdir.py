@@ -4,6 +4,7 @@
     vocabulary.model       the SentencePiece model the run was trained with
     checkpoints/<step>/    Orbax: parameters, optimizer, step, data positions
     metrics.jsonl          a line per logged step
+    image_features_<step>.npz   how far an image is from the training images
     events.*               the same for TensorBoard
 
 See `rahf.checkpoints.changes` for what a resumed run may change, and

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from rahf import durable, targets
+from rahf.checkpoints import feature_distance
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.checkpoints.workdir import CONFIG_FILE, VOCABULARY_FILE
 from rahf.export import model_card, stablehlo, standalone
@@ -108,6 +109,10 @@ def export(
         predictor = Predictor(config, params, found)
         options = {"batch_size": batch_size, "platforms": platforms}
         files, usage = FORMS[form](predictor, params, options)
+        summary = feature_distance.read(workdir, found, params)
+        if summary is not None and exported.PARAMS_FILE in files:
+            encoded = feature_distance.encode(summary, params)
+            files[feature_distance.file_name(found)] = encoded
         files[VOCABULARY_FILE] = vocabulary.load(config.input.vocabulary).serialized()
         files[CARD_FILE] = model_card.write(
             predictor, workdir, params=params, licence=licence, usage=usage
@@ -135,8 +140,11 @@ def _left_by_a_killed_export(held: set[str]) -> set[str]:
     """Returns the names that a killed export left behind."""
     left = {name for name in held if _UNFINISHED_NAME.fullmatch(name)}
     # The config is renamed last: while it is unfinished, so is the export.
-    finished = _FILES if f"{CONFIG_FILE}{_UNFINISHED}" in held else set()
-    return left | (held & finished) | (held & {durable.LOCK_FILE})
+    finished = set()
+    if f"{CONFIG_FILE}{_UNFINISHED}" in held:
+        named = feature_distance.FILE.fullmatch
+        finished = {name for name in held if name in _FILES or named(name)}
+    return left | finished | (held & {durable.LOCK_FILE})
 
 
 _LICENCE_CHARACTERS = frozenset(

@@ -9,7 +9,7 @@ import optax
 
 from rahf.inference.free_decoding import FreeWords, is_free
 from rahf.inference.stages import Stages
-from rahf.models import decoding, passes, sharding
+from rahf.models import decoding, image_features, passes, sharding
 from rahf.models.rahf import RAHF, make_model
 from rahf.targets import Kind, select
 
@@ -60,7 +60,17 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
     return _on_host(config, predict, names)
 
 
-def make_predict_prompts(config, mark_ids: tuple[int, ...], targets: Sequence[str]):
+#: The output of `make_predict_prompts` with the features of the images.
+FEATURES = "image_features"
+
+
+def make_predict_prompts(
+    config,
+    mark_ids: tuple[int, ...],
+    targets: Sequence[str],
+    *,
+    features: bool = False,
+):
     """Builds predict(params, batch) -> {name: array}, jitted, for all targets at once.
 
     Where each target has a prompt of its own (the augmented variant), they are read in
@@ -70,6 +80,8 @@ def make_predict_prompts(config, mark_ids: tuple[int, ...], targets: Sequence[st
       config: the training config.
       mark_ids: the ids of the suffix that marks a word.
       targets: the names of the targets: heatmaps, scores and words.
+      features: whether to return `FEATURES` too, float32[B, F]
+        (`rahf.models.image_features`).
 
     Returns:
       The function. Of the batch it takes `image` uint8[B, S, S, 3], `prompt` and
@@ -92,9 +104,12 @@ def make_predict_prompts(config, mark_ids: tuple[int, ...], targets: Sequence[st
     def predict(params, batch):
         stages = Stages(model, params)
         count, rows, length = batch["inputs"].shape
-        tokens = jnp.tile(stages.encode_image(batch["image"]), (count, 1, 1))
-        encoding = stages.encode(tokens, batch["inputs"].reshape(-1, length))
+        tokens = stages.encode_image(batch["image"])
         outputs = {}
+        if features:
+            outputs[FEATURES] = image_features.pool(model, tokens)
+        tokens = jnp.tile(tokens, (count, 1, 1))
+        encoding = stages.encode(tokens, batch["inputs"].reshape(-1, length))
         for places, read in parts:
             own = jnp.concatenate([jnp.arange(rows) + rows * at for at in places])
             text = {

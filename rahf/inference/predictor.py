@@ -16,10 +16,12 @@ import numpy as np
 from rahf import images as images_lib
 from rahf import targets
 from rahf import words as words_lib
-from rahf.checkpoints.restore import restore_for_inference
+from rahf.checkpoints import feature_distance
+from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.inference import arguments, kept_programs
 from rahf.inference.arguments import ImageLike
 from rahf.inference.predict_step import (
+    FEATURES,
     cast_params,
     compute_config,
     make_predict_prompts,
@@ -61,6 +63,10 @@ class Prediction:
         the whole image, whatever its aspect ratio.
       image_size: (height, width) of the image as given.
       prompt_truncated: whether the prompt was longer than the model reads.
+      distance: how far the image is from those that the checkpoint was trained on, by
+        the checkpoint's own features: the percentage of training images that are
+        nearer. None if the checkpoint has no summary of their features. No measure of
+        quality, see `rahf.checkpoints.feature_distance`.
     """
 
     prompt: str
@@ -69,6 +75,7 @@ class Prediction:
     heatmaps: dict[str, np.ndarray]
     image_size: tuple[int, int]
     prompt_truncated: bool
+    distance: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +101,16 @@ class Predictor:
       step: the step of the checkpoint.
       params: its parameters, as trained.
       targets: the names of the targets it predicts.
+      features: the features of its training images, if they were summarised.
     """
 
-    def __init__(self, config, params, step: int):
+    def __init__(
+        self,
+        config,
+        params,
+        step: int,
+        features: feature_distance.FeatureSummary | None = None,
+    ):
         """Prepares prediction; `load` is the usual constructor."""
         try:
             rows = targets.select(config.task.targets)
@@ -104,6 +118,7 @@ class Predictor:
             import_modules(config)
             rows = targets.select(config.task.targets)
         self.config, self.step, self.params = config, step, params
+        self.features = features
         self._sizes: set[int] = set()  # batch sizes compiled so far
         rows = [
             row for row in rows if row.kind in (Kind.HEATMAP, Kind.SCORE, Kind.WORDS)
@@ -116,7 +131,9 @@ class Predictor:
         self._augmented = passes.is_augmented(config)
         self._asked = passes.targets_of_prompts(config, self.targets)
         computed = compute_config(config)
-        self._run = make_predict_prompts(computed, marks, self.targets)
+        self._run = make_predict_prompts(
+            computed, marks, self.targets, features=features is not None
+        )
         self._cast_params = cast_params(params, computed.model.dtype)
 
     def predict(
@@ -221,6 +238,9 @@ class Predictor:
         batch["inputs"] = np.stack([each["inputs"] for each in batches])
         outputs = self._run(self._cast_params, batch)
         outputs = jax.device_get(outputs)
+        distances = [None] * rows
+        if self.features is not None:
+            distances = self.features.percentiles(outputs.pop(FEATURES)).tolist()
         return [
             self._prediction(
                 {name: value[i] for name, value in outputs.items()},
@@ -228,6 +248,7 @@ class Predictor:
                 prompt=prompts[i],
                 image_size=sizes[i],
                 truncated=bool(truncated[i]),
+                distance=distances[i],
             )
             for i in range(len(records))
         ]
@@ -239,7 +260,9 @@ class Predictor:
         self._sizes.add(rows)
         return rows
 
-    def _prediction(self, outputs, word_ends, *, prompt, image_size, truncated):
+    def _prediction(
+        self, outputs, word_ends, *, prompt, image_size, truncated, distance=None
+    ):
         # In the table's order; JAX sorts the keys of what a function returns.
         of_kind = {
             kind: {
@@ -265,6 +288,7 @@ class Predictor:
             heatmaps=of_kind[Kind.HEATMAP],
             image_size=image_size,
             prompt_truncated=truncated,
+            distance=distance,
         )
 
 
@@ -291,4 +315,7 @@ def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor
             )
         step = int(step)
     kept_programs.use()
-    return Predictor(*restore_for_inference(os.fspath(workdir), step))
+    workdir, step = split_step(os.fspath(workdir), step)
+    config, params, found = restore_for_inference(workdir, step)
+    features = feature_distance.read(workdir, found, params)
+    return Predictor(config, params, found, features)

@@ -14,7 +14,7 @@ from rahf import images, storage
 from rahf.inference.job_sources import USUAL, TableColumns
 from rahf.inference.jobs import Job, JobList, read_jobs, unread_prompts
 from rahf.inference.pictures import ALL, Pictures
-from rahf.inference.writer import PredictionWriter
+from rahf.inference.writer import FAR, PredictionWriter
 
 if TYPE_CHECKING:
     from rahf.inference.predictor import Predictor
@@ -33,6 +33,7 @@ class Counts:
       failed: images that could not be read.
       done_before: images whose predictions an earlier run wrote.
       truncated: prompts that were cut, in this run and earlier ones.
+      measured, far: see `PredictionWriter`.
       rate: images per second, without the first batch if there were others.
       compiled: whether the rate includes the first batch, which compiles.
     """
@@ -41,6 +42,8 @@ class Counts:
     failed: int = 0
     done_before: int = 0
     truncated: int = 0
+    measured: int = 0
+    far: int = 0
     rate: float = 0.0
     compiled: bool = False
 
@@ -173,11 +176,22 @@ def predict_folder(
             "model reads (config.input.text_length="
             f"{predictor.config.input.text_length}); words cut off are not judged"
         )
+    if counts.measured:
+        lines.append(_describe_distances(counts.far, counts.measured))
     if text := provenance.warning(predictor.config):
         lines.append(f"note: {text}")
     for folder, name in unread_prompts(sources.names, sources.prompt):
         lines.append(f"{folder}: --prompt is used for all images; {name} is ignored")
     return counts, "\n".join(lines)
+
+
+def _describe_distances(far: int, measured: int) -> str:
+    verb = "is" if far == 1 else "are"
+    return (
+        f"{far:,} of {measured:,} images {verb} farther from the training images than "
+        f"{FAR:g} % of those, by the checkpoint's own features: there "
+        "it has learned little, whatever it predicts"
+    )
 
 
 def _check_files(jobs: Sequence[Job], on_error: str) -> None:
@@ -247,6 +261,7 @@ def run(
                 clock.tick(len(read))
             bar.update(len(batch))
     counts.truncated = writer.truncated
+    counts.measured, counts.far = writer.measured, writer.far
     counts.rate, counts.compiled = clock.rate()
     return counts
 

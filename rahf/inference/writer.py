@@ -10,8 +10,8 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: What is written of heatmaps: nothing, 8-bit PNGs of the model's size, or of the
 #: image's own size.
 HEATMAPS = ("none", "native", "full")
+#: An image that is farther from the training images than this percentage of those is
+#: counted as far.
+FAR = 99.0
 
 
 class PredictionWriter:
@@ -42,6 +45,9 @@ class PredictionWriter:
       path: the path of predictions.jsonl.
       written: the number of predictions written by this writer.
       truncated: the number of prompts cut, including those of finished images.
+      measured: the number of lines in the folder that know how far their image is from
+        the training images.
+      far: those of them that are farther than `FAR` percent of the training images.
     """
 
     def __init__(
@@ -65,7 +71,7 @@ class PredictionWriter:
             other pictures.
         """
         self.path = pathlib.Path(output_dir) / "predictions.jsonl"
-        self.written = self.truncated = 0
+        self.written = self.truncated = self.measured = self.far = 0
         self._pictures = pictures
         self._file, self._checkpoint = None, {}
         durable.check_folder(output_dir)
@@ -109,12 +115,18 @@ class PredictionWriter:
                     self._dropped.append(number)
                     continue
                 self._finished.add(row)
+                self._count_distance(row)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f"{where}: not written by rahf.bin.predict ({error!r}); choose "
                     "another --output"
                 ) from error
             self._pictures.check_line(where, row)
+
+    def _count_distance(self, row: Mapping[str, Any]) -> None:
+        if (distance := row.get("distance")) is not None:
+            self.measured += 1
+            self.far += distance > FAR
 
     def _lines(self) -> Iterator[bytes]:
         if self.path.exists():
@@ -216,6 +228,9 @@ class PredictionWriter:
         pictures = self._pictures.write(
             self.path.parent, job.name, image, prediction.heatmaps
         )
+        distance = {}
+        if prediction.distance is not None:
+            distance["distance"] = round(float(prediction.distance), 1)
         return {
             "id": job.id,
             "image": job.image,
@@ -232,6 +247,7 @@ class PredictionWriter:
                 }
                 for word in prediction.words
             ],
+            **distance,
             **pictures,
             **self._pictures.as_fields(),
             **self._checkpoint,
@@ -260,6 +276,7 @@ class PredictionWriter:
                 raise
         self.written += "error" not in row
         self.truncated += bool(row.get("prompt_truncated"))
+        self._count_distance(row)
         return row
 
 

@@ -40,6 +40,7 @@ class _Predictor:
                 words=[],
                 heatmaps={"implausibility": np.zeros((4, 4), np.float32)},
                 prompt_truncated=len(prompt) > 1000,
+                distance=None,
             )
             for picture, prompt in zip(pictures, prompts, strict=True)
         ]

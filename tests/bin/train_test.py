@@ -45,11 +45,13 @@ def test_trains_and_goes_on(tmp_path):
     assert first.returncode == 0, first.stderr
     assert "parameters on {'data': 1" in first.stderr
     assert restore.complete_steps(tmp_path) == [2]
-    second = _train(*flags, "--config.training_steps=3")
+    assert "at least 20 different training images, got 8" in first.stdout
+    second = _train(*flags, "--config.training_steps=5")
     assert second.returncode == 0, second.stderr
-    assert "step 2 of 3" in second.stderr
+    assert "step 2 of 5" in second.stderr
+    assert "image_features_5.npz: features of 20 training images" in second.stdout
     rows = read_metrics(tmp_path)
-    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert "eval/plausibility/mse" in rows[-1]
     assert (tmp_path / workdirs.VOCABULARY_FILE).stat().st_size > 1000
 

@@ -1,8 +1,14 @@
-"""Reading ahead; runs are in tests/bin/predict_test.py."""
+"""Reading ahead, and distances; other runs are in tests/bin/predict_test.py."""
 
+import json
+import types
+
+import ml_collections
+import numpy as np
 import pytest
 from PIL import Image
 
+import rahf.inference.predictor
 from rahf import images
 from rahf.inference import stream
 from rahf.inference.jobs import Job
@@ -55,3 +61,62 @@ def test_options_are_checked():
         stream.Options(on_error="ignore")
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
         stream.Options(batch_size=0)
+
+
+DISTANCES = [12.34, 99, 99.04, 99.96, 100]
+
+
+class _Distant:
+    """Knows the distance of each image by its height."""
+
+    step, params, known = 5, {}, True
+    config = ml_collections.ConfigDict(
+        {"input": {"text_length": 36}, "task": {"name": "rated_images_multihead"}}
+    )
+
+    def predict(self, pictures, prompts, batch_size):
+        return [
+            types.SimpleNamespace(
+                scores={"plausibility": 0.5},
+                words=[],
+                heatmaps={},
+                prompt_truncated=False,
+                distance=DISTANCES[len(picture) - 10] if self.known else None,
+            )
+            for picture in pictures
+        ]
+
+
+@pytest.fixture
+def predict(monkeypatch, tmp_path):
+    for i in range(5):
+        Image.fromarray(np.zeros((10 + i, 9, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    predictor = _Distant()
+    monkeypatch.setattr(rahf.inference.predictor, "load", lambda *_: predictor)
+
+    def run(known=True, limit=None):
+        predictor.known = known
+        sources = stream.Sources([str(tmp_path)], "x", limit=limit)
+        _, report = stream.predict_folder(sources, str(tmp_path / "out"), "W")
+        lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+        return report, [json.loads(line) for line in lines]
+
+    return run
+
+
+def test_how_many_are_far(predict):
+    report, rows = predict(limit=4)
+    # 99.04 is written as 99.0, and counted as it is written.
+    assert [row["distance"] for row in rows] == [12.3, 99.0, 99.0, 100.0]
+    told = "1 of 4 images is farther from the training images than 99 % of those"
+    assert told in report
+    # Those of the first command count too.
+    assert "2 of 5 images are farther" in predict()[0]
+    assert "2 of 5 images are farther" in predict()[0]
+
+
+def test_an_unknown_distance_is_not_written(predict):
+    report, rows = predict(known=False)
+    assert len(rows) == 5
+    assert not any("distance" in row for row in rows)
+    assert "farther" not in report

@@ -23,6 +23,7 @@ class Prediction:
     words: list
     heatmaps: dict
     prompt_truncated: bool = False
+    distance: float | None = None
 
 
 def _prediction(score=0.25):
