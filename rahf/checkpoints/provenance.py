@@ -51,9 +51,17 @@ def make(config, records: int | None) -> dict[str, list[Any]]:
     pretrained = version in efficientnet_model.VERSIONS
     if pretrained and config.get("init_stem", "imagenet"):
         weights.append(efficientnet.origin(version))
+    own = make_learned(config, records, weights)
+    return {"data": _once(data + own["data"]), "weights": _once(own["weights"])}
+
+
+def make_learned(
+    config, records: int | None, weights: Sequence[str]
+) -> dict[str, list[Any]]:
+    """Returns what is learned from a config's data alone, by what began with weights."""
     own = {"dataset": dataset_of(config.task.name), "task": config.task.name}
-    data.append(own | ({"records": records} if records else {}))
-    return {"data": _once(data), "weights": _once(weights)}
+    own |= {"records": records} if records else {}
+    return {"data": [own], "weights": list(weights)}
 
 
 def _once(entries: Sequence[Any]) -> list[Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from rahf import images as images_lib
 from rahf import targets
 from rahf import words as words_lib
+from rahf.baselines import probe
 from rahf.checkpoints import feature_distance
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.inference import arguments, kept_programs
@@ -298,7 +299,8 @@ def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor
     Compiled programs are kept on disk from now on (`rahf.compilation_cache`).
 
     Args:
-      workdir: the workdir of `python -m rahf.bin.train`, or an exported folder.
+      workdir: the workdir of `python -m rahf.bin.train`, an exported folder, or the
+        folder of `python -m rahf.bin.probe`.
       step: a step, "latest" (default) or "best".
 
     Returns:
@@ -315,6 +317,12 @@ def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor
             )
         step = int(step)
     kept_programs.use()
+    if probe.is_probe(workdir):
+        from rahf.inference.probe_predictor import ProbePredictor  # it is a Predictor
+
+        if step not in (None, "latest", "best"):
+            raise ValueError(f"step={step!r}: {workdir} is a probe, which has no steps")
+        return ProbePredictor(probe.read(workdir))
     workdir, step = split_step(os.fspath(workdir), step)
     config, params, found = restore_for_inference(workdir, step)
     features = feature_distance.read(workdir, found, params)
