@@ -165,6 +165,8 @@ def evaluate(
     add = parser.add_argument
     add("--examples", type=at_least(0), default=0, help="records to measure; 0 = all")
     add("--output", help="folder to write to (W/eval/<split>, DIR/eval/<split>)")
+    trivial = "measure beside it what needs no model, and mark what does not beat that"
+    add("--baseline", choices=("trivial",), help=trivial)
     add(
         "--set",
         action="append",
@@ -184,6 +186,10 @@ def evaluate(
         from rahf.evaluation.runs import evaluate_run
 
         request = evaluation_request(
-            args, examples=args.examples, settings=args.set, output=args.output
+            args,
+            examples=args.examples,
+            settings=args.set,
+            output=args.output,
+            baseline=args.baseline,
         )
         print(evaluate_run(request, kind, name))

@@ -31,7 +31,8 @@ class Results:
         `target`, and what that kind of target records.
       convention: the convention the metrics follow.
       facts: anything else worth keeping: checkpoint, step, split, seconds;
-        `not_measured` says, by name, why a target of the task has no numbers.
+        `not_measured` says, by name, why a target of the task has no numbers;
+        `trivial` has the metrics of what needs no model (`rahf.evaluation.trivial`).
     """
 
     metrics: dict[str, dict[str, float]]
@@ -49,13 +50,23 @@ class Results:
 
     def table(self) -> str:
         """Returns the metrics as aligned plain text."""
-        return text_tables.render(self.metrics)
+        return text_tables.render(self.with_trivial())
+
+    def with_trivial(self) -> dict[str, dict[str, float]]:
+        """Returns the metrics, and after them what is trivial: "overall, trivial"."""
+        trivial = self.facts.get("trivial", {})
+        rows = {f"{name}, trivial": values for name, values in trivial.items()}
+        return self.metrics | rows
 
     def notes(self) -> list[str]:
         """Returns one line for each thing that was not measured."""
         lines = [
             f"{name}: not measured, {reason}"
             for name, reason in ordered(self.facts.get("not_measured", {})).items()
+        ]
+        lines += [
+            f"{name}: NOT BETTER THAN TRIVIAL in {', '.join(titles)}"
+            for name, titles in ordered(self.facts.get("not_beaten", {})).items()
         ]
         kinds = {row.name: row.kind for row in rows()}
         for name, values in ordered(self.metrics).items():

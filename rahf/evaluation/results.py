@@ -28,6 +28,7 @@ def read_results(folder: pathlib.Path, **facts: Any) -> Results:
     """
     joined = Results(metrics={}, facts=dict(facts))
     unmeasured, bad = {}, 0
+    beside: dict[str, dict] = {"trivial": {}, "not_beaten": {}}
     for path in sorted(folder.glob("*.json")):
         found = Results.read(path)
         about = found.facts | {"convention": found.convention}
@@ -35,9 +36,11 @@ def read_results(folder: pathlib.Path, **facts: Any) -> Results:
             joined.metrics |= found.metrics
             joined.convention = found.convention
             unmeasured |= found.facts.get("not_measured", {})
+            for key, held in beside.items():
+                held |= found.facts.get(key, {})
             bad = max(bad, found.facts.get("bad_records", 0))
     joined.metrics = targets.ordered(joined.metrics)
-    joined.facts |= {"not_measured": unmeasured, "bad_records": bad}
+    joined.facts |= {"not_measured": unmeasured, "bad_records": bad} | beside
     return joined
 
 

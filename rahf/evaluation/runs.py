@@ -10,6 +10,7 @@ from rahf import storage
 from rahf.checkpoints import provenance, trust
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.checkpoints.workdir import CONFIG_FILE, VOCABULARY_FILE, read_config
+from rahf.evaluation import trivial
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.overrides import DATASETS, set_key
@@ -37,6 +38,7 @@ class EvaluationRequest:
       predictions: what rahf.bin.predict or score wrote, or lines of another tool.
       labels: whose task's labels they are compared with: a workdir or a config; default
         the workdir that the predictions name, or a checkpoint's own.
+      baseline: "trivial" to measure what needs no model beside it.
     """
 
     checkpoint: str | None = None
@@ -49,6 +51,7 @@ class EvaluationRequest:
     output: str | None = None
     predictions: str | None = None
     labels: Any = None
+    baseline: str | None = None
 
 
 class RunEvaluation:
@@ -241,6 +244,10 @@ def measure(
     results = run.evaluate()
     if not any(values["n"] for values in results.metrics.values()):
         raise ValueError(f"nothing to measure: {'; '.join(results.notes())}")
+    if request.baseline:
+        beside = trivial.measure(run.config, run.evaluator).metrics
+        results.facts[trivial.KEY] = beside
+        results.facts["not_beaten"] = trivial.not_beaten(results.metrics, beside)
     if request.settings:
         results.facts["set"] = list(request.settings)
     return results, results.write(folder, name)

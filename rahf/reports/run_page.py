@@ -203,7 +203,7 @@ def _results(
     notes = "".join(f"<p>{escape(note)}.</p>" for note in results.notes())
     return (
         f'<p class="lead">{_protocol(results)}</p>'
-        f"{metric_tables(results.metrics, ceiling)}{notes}"
+        f"{metric_tables(results.with_trivial(), ceiling)}{notes}"
     )
 
 
