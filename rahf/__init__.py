@@ -11,9 +11,10 @@ JAX (docs/predict.md).
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rahf.inference.clip_predictor import load_clip
     from rahf.inference.predictor import load
 
-__all__ = ["load"]
+__all__ = ["load", "load_clip"]
 __version__ = "0.1.0"
 
 
@@ -22,7 +23,13 @@ def __getattr__(name: str):
         from rahf.inference.predictor import load
 
         return load
-    raise AttributeError(f"module 'rahf' has no attribute {name!r}; it has: load")
+    if name == "load_clip":
+        from rahf.inference.clip_predictor import load_clip
+
+        return load_clip
+    raise AttributeError(
+        f"module 'rahf' has no attribute {name!r}; it has: {', '.join(__all__)}"
+    )
 
 
 def __dir__() -> list[str]:

@@ -134,10 +134,12 @@ def read_config(workdir: str | os.PathLike) -> Any:
 
 def check_vocabulary(config) -> None:
     """Raises ValueError if the embedding table has too few rows."""
-    words, rows = vocabulary.load(config.input.vocabulary), config.model.t5.vocab_size
+    words = vocabulary.load(config.input.vocabulary)
+    part = "model.t5" if "t5" in config.model else "model"
+    rows = config.model.get("t5", config.model).vocab_size
     if words.size > rows:
         raise ValueError(
-            f"config.model.t5.vocab_size={rows} is less than the {words.size} ids of "
+            f"config.{part}.vocab_size={rows} is less than the {words.size} ids of "
             f"{words.path}; use {-(-words.size // 128) * 128}, a multiple of 128"
         )
 

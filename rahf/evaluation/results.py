@@ -47,13 +47,9 @@ def read_results(folder: pathlib.Path, **facts: Any) -> Results:
 def describe(workdir: str | pathlib.Path, config, params, step: int) -> dict[str, str]:
     """Returns facts about a run, label -> text, for the head of a report."""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    vit, t5 = config.model.vit, config.model.t5
-    # A network is given by the name of a size, by its dimensions, or by both.
-    image = f"ViT {vit.get('size') or vit.get('width')}/{vit.patch_size}"
-    text = f"T5 {t5.get('size') or t5.get('embed_dim')}"
     facts = {
         "Task": config.task.name,
-        "Model": f"{config.model.variant}, {image}, {text}",
+        "Model": _describe_model(config.model),
         "Parameters": f"{count:,}",
         "Image size": f"{config.input.image_size} px",
         "Trained for": f"{step:,} of {config.training_steps:,} steps",
@@ -64,3 +60,14 @@ def describe(workdir: str | pathlib.Path, config, params, step: int) -> dict[str
     }
     changed = changes.describe(config.get("segments", ()))
     return facts | ({"Changed on the way": changed} if changed else {})
+
+
+def _describe_model(model) -> str:
+    """Returns the networks of a run, each by the name of its size, or its width."""
+    if "vit" not in model:  # a CLIP
+        image, text = model.image, model.text
+        return f"CLIP, ViT {image.width}/{model.patch_size}, text {text.width}"
+    vit, t5 = model.vit, model.t5
+    image = f"ViT {vit.get('size') or vit.get('width')}/{vit.patch_size}"
+    text = f"T5 {t5.get('size') or t5.get('embed_dim')}"
+    return f"{model.variant}, {image}, {text}"

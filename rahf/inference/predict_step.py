@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rahf.baselines.clip_runs import make_clip_predict_step
 from rahf.inference.free_decoding import FreeWords, is_free
 from rahf.inference.stages import Stages
 from rahf.models import decoding, image_features, passes, sharding
@@ -31,8 +32,11 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
       the log-probabilities of the batch's own tokens. The batch may have
       "image_tokens" from `RAHF.encode_image` instead of "image".
     """
+    names = config.task.targets if targets is None else targets
+    if config.get("learner") == "clip":
+        return make_clip_predict_step(config, names)
     model = make_model(config)
-    rows = select(config.task.targets if targets is None else targets)
+    rows = select(names)
     names = _by_kind(rows)
     read = _make_read(model, config, mark_ids, names)
 

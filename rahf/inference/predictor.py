@@ -304,7 +304,8 @@ def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor
       step: a step, "latest" (default) or "best".
 
     Returns:
-      The predictor. Keep it, so that loading and compiling happen only once.
+      The predictor. Keep it, so that loading and compiling happen only once. That of a
+      CLIP is a `rahf.inference.clip_predictor.ClipPredictor` (docs/baselines.md).
 
     Raises:
       ValueError: the folder is not a workdir, or has no complete checkpoint of this
@@ -325,5 +326,10 @@ def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor
         return ProbePredictor(probe.read(workdir))
     workdir, step = split_step(os.fspath(workdir), step)
     config, params, found = restore_for_inference(workdir, step)
+    if config.get("learner") == "clip":
+        from rahf.inference import clip_run  # which imports this module
+
+        clip: Any = clip_run.make_predictor(config, params, found)
+        return clip
     features = feature_distance.read(workdir, found, params)
     return Predictor(config, params, found, features)

@@ -329,7 +329,7 @@ class _TextTower(nn.Module):
         places = named(_normal(0.01), None, "embed")
         shape = (c.context_length, t.width)
         places = self.param("position_embedding", places, shape, jnp.float32)
-        x = table.astype(c.dtype)[tokens] + places[:length].astype(c.dtype)
+        x = jnp.asarray(table, c.dtype)[tokens] + places[:length].astype(c.dtype)
         causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
         for i in range(t.depth):
             x = _Block(c, t, name=f"blocks_{i}")(x, causal)
