@@ -105,6 +105,11 @@ def export(
         _check_empty(folder)
         workdir, step = split_step(os.fspath(workdir), step)
         config, params, found = restore_for_inference(workdir, step)
+        if learner := config.get("learner"):
+            raise ValueError(
+                f"{workdir}: expected a model of rich feedback, got one of "
+                f"config.learner={learner!r}, for which there is no format"
+            )
         check_space(folder, sum(x.nbytes for x in jax.tree.leaves(params)))
         predictor = Predictor(config, params, found)
         options = {"batch_size": batch_size, "platforms": platforms}

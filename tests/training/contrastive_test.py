@@ -11,6 +11,7 @@ from configs import clip_scenes
 from rahf.baselines import clip_runs
 from rahf.bin import training_run
 from rahf.evaluation.split import SplitEvaluator
+from rahf.export import folder
 from rahf.input.loader import make_eval_batches
 from rahf.training import contrastive
 from rahf.training.feedback import make_learner
@@ -52,7 +53,7 @@ def test_tokens_belong_to_the_word_that_ends_next():
     assert not owners[[0, 3, 4]].any()
 
 
-def _config(**model):
+def _config():
     c = clip_scenes.get_config()
     c.training_steps = 2
     c.input.batch_size = 8
@@ -77,6 +78,8 @@ def test_a_run_is_trained_measured_and_loaded_like_any_other(tmp_path):
     assert {"eval/alignment/plcc", "eval/misalignment/cc"} <= logged.keys()
     predictor = rahf.load(tmp_path / "w")
     assert predictor.step == 2
+    with pytest.raises(ValueError, match="got one of config.learner='clip'"):
+        folder.export(tmp_path / "w", tmp_path / "export", form="safetensors")
     evaluator = SplitEvaluator(config)
     measured = evaluator(predictor.params, progress=False).flat()
     for name in ("alignment/plcc", "misalignment/cc"):
