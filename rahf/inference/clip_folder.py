@@ -51,19 +51,14 @@ def predict_clip_folder(request: ClipRequest) -> tuple[Counts, str]:
         request.output, checkpoint=None, pictures=options.pictures
     ) as out:
         try:
-            out.missing(jobs)  # what is wrong with the list shows before loading
+            missing = out.missing(jobs)
+            stream.check_files(missing, options.on_error)
             predictor: Any = load_clip(
                 request.weights, options=request.clip, maps=not request.score_only
             )
             out.use(*_identify(request, predictor.params))
-            counts = stream.run(
-                predictor,
-                jobs,
-                out,
-                batch_size=options.batch_size,
-                on_error=options.on_error,
-                writers=options.writers,
-            )
+            counts = stream.run(predictor, missing, out, options)
+            counts.done_before = len(jobs) - len(missing)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {out.written} written; run the same command to continue"

@@ -153,7 +153,7 @@ def predict_folder(
     with PredictionWriter(output, checkpoint=None, pictures=options.pictures) as out:
         try:
             missing = out.missing(jobs)
-            _check_files(missing, options.on_error)
+            check_files(missing, options.on_error)
             import rahf
             from rahf.checkpoints import identity, provenance, restore
 
@@ -194,7 +194,7 @@ def _describe_distances(far: int, measured: int) -> str:
     )
 
 
-def _check_files(jobs: Sequence[Job], on_error: str) -> None:
+def check_files(jobs: Sequence[Job], on_error: str) -> None:
     """Finds missing images at once, rather than hours later."""
     if on_error == "skip":
         return
