@@ -1,16 +1,20 @@
 """Muse is trained by the project's own loop: tokenizer, transformer, images."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import configs.muse_scenes
-from rahf.bin import generate
+from rahf.bin import generate, mend
 from rahf.checkpoints.metrics_log import read_metrics
 from rahf.checkpoints.restore import read_params, restore_for_inference
 from rahf.generators.muse.generator import MuseGenerator, paste
 from rahf.generators.muse.sampling import SamplingOptions
+from rahf.images import read_size
 from rahf.inference.jobs import read_jobs
+from tests.support import tiny
 
 
 def small(arg="", **fields):
@@ -121,9 +125,27 @@ def test_the_command_writes_what_predict_takes(runs, tmp_path, capsys):
     assert "6 images of 3 prompts" in capsys.readouterr().out
     jobs = read_jobs([str(out)])
     assert [job.prompt for job in jobs[::2]][:2] == ["a cat", "a red circle"]
-    assert all(Image.open(job.image).size == (64, 64) for job in jobs)
+    assert all(read_size(job.image) == (64, 64) for job in jobs)
     generate.main(flags)
     assert "complete already" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         generate.main([str(runs / "muse"), f"--output={tmp_path / 'none'}"])
     assert "expected prompts" in capsys.readouterr().err
+
+
+def test_the_command_mends_what_predict_wrote(runs, tmp_path, capsys):
+    model = tiny.write_workdir(tmp_path / "model", tiny.config())
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    scores = {"plausibility": 0.5}
+    line = {"id": "a", "image": "a.png", "prompt": "a red cube", "scores": scores}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(line) + "\n")
+    flags = [str(tmp_path / "predictions.jsonl"), f"--checkpoint={model}"]
+    flags += [f"--generator={runs / 'muse'}", f"--output={tmp_path / 'mended'}"]
+    # This model learned nothing: the threshold is low, so that there is a mask.
+    flags += ["--threshold=0.0001", "--tries=2", "--rounds=1"]
+    mend.main(flags)
+    assert "of 1 images mended" in capsys.readouterr().out
+    [job] = read_jobs([str(tmp_path / "mended")])
+    assert job.prompt == "a red cube" and read_size(job.image) == (64, 64)
+    mend.main(flags)
+    assert "complete already" in capsys.readouterr().out
