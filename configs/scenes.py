@@ -34,6 +34,9 @@ def get_config(arg: str = ""):
     # the parameters that it may lack.
     c.init_from = ""
     c.init_expect_missing = ("heatmap_predictor_*", "score_predictor_*")
+    # Weights of the stem's network, where it has one: "imagenet" for those of the extra
+    # "pretrained", "" for a fresh one, or the path of a file (docs/weights.md).
+    c.init_stem = "imagenet"
 
     c.task = task = ml_collections.ConfigDict()
     task.name = "scenes_seven"

@@ -11,10 +11,9 @@ A run that starts from another begins with the other's lists.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rahf.checkpoints import stems
 from rahf.checkpoints import workdir as workdirs
 from rahf.input import catalog
-from rahf.models import efficientnet as efficientnet_model
-from rahf.weights import efficientnet
 
 KEY = "learned_from"
 #: Datasets of drawings; the pictures of all others are the user's.
@@ -47,10 +46,8 @@ def make(config, records: int | None) -> dict[str, list[Any]]:
                 earlier = read(workdirs.read_config(place))
                 data, weights = [*earlier["data"]], [*earlier["weights"]]
                 break
-    version = config.model.get("vit", {}).get("stem", "patch")
-    pretrained = version in efficientnet_model.VERSIONS
-    if pretrained and config.get("init_stem", "imagenet"):
-        weights.append(efficientnet.origin(version))
+    if origin := stems.origin(config):
+        weights.append(origin)
     own = make_learned(config, records, weights)
     return {"data": _once(data + own["data"]), "weights": _once(own["weights"])}
 

@@ -5,10 +5,10 @@ import sys
 import jax
 import numpy as np
 
+from rahf.checkpoints import stems
 from rahf.checkpoints.restore import find_params, read_params
 from rahf.checkpoints.workdir import VOCABULARY_FILE, folder, is_vocabulary_of
-from rahf.models import efficientnet as efficientnet_model
-from rahf.weights import efficientnet, matching
+from rahf.weights import matching
 
 # Where the model has the network of a pretrained stem.
 _NETWORK = "vit/embedding/network/"
@@ -52,49 +52,44 @@ def start_from(config, workdir, params):
 
 
 def start_stem(config, params):
-    """Replaces the fresh parameters of a pretrained stem by ImageNet's.
+    """Replaces the fresh parameters of a stem's network by published ones.
 
     Args:
-      config: with `model.vit.stem`; `init_stem` "" leaves it fresh.
+      config: with `model.vit.stem` and `init_stem`, see `rahf.checkpoints.stems`.
       params: the parameters, already sharded.
 
     Returns:
-      The parameters, sharded as before; the same if the stem is none of
-      `rahf.models.efficientnet.VERSIONS`.
+      The parameters, sharded as before; the same if the network starts fresh.
 
     Raises:
       MissingExtraError: the weights are not installed.
-      ValueError: `init_stem` is unknown.
+      ValueError: the weights do not exist or do not fit.
     """
-    version = config.model.vit.get("stem", "patch")
-    if version not in efficientnet_model.VERSIONS or not _wants_imagenet(config):
+    if not stems.source(config):
         return params
-    names = dict(efficientnet_model.parameter_names(version))
-    found = efficientnet.read(efficientnet.find(version), names, _NETWORK)
     flat = matching.flatten(params)
+    wanted = {
+        name.removeprefix(_NETWORK): tuple(leaf.shape)
+        for name, leaf in flat.items()
+        if name.startswith(_NETWORK)
+    }
+    found = stems.read(config, wanted)
     for name, value in found.items():
-        flat[name] = _place(value, flat[name])
+        flat[_NETWORK + name] = _place(value, flat[_NETWORK + name])
     if jax.process_index() == 0:
-        what = (
-            f"{len(found)} parameters of {version} from {efficientnet.origin(version)}"
-        )
-        print(what, file=sys.stderr)
+        size = sum(value.size for value in found.values())
+        print(f"{size:,} parameters of {stems.origin(config)}", file=sys.stderr)
     return matching.unflatten(flat)
 
 
-def _wants_imagenet(config) -> bool:
-    given = config.get("init_stem", "imagenet")
-    if given not in ("", "imagenet"):
-        raise ValueError(f"config.init_stem={given!r}: expected 'imagenet' or ''")
-    return bool(given)
-
-
 def check_start(config) -> None:
-    """Finds out, before a model is made, whether `config.init_from` can be started from.
+    """Finds out, before a model is made, whether a run can start from what it names.
 
     Raises:
-      ValueError: it is no complete checkpoint, or its vocabulary is another.
+      ValueError: `init_from` is no complete checkpoint, or its vocabulary is another;
+        or `init_stem` is nothing to start from.
     """
+    stems.source(config)
     if not config.get("init_from"):
         return
     try:

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from rahf.models import depthwise
+from rahf.models.batch_norm import BatchNorm
 from rahf.models.partitioning import named
 
 #: Multipliers of width and depth, by version (the published table).
@@ -79,29 +79,6 @@ def _round(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-class _FrozenBatchNorm(nn.Module):
-    """Batch norm by statistics that stay as they were learned.
-
-    Mean and variance are parameters without a gradient, and so of every checkpoint.
-    """
-
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x):
-        channels = (x.shape[-1],)
-        ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
-
-        def parameter(name, init):
-            return self.param(name, named(init, "conv_out"), channels, jnp.float32)
-
-        scale, bias = parameter("scale", ones), parameter("bias", zeros)
-        mean = jax.lax.stop_gradient(parameter("mean", zeros))
-        variance = jax.lax.stop_gradient(parameter("variance", ones))
-        factor = scale * jax.lax.rsqrt(variance + _EPSILON)
-        return x * factor.astype(self.dtype) + (bias - mean * factor).astype(self.dtype)
-
-
 class _Depthwise(nn.Module):
     """A convolution of each channel by itself."""
 
@@ -142,7 +119,7 @@ class _Convolution(nn.Module):
                 kernel_init=named(_HE, None, None, "conv_in", "conv_out"),
                 name="conv",
             )
-        x = _FrozenBatchNorm(self.dtype, name="norm")(convolve(x))
+        x = BatchNorm(self.dtype, _EPSILON, name="norm")(convolve(x))
         return jnp.clip(x, 0, 6) if self.active else x
 
 

@@ -40,8 +40,8 @@ class ViTConfig:
       width, depth, mlp_dim, num_heads: sizes of the transformer.
       class_token: prepend AugReg's class token.
       stem: "patch", one linear map of each patch as published; "convolutions" for
-        training from scratch; or a pretrained "efficientnet_lite0", "..1" or "..2"
-        (`rahf.models.vit_stem`).
+        training from scratch; or a network with published weights, such as
+        "efficientnet_lite0" or "resnet50" (`rahf.models.vit_stem.NETWORKS`).
       exact_gelu: GELU by the error function, as in Hugging Face's ViT; False is
         AugReg's tanh approximation.
       norm_epsilon: epsilon of the layer norms; 1e-12 in Hugging Face's ViT.

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rahf.models.efficientnet import VERSIONS, EfficientNetLite
+from rahf.models import efficientnet, resnet
 from rahf.models.partitioning import named
 from rahf.models.vit_init import whitened_patches
 
@@ -92,8 +92,8 @@ class ConvolutionStem(nn.Module):
         return nn.relu(norm(x))
 
 
-class EfficientNetStem(nn.Module):
-    """A pretrained EfficientNet-Lite whose feature maps are the patches.
+class NetworkStem(nn.Module):
+    """A pretrained convolutional network whose feature maps are the patches.
 
     As in the hybrids of the ViT paper, which put a ResNet before the transformer. Three
     maps are read: at stride 8, which still has the edges that heatmaps follow; at 16,
@@ -107,12 +107,12 @@ class EfficientNetStem(nn.Module):
     width: int
     patch_size: int
     dtype: Any
-    version: str
+    stem: str  # one of `NETWORKS`
 
     @nn.compact
     def __call__(self, images):
         grid = images.shape[1] // self.patch_size
-        maps = EfficientNetLite(self.version, self.dtype, name="network")(images)
+        maps = NETWORKS[self.stem](self.stem, self.dtype, name="network")(images)
         found = []
         for stride in _STRIDES:
             x = to_grid(maps[stride], grid)
@@ -142,8 +142,13 @@ def to_grid(x, grid: int):
     return jax.image.resize(x, (batch, grid, grid, channels), "bilinear")
 
 
+#: The networks of `NetworkStem`, which have published weights.
+NETWORKS = {
+    **dict.fromkeys(efficientnet.VERSIONS, efficientnet.EfficientNetLite),
+    **dict.fromkeys(resnet.VERSIONS, resnet.ResNet),
+}
 STEMS = {
     "patch": patch_stem,
     "convolutions": ConvolutionStem,
-    **{v: functools.partial(EfficientNetStem, version=v) for v in VERSIONS},
+    **{name: functools.partial(NetworkStem, stem=name) for name in NETWORKS},
 }

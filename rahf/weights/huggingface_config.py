@@ -78,6 +78,41 @@ def check(path: str | os.PathLike, part: str, ours: Any) -> str:
     return ""
 
 
+def check_network(
+    path: str | os.PathLike, stem: str, expected: dict[str, Any], timm: str
+) -> None:
+    """Compares the config.json beside a convolutional network with ours, if there is one.
+
+    Args:
+      path: a path that `rahf.weights.huggingface.read_safetensors` accepts.
+      stem: `config.model.vit.stem`.
+      expected: the values of Hugging Face's keys; a missing key has that of ResNet-50
+        or BiT-50, which are the defaults.
+      timm: timm's name of the network.
+
+    Raises:
+      ValueError: it differs (names both values), or is not a config.
+    """
+    path = epath.Path(path)
+    path = (path if path.is_dir() else path.parent) / CONFIG_FILE
+    if not path.exists():
+        return
+    theirs, wrong = _read(path), []
+    architecture = str(theirs.get("architecture", timm))  # timm's files have one
+    if architecture.partition(".")[0] != timm:
+        wrong.append(f"architecture={architecture!r}, not {timm!r}")
+    wrong += [
+        f"{key}={theirs[key]!r}, not {value!r}"
+        for key, value in expected.items()
+        if key in theirs and theirs[key] != value
+    ]
+    if wrong:
+        raise ValueError(
+            f"{path} describes another network than config.model.vit.stem={stem!r}: "
+            f"{'; '.join(wrong)}"
+        )
+
+
 def _read(path: epath.Path) -> dict[str, Any]:
     try:
         theirs = json.loads(path.read_bytes().decode("utf-8"))

@@ -95,3 +95,37 @@ def inputs() -> dict[str, np.ndarray]:
         "heatmap": generator.rand(2, IMAGE, IMAGE).astype(np.float32),
         "score": generator.rand(2).astype(np.float32),
     }
+
+
+def draw_network(shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
+    """The weights of a convolutional network, float32 by name, none stored."""
+    weights = {}
+    for name, shape in shapes.items():
+        values = (draw(name, shape).astype(np.float32) - 1.5) / np.float32(1.25)
+        if name.endswith("running_var"):
+            values = 1 + values / 2
+        elif len(shape) == 4:
+            out = shape[-1 if "/" in name else 0]
+            values = values * np.float32((2 * out / np.prod(shape)) ** 0.5)
+        elif name.endswith(("weight", "gamma")):
+            values = 1 + values / 4
+        else:
+            values = values / 8
+        weights[name] = values
+    return weights
+
+
+def picture(side: int) -> np.ndarray:
+    """uint8[1, side, side, 3] of noise."""
+    generator = np.random.RandomState(0)
+    return generator.randint(0, 256, (1, side, side, 3)).astype(np.uint8)
+
+
+def names_and_shapes(fixture) -> dict[str, list[int]]:
+    """Their names of a network's parameters, and the shapes, from a fixture."""
+    return json.loads(fixture["about"].tobytes())
+
+
+def pack_names(shapes: dict[str, list[int]]) -> np.ndarray:
+    """Inverts `names_and_shapes`."""
+    return np.frombuffer(json.dumps(shapes).encode(), np.uint8)
