@@ -16,7 +16,7 @@ from rahf.checkpoints import restore, workdir
 from rahf.checkpoints.checksums import write_checksums
 from rahf.checkpoints.trust import parameter_shapes
 from rahf.models.rahf import make_model
-from rahf.weights import augreg, huggingface, huggingface_config, matching, t5x
+from rahf.weights import augreg, dinov2, huggingface, huggingface_config, matching, t5x
 from rahf.weights.output import check_space, claimed, failures_told
 
 _WHOLE = "richhf"
@@ -108,7 +108,9 @@ def _read(part: str, path: str, wanted, config) -> tuple[dict[str, np.ndarray], 
     if part == "vit":
         if path.endswith(".npz"):
             return augreg.read(path, wanted), ""
-        expected = "an AugReg or big_vision .npz file"
+        if path.endswith((".pth", ".pt")):
+            return dinov2.read(path, wanted), ""
+        expected = "an AugReg or big_vision .npz file, a .pth file of DINOv2"
     else:
         if t5x.is_checkpoint(path):
             return t5x.read(path, wanted), ""

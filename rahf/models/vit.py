@@ -9,6 +9,8 @@ N = G * G (+ 1 with a class token) tokens, D width, H heads, K = D / H.
 """
 
 import dataclasses
+import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -45,6 +47,10 @@ class ViTConfig:
       exact_gelu: GELU by the error function, as in Hugging Face's ViT; False is
         AugReg's tanh approximation.
       norm_epsilon: epsilon of the layer norms; 1e-12 in Hugging Face's ViT.
+      layer_scale: scale what each attention and MLP adds, per channel, as DINOv2 does.
+      registers: learned tokens beside the patches, as in "Vision Transformers Need
+        Registers" (Darcet et al., 2024); what becomes of them is not returned.
+      swiglu: gate the MLP with a SiLU, as in DINOv2 g, instead of a GELU.
       dropout: dropout rate after the embeddings, attention and MLP.
       dtype: compute dtype; parameters are float32.
       remat: recompute each block in the backward pass (less memory, ~30 % slower); a
@@ -62,6 +68,9 @@ class ViTConfig:
     stem: str = "patch"
     exact_gelu: bool = False
     norm_epsilon: float = 1e-6
+    layer_scale: bool = False
+    registers: int = 0
+    swiglu: bool = False
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     remat: bool | str = False
@@ -215,20 +224,25 @@ class _Mlp(nn.Module):
     @nn.compact
     def __call__(self, x):
         c = self.config
-        x = nn.Dense(
+        wide = functools.partial(
+            nn.Dense,
             c.mlp_dim,
             dtype=c.dtype,
             kernel_init=named(_XAVIER, "embed", "mlp"),
             bias_init=named(nn.initializers.normal(1e-6), "mlp"),
-            name="Dense_0",
-        )(x)
+        )
+        y = wide(name="Dense_0")(x)
+        if c.swiglu:
+            y = nn.silu(wide(name="Dense_gate")(x)) * y
+        else:
+            y = nn.gelu(y, approximate=not c.exact_gelu)
         return nn.Dense(
             c.width,
             dtype=c.dtype,
             kernel_init=named(_XAVIER, "mlp", "embed"),
             bias_init=named(nn.initializers.normal(1e-6), "embed"),
             name="Dense_1",
-        )(nn.gelu(x, approximate=not c.exact_gelu))
+        )(y)
 
 
 class _Block(nn.Module):
@@ -241,10 +255,18 @@ class _Block(nn.Module):
         c = self.config
         drop = nn.Dropout(c.dropout, deterministic=deterministic)
         y = _layer_norm(c, "LayerNorm_0")(x)
-        x = x + drop(_Attention(c, name="MultiHeadDotProductAttention_1")(y))
+        y = _Attention(c, name="MultiHeadDotProductAttention_1")(y)
+        x = x + drop(self._scaled(y, "LayerScale_1"))
         y = _layer_norm(c, "LayerNorm_2")(x)
-        x = x + drop(_Mlp(c, name="MlpBlock_3")(y))
+        y = _Mlp(c, name="MlpBlock_3")(y)
+        x = x + drop(self._scaled(y, "LayerScale_3"))
         return constrain(x, "batch", "length", "embed")
+
+    def _scaled(self, x, name: str):
+        if not self.config.layer_scale:
+            return x
+        init = named(nn.initializers.ones_init(), "norm")
+        return x * self.param(name, init, x.shape[-1:], jnp.float32).astype(x.dtype)
 
 
 def _layer_norm(c: ViTConfig, name: str) -> nn.LayerNorm:
@@ -264,6 +286,15 @@ class _Transformer(nn.Module):
     def __call__(self, x, grid: int, deterministic: bool):
         c = self.config
         x = _PositionEmbedding(c, name="posembed_input")(x, grid)
+        first = int(c.class_token)  # where the registers are
+        if c.registers:
+            init = named(nn.initializers.normal(0.02), None, None, "embed")
+            shape = 1, c.registers, c.width
+            registers = self.param("registers", init, shape, jnp.float32)
+            registers = jnp.broadcast_to(
+                registers.astype(x.dtype), (len(x), *shape[1:])
+            )
+            x = jnp.concatenate([x[:, :first], registers, x[:, first:]], axis=1)
         x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
         names = [f"encoderblock_{i}" for i in range(c.depth)]
         if is_scanned(self):
@@ -276,7 +307,11 @@ class _Transformer(nn.Module):
                 block = nn.remat(_Block, static_argnums=(2,), policy=policy)
             for name in names:
                 x = block(c, name=name)(x, deterministic)
-        return _layer_norm(c, "encoder_norm")(x)
+        tokens: Any = x
+        if c.registers:
+            kept = tokens[:, :first], tokens[:, first + c.registers :]
+            tokens = jnp.concatenate(kept, axis=1)
+        return _layer_norm(c, "encoder_norm")(tokens)
 
 
 class ViT(nn.Module):

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from safetensors import SafetensorError, deserialize
 
-from rahf.weights import export_layout, state_dict, values
+from rahf.weights import dinov2, export_layout, state_dict, values
 from rahf.weights.export_layout import LINEAR, SAME, Row
 
 Arrays = dict[str, np.ndarray]
@@ -41,7 +41,7 @@ def is_checkpoint(path: str | os.PathLike) -> bool:
 
 
 def read(path: str | os.PathLike, part: str, wanted: Shapes) -> Arrays:
-    """Reads `google/vit-*`, `t5-*`, `google/t5-v1_1-*` or `google/flan-t5-*`.
+    """Reads `google/vit-*`, `facebook/dinov2-*`, `t5-*`, `google/t5-v1_1-*` or `google/flan-t5-*`.
 
     Args:
       path: a folder from the hub, a `.safetensors` file, or the index of sharded ones.
@@ -54,15 +54,18 @@ def read(path: str | os.PathLike, part: str, wanted: Shapes) -> Arrays:
     Raises:
       ValueError: a file is missing or damaged.
     """
+    given_arrays = read_safetensors(path)
+    shapes = {k: v for k, v in wanted.items() if k.startswith(f"{part}/")}
+    if part == "vit" and dinov2.is_dinov2(given_arrays):
+        return dinov2.convert(given_arrays, shapes, os.fspath(path))
     state: Arrays = {}
-    for given, value in read_safetensors(path).items():
+    for given, value in given_arrays.items():
         name = f"{part}.{given.removeprefix(_PREFIXES[part])}"
         if name in state:
             raise ValueError(
                 f"{os.fspath(path)}: {name} appears twice, once as {given}"
             )
         state[name] = value
-    shapes = {k: v for k, v in wanted.items() if k.startswith(f"{part}/")}
     return _to_ours(state, shapes, path)
 
 

@@ -23,6 +23,11 @@ _VIT: tuple[_Compared, ...] = (
     ("layer_norm_eps", "norm_epsilon", 1e-12),
     ("hidden_act", "exact_gelu", "gelu"),
 )
+_DINOV2: tuple[_Compared, ...] = (
+    *(row for row in _VIT if row[1] not in ("norm_epsilon", "mlp_dim")),
+    ("layer_norm_eps", "norm_epsilon", 1e-6),
+    ("use_swiglu_ffn", "swiglu", False),
+)
 _T5: tuple[_Compared, ...] = (
     ("d_model", "embed_dim", 512),
     ("d_kv", "head_dim", 64),
@@ -127,7 +132,10 @@ def _read(path: epath.Path) -> dict[str, Any]:
 
 
 def _differences(theirs: dict[str, Any], part: str, ours: Any) -> Iterator[str]:
-    for key, our_key, default in _COMPARED[part]:
+    is_dinov2 = part == "vit" and str(theirs.get("model_type")).startswith("dinov2")
+    if is_dinov2:
+        yield from _differences_of_dinov2(theirs, ours)
+    for key, our_key, default in _DINOV2 if is_dinov2 else _COMPARED[part]:
         value = theirs.get(key, default)
         if key == "num_decoder_layers" and value is None:
             value = theirs.get("num_layers", 6)
@@ -143,6 +151,26 @@ def _differences(theirs: dict[str, Any], part: str, ours: Any) -> Iterator[str]:
             yield (
                 f"{key}={value!r}, but config.model.{part}.{our_key}={have!r} (set "
                 f"--config.model.{part}.{our_key}={wanted!r})"
+            )
+
+
+def _differences_of_dinov2(theirs: dict[str, Any], ours: Any) -> Iterator[str]:
+    """Yields differences in what DINOv2's keys say in another way than ours."""
+    gated = theirs.get("use_swiglu_ffn", False)
+    mlp_dim = int(theirs.get("hidden_size", 768) * theirs.get("mlp_ratio", 4))
+    if gated:  # two thirds, rounded up to a multiple of eight
+        mlp_dim = (int(mlp_dim * 2 / 3) + 7) // 8 * 8
+    registers = 4 if theirs["model_type"] == "dinov2_with_registers" else 0
+    registers = theirs.get("num_register_tokens", registers)
+    for key, said, our_key, wanted in (
+        ("mlp_ratio", theirs.get("mlp_ratio", 4), "mlp_dim", mlp_dim),
+        ("num_register_tokens", registers, "registers", registers),
+        ("model_type", theirs["model_type"], "layer_scale", True),
+    ):
+        if (have := getattr(ours, our_key)) != wanted:
+            yield (
+                f"{key}={said!r}, but config.model.vit.{our_key}={have!r} (set "
+                f"--config.model.vit.{our_key}={wanted!r})"
             )
 
 

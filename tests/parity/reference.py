@@ -115,6 +115,11 @@ def draw_network(shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
     return weights
 
 
+def draw_vit(shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
+    """The weights of a ViT, float32 by name, none stored."""
+    return {name: weigh(name, draw(name, shape)) for name, shape in shapes.items()}
+
+
 def picture(side: int) -> np.ndarray:
     """uint8[1, side, side, 3] of noise."""
     generator = np.random.RandomState(0)
