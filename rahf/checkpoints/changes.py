@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "model.remat_policy": "full",
     "model.vit.class_token": True,
     "model.vit.stem": "patch",
+    "model.vit.stem_statistics": "frozen",
     "model.vit.exact_gelu": False,
     "model.vit.norm_epsilon": 1e-6,
     "model.vit.layer_scale": False,

@@ -39,7 +39,8 @@ class Learner(Protocol):
 
         Returns:
           The loss to minimise, float32[], and by name the sums over examples, float32[].
-          Both add up over the parts of a batch.
+          Both add up over the parts of a batch. Beside the sums, "statistics" may have a
+          tree of those that batch norms found (`rahf.models.batch_norm`).
         """
         ...
 

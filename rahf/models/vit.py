@@ -21,7 +21,7 @@ from rahf.models.partitioning import constrain, named
 from rahf.models.remat import policy_of
 from rahf.models.scanned_layers import is_scanned, scan_layers
 from rahf.models.vit_init import grid_waves
-from rahf.models.vit_stem import STEMS
+from rahf.models.vit_stem import STEMS, has_batch_norm
 
 _SIZES = {  # width, depth, mlp_dim, num_heads: table 1 of both papers
     "Ti": (192, 12, 768, 3),
@@ -44,6 +44,8 @@ class ViTConfig:
       stem: "patch", one linear map of each patch as published; "convolutions" for
         training from scratch; or a network with published weights, such as
         "efficientnet_lite0" or "resnet50" (`rahf.models.vit_stem.NETWORKS`).
+      stem_statistics: "frozen" or "trained", the statistics of the batch norms of the
+        stem's network (`rahf.models.batch_norm`).
       exact_gelu: GELU by the error function, as in Hugging Face's ViT; False is
         AugReg's tanh approximation.
       norm_epsilon: epsilon of the layer norms; 1e-12 in Hugging Face's ViT.
@@ -66,6 +68,7 @@ class ViTConfig:
     num_heads: int = 12
     class_token: bool = True
     stem: str = "patch"
+    stem_statistics: str = "frozen"
     exact_gelu: bool = False
     norm_epsilon: float = 1e-6
     layer_scale: bool = False
@@ -81,6 +84,16 @@ class ViTConfig:
             raise ValueError(
                 f"config.model.vit.stem={self.stem!r}; known: "
                 f"{', '.join(map(repr, STEMS))}"
+            )
+        if self.stem_statistics not in ("frozen", "trained"):
+            raise ValueError(
+                f"config.model.vit.stem_statistics={self.stem_statistics!r}; known: "
+                "'frozen', 'trained'"
+            )
+        if self.stem_statistics == "trained" and not has_batch_norm(self.stem):
+            raise ValueError(
+                "config.model.vit.stem_statistics='trained', but the stem "
+                f"{self.stem!r} has no batch norm, so there are none; set 'frozen'"
             )
         if self.image_size % self.patch_size:
             raise ValueError(

@@ -152,3 +152,9 @@ STEMS = {
     "convolutions": ConvolutionStem,
     **{name: functools.partial(NetworkStem, stem=name) for name in NETWORKS},
 }
+
+
+def has_batch_norm(stem: str) -> bool:
+    """Returns whether a stem's network has batch norms, which have statistics."""
+    version = resnet.VERSIONS.get(stem)
+    return stem in efficientnet.VERSIONS or bool(version and not version.big_transfer)

@@ -7,6 +7,7 @@ from rahf.checkpoints.start import start_stem
 from rahf.input.registry import import_modules
 from rahf.models import learners
 from rahf.models.batch import example_batch
+from rahf.models.batch_norm import STATISTICS
 from rahf.models.rahf import make_model
 from rahf.training import losses
 
@@ -38,13 +39,16 @@ class FeedbackLearner:
 
     def loss(self, params, batch, counts, key):
         """Returns the weighted loss of all targets, and the sum of each."""
-        outputs = self.model.apply(
+        vit = self.model.config.vit
+        outputs, found = self.model.apply(
             {"params": params},
             batch,
             deterministic=self.config.model.dropout == 0,
             rngs={"dropout": key},
+            mutable=[STATISTICS] if vit.stem_statistics == "trained" else [],
         )
-        return losses.total(outputs, batch, self.weights, counts)
+        loss, sums = losses.total(outputs, batch, self.weights, counts)
+        return loss, sums | found
 
     def pretrained(self, params):
         """Returns the parameters with those of a pretrained stem."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from rahf.models import sharding
+from rahf.models import batch_norm, sharding
 from rahf.training import kept_steps
 from rahf.training.feedback import make_learner
 from rahf.training.kept_steps import Kept
@@ -26,6 +26,7 @@ from rahf.training.stacks import (
     join_sharding,
     split_on_devices,
 )
+from rahf.weights import matching
 
 
 @struct.dataclass
@@ -159,6 +160,12 @@ def _kept_if(finite, new, old):
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
 
+def _move_statistics(params, statistics, parts: int):
+    """Returns the addend of each parameter, as a tree."""
+    found = matching.flatten(statistics)
+    return matching.unflatten(batch_norm.moves(matching.flatten(params), found, parts))
+
+
 def make_train_step(
     config,
     mesh,
@@ -202,10 +209,15 @@ def make_train_step(
         counts = learner.counts(batch)
         params = stacks.split_params(state.params) if stacks else state.params
         (loss, sums), gradients = accumulate(params, batch, counts, key)
+        statistics = sums.pop(batch_norm.STATISTICS, None)
         if stacks is not None:
             gradients = stacks.join_params(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         updates = scale_updates(updates, learner.rate)
+        if statistics:
+            moved = _move_statistics(params, statistics, parts)
+            moved = stacks.join_params(moved) if stacks else moved
+            updates = jax.tree.map(jnp.add, updates, moved)
         metrics = {
             "loss": loss,
             "gradient_norm": optax.tree.norm(gradients),
