@@ -35,6 +35,7 @@ VARIANTS = [(name, "") for name in CONFIGS] + [
     ("rahf_student", "mini"),
     ("muse_scenes", "tokenizer"),
     ("clip_scenes", "captions"),
+    ("baseline_resnet50", "richhf"),
 ]
 
 

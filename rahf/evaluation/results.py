@@ -8,6 +8,7 @@ import jax
 from rahf import storage, targets
 from rahf.checkpoints import changes, provenance
 from rahf.evaluation.evaluate import Results
+from rahf.models.vit_stem import NETWORKS
 
 
 def results_folder(workdir: str | pathlib.Path, split: str) -> pathlib.Path:
@@ -68,6 +69,11 @@ def _describe_model(model) -> str:
         image, text = model.image, model.text
         return f"CLIP, ViT {image.width}/{model.patch_size}, text {text.width}"
     vit, t5 = model.vit, model.t5
-    image = f"ViT {vit.get('size') or vit.get('width')}/{vit.patch_size}"
-    text = f"T5 {t5.get('size') or t5.get('embed_dim')}"
-    return f"{model.variant}, {image}, {text}"
+    parts = [model.variant]
+    if (stem := vit.get("stem", "patch")) in NETWORKS:
+        parts.append(stem)
+    if vit.get("depth") != 0:
+        parts.append(f"ViT {vit.get('size') or vit.get('width')}/{vit.patch_size}")
+    if model.variant != "image":
+        parts.append(f"T5 {t5.get('size') or t5.get('embed_dim')}")
+    return ", ".join(parts)

@@ -16,7 +16,7 @@ from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.overrides import DATASETS, set_key
 from rahf.evaluation.predicted_images import PredictedImages
 from rahf.evaluation.results import results_folder
-from rahf.evaluation.split import SplitEvaluator
+from rahf.evaluation.split import NothingToMeasureError, SplitEvaluator
 from rahf.targets import Kind
 
 
@@ -262,12 +262,16 @@ def evaluate_run(request: EvaluationRequest, kind: Kind, name: str) -> str:
       name: the name of the files, such as "scores".
 
     Returns:
-      The table as text, with the files written and what was not measured.
+      The table as text, with the files written and what was not measured; or, of a model
+      without targets of the kind, that there is nothing to measure.
 
     Raises:
       ValueError: see `RunEvaluation` and `PredictionsEvaluation`.
     """
-    run = open_evaluation(request, kind)
+    try:
+        run = open_evaluation(request, kind)
+    except NothingToMeasureError as nothing:
+        return f"nothing to measure, and nothing written: {nothing}"
     results, paths = measure(run, name)
     parts = [f"written: {' '.join(paths)}\n{results.table()}", *results.notes()]
     i: Any = run.config.input

@@ -28,6 +28,10 @@ def _as_they_are(batches):
     return batches
 
 
+class NothingToMeasureError(ValueError):
+    """A task asks for no target of the kind that is to be measured."""
+
+
 class SplitEvaluator:
     """Evaluates parameters any number of times; compiles once."""
 
@@ -65,7 +69,7 @@ class SplitEvaluator:
         self._unasked = [row.name for row in rows if row.name not in asked]
         rows = [row for row in rows if row.name in asked]
         if kind is not None and not rows:
-            raise ValueError(
+            raise NothingToMeasureError(
                 f"config.task.name={config.task.name!r} asks for {', '.join(asked)}: "
                 f"none of them is of kind {kind.value}"
             )

@@ -8,6 +8,7 @@ For a dataset that has all seven kinds of feedback the names are
     <dataset>_<target>                   one target per example (augmented prompt)
     <dataset>_captioning                 image -> prompt
     <dataset>_multihead                  all seven targets in every example
+    <dataset>_without_words              the six heatmaps and scores in every example
     <dataset>_word_presence              which pieces of the prompt the image shows
     <dataset>_multihead_word_presence    the seven targets and word presence
 

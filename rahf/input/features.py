@@ -35,7 +35,7 @@ FEATURES: dict[str, tuple[str, int]] = {
 }
 
 #: Ways to read a prompt, see `FeatureMaker`.
-PROMPTS = ("whole", "words")
+PROMPTS = ("whole", "words", "none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,8 @@ class FeatureMaker:
       text_length: L, the maximum number of encoder tokens, with end of sequence.
       target_length: T, the maximum number of decoder tokens, with end of sequence.
       prompts: "whole" for prompts as they are, or "words" for their words joined by
-        spaces without punctuation, as in the first author's release.
+        spaces without punctuation, as in the first author's release; "none" if the
+        model reads no prompt, so that none can be too long.
     """
 
     vocabulary: Vocabulary
@@ -114,6 +115,8 @@ class FeatureMaker:
         prompt = str(where.field(record, "prompt"))
         if self.prompts == "words":
             prompt = " ".join(words.split(prompt))
+        elif self.prompts == "none":
+            prompt = ""
         answered = [row for row in asked if _has_label(record, row)]
         labels, chances = None, None
         for row in answered:

@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rahf.targets import FEEDBACK, select
+from rahf.targets import FEEDBACK, Kind, select
 
 if TYPE_CHECKING:  # prediction imports this file but no datasets
     from rahf.datasets.files.tar_shards import Shards
@@ -88,6 +88,9 @@ def register_dataset(
     seven = tuple(f"{dataset}_{name}" for name in FEEDBACK)
     multihead, captioning = f"{dataset}_multihead", f"{dataset}_captioning"
     register(Task(multihead, FEEDBACK, records, augment=False))
+    wordless = tuple(row.name for row in select(FEEDBACK) if row.kind is not Kind.WORDS)
+    image = f"{dataset}_without_words"
+    register(Task(image, wordless, records, augment=False))
     everything, old = (*FEEDBACK, *presence), f"{multihead}_shown_words"
     register(
         Task(
@@ -101,7 +104,7 @@ def register_dataset(
     }
     for name, tasks in mixtures.items():
         register_mixture(name, tasks)
-    others = (captioning, f"{dataset}_word_presence", multihead)
+    others = (captioning, f"{dataset}_word_presence", multihead, image)
     return (*seven, *others, f"{multihead}_word_presence", *mixtures)
 
 

@@ -22,7 +22,8 @@ def intermediates(model: RAHF, params, batch: dict[str, Any]) -> dict[str, Any]:
       `memory` dtype[B, M, D] and `memory_mask` bool[B, M], what the decoder attends to;
       `words_to_patches` float32[B, E, H, L, G, G], how each of the E encoder layers' H
       heads weighs the image's patches for each piece of the text (a piece also attends
-      to the text, so the weights of the patches sum to less than 1).
+      to the text, so the weights of the patches sum to less than 1). The variant
+      "image", which reads no text, has none.
     """
 
     def encode(module: RAHF):
@@ -31,6 +32,14 @@ def intermediates(model: RAHF, params, batch: dict[str, Any]) -> dict[str, Any]:
 
     found: Any = model.apply({"params": params}, method=encode, mutable=[INTERMEDIATES])
     (tokens, encoding), shown = found
+    named = {
+        "image_tokens": tokens,
+        "feature_map": encoding.feature_map,
+        "memory": encoding.memory,
+        "memory_mask": encoding.memory_mask,
+    }
+    if model.config.variant == "image":
+        return named
     layers = shown[INTERMEDIATES]["t5"]["encoder"]
     weights = jnp.stack(
         [
@@ -41,10 +50,5 @@ def intermediates(model: RAHF, params, batch: dict[str, Any]) -> dict[str, Any]:
     )  # [B, E, H, N + L, N + L]
     image, side = tokens.shape[1], encoding.feature_map.shape[1]
     patches = weights[..., image:, image - side * side : image]
-    return {
-        "image_tokens": tokens,
-        "feature_map": encoding.feature_map,
-        "memory": encoding.memory,
-        "memory_mask": encoding.memory_mask,
-        "words_to_patches": patches.reshape(*patches.shape[:-1], side, side),
-    }
+    patches = patches.reshape(*patches.shape[:-1], side, side)
+    return named | {"words_to_patches": patches}

@@ -7,7 +7,8 @@ T5's decoder generates the prompt with its misaligned words marked.
 
 Two variants. `multihead`: one head per target on one encoding of the plain prompt.
 `augmented`: one head per kind; the prompt names the target, so the encoding adapts to
-it.
+it. And one that baselines are: `image`, one head per target on the image alone, without
+T5.
 
 Shapes: B batch, S image side, N image tokens, G grid side, L text length,
 T decoder length, D embed, V vocabulary.
@@ -29,7 +30,7 @@ from rahf.models.vit import ViT, ViTConfig
 from rahf.models.word_presence import WordPresence
 from rahf.targets import Kind, get, select
 
-VARIANTS = ("augmented", "multihead")
+VARIANTS = ("augmented", "multihead", "image")
 DTYPES = ("float32", "bfloat16")
 TEXT_KINDS = (Kind.WORDS, Kind.CAPTION)
 
@@ -40,7 +41,7 @@ class RAHFConfig:
 
     Attributes:
       vit, t5, heatmap_head, score_head: hyperparameters of the parts.
-      variant: "augmented" or "multihead".
+      variant: "augmented", "multihead" or "image".
       targets: names of the batch's targets, each a row of `rahf.targets`.
       decoder_attends: "all" of the encoder's output, as in PaLI, or the "prompt"
         positions only, as in the first author's release.
@@ -62,6 +63,15 @@ class RAHFConfig:
         _check_choice("decoder_attends", self.decoder_attends, ("all", "prompt"))
         _check_choice("heatmap_head.name", self.heatmap_head.name, HEATMAP_HEADS)
         _check_choice("score_head.name", self.score_head.name, SCORE_HEADS)
+        if self.variant == "image":
+            kinds = (Kind.HEATMAP, Kind.SCORE)
+            wrong = [x.name for x in select(self.targets) if x.kind not in kinds]
+            if wrong or self.word_presence:
+                what = ", ".join(wrong) or "config.model.word_presence"
+                raise ValueError(
+                    f"config.model.variant='image' reads no prompt, so it has no {what}; "
+                    "it predicts heatmaps and scores (config.task.targets)"
+                )
         names = self.names(Kind.WORD_PRESENCE)  # also refuses unknown names
         if names and not self.word_presence:
             raise ValueError(
@@ -76,7 +86,7 @@ class RAHFConfig:
 
     def head_of(self, name: str) -> str:
         """Returns the head that predicts a target: its own, or its kind's."""
-        return name if self.variant == "multihead" else get(name).kind.value
+        return get(name).kind.value if self.variant == "augmented" else name
 
 
 def _check_choice(path: str, value: str, options):
@@ -120,7 +130,8 @@ class RAHF(nn.Module):
             dtype=c.t5.dtype,
             kernel_init=named(nn.initializers.lecun_normal(), None, "embed"),
         )
-        self.t5 = T5(c.t5)
+        if c.variant != "image":
+            self.t5 = T5(c.t5)
         if c.word_presence:
             # The saved name stays that of the first checkpoints, so that they load.
             self.presence = WordPresence(
@@ -146,6 +157,9 @@ class RAHF(nn.Module):
     def encode(self, image_tokens, inputs, *, deterministic: bool = True) -> Encoding:
         """dtype[B, N, D] image tokens and int32[B, L] prompt ids -> `Encoding`."""
         c = self.config
+        if c.variant == "image":
+            mask = jnp.ones(image_tokens.shape[:2], bool)
+            return Encoding(self._feature_map(image_tokens), image_tokens, mask)
         text = self.t5.embed(inputs)
         if c.word_presence:
             text = self.presence(self._patches(image_tokens), text)
@@ -154,9 +168,7 @@ class RAHF(nn.Module):
         mask = jnp.pad(inputs != 0, ((0, 0), (length, 0)), constant_values=True)
         x = constrain(x, "batch", "length", "embed")
         x = self.t5.encode(x, mask, deterministic=deterministic)
-        patches = self._patches(x[:, :length])
-        side = round(patches.shape[1] ** 0.5)
-        feature_map = patches.reshape(patches.shape[0], side, side, -1)
+        feature_map = self._feature_map(x[:, :length])
         if c.decoder_attends == "prompt":
             x, mask = x[:, length:], mask[:, length:]
         return Encoding(feature_map, memory=x, memory_mask=mask)
@@ -164,11 +176,18 @@ class RAHF(nn.Module):
     def _patches(self, image_tokens):
         return image_tokens[:, int(self.config.vit.class_token) :]
 
+    def _feature_map(self, image_tokens):
+        patches = self._patches(image_tokens)
+        side = round(patches.shape[1] ** 0.5)
+        return patches.reshape(patches.shape[0], side, side, -1)
+
     def word_presence_logits(self, image_tokens) -> dict[str, jax.Array]:
         """Every word-presence target: float32[B, V] logits that the image shows a
         piece."""
-        table = self.t5.token_embedder.embedding
         names = self.config.names(Kind.WORD_PRESENCE)
+        if not names:
+            return {}
+        table = self.t5.token_embedder.embedding
         patches = self._patches(image_tokens)
         return {name: self.presence.shown(patches, table) for name in names}
 

@@ -9,6 +9,7 @@ import jax
 import pytest
 from PIL import Image
 
+import rahf
 from rahf import targets
 from rahf.bin import eval_heatmaps, eval_keywords, eval_scores, report
 from rahf.checkpoints import restore
@@ -230,3 +231,23 @@ def test_evaluation_in_the_loop_compiles_once(workdir):
     second = evaluator(moved, progress=False)
     assert [each._cache_size() for _, each in evaluator._passes] == compiled
     assert first.metrics != second.metrics
+
+
+def test_a_model_without_words_says_so(tmp_path, capsys):
+    """The binaries of a script follow each other; this one has nothing to do."""
+    config = config_of("multihead")
+    config.task.name = "scenes_without_words"
+    config.task.targets = targets.FEEDBACK[:-1]
+    config.input.prompts = "none"
+    config.model.word_presence = False
+    config.model.variant = "image"
+    tiny.write_workdir(tmp_path, config)
+    eval_keywords.main([f"--checkpoint={tmp_path}"])
+    said = capsys.readouterr().out
+    assert "nothing to measure, and nothing written" in said
+    assert "overall: none of them is of kind words" in said
+    assert not (tmp_path / "eval").exists()
+    picture = Image.new("RGB", (80, 60), "red")
+    [found] = rahf.load(tmp_path).predict([picture], ["a red cat, " * 40])
+    assert found.words == [] and not found.prompt_truncated
+    assert set(found.scores) | set(found.heatmaps) == set(config.task.targets)

@@ -53,6 +53,17 @@ def test_every_task_has_the_same_features():
         assert example["prompt"][-1] == example["inputs"][-1] == vocabulary.EOS_ID
 
 
+def test_a_model_that_reads_no_prompt_cuts_none():
+    names = [name for name in FEEDBACK if name != "misaligned_words"]
+    record = RECORD | {"prompt": "a red cat " * 50}
+    example = ask(record, names, augment=False, prompts="none", text_length=2)
+    assert example["inputs"].tolist() == [vocabulary.EOS_ID]
+    assert example["prompt"].tolist() == [vocabulary.EOS_ID]
+    assert example["truncated"].tolist() == [0]
+    assert example["text"].tolist() == [record["prompt"]]
+    assert example["target_names"].tolist() == names
+
+
 @pytest.mark.parametrize("name", FEEDBACK)
 def test_the_augmented_prompt(name):
     example = one(name)

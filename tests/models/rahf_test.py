@@ -9,8 +9,9 @@ import pytest
 
 from configs import scenes
 from rahf.inference.predict_step import make_predict_step
-from rahf.models import decoding
+from rahf.models import decoding, resnet
 from rahf.models.rahf import RAHF, make_model
+from tests.models.resnet_test import SMALL
 from tests.support import tiny
 
 
@@ -128,3 +129,35 @@ def test_a_teachers_words_are_read_by_the_decoder_like_labels():
     batch["weights"] |= {"soft_words": nothing + 1, "misaligned_words": nothing}
     outputs = _run(config)(params, batch)
     np.testing.assert_allclose(outputs["soft_words"], expected, rtol=1e-5, atol=1e-5)
+
+
+def _image_alone():
+    """configs/baseline_resnet50.py, shrunk; with `small` ResNets."""
+    config = tiny.config()
+    config.task.name = "scenes_without_words"
+    config.task.targets = scenes.TARGETS[:-1]
+    config.input.prompts = "none"
+    config.model.variant = "image"
+    config.model.vit.update(stem="resnet50", depth=0, class_token=False, patch_size=8)
+    config.init_stem = ""
+    return config
+
+
+def test_the_baseline_reads_the_image_alone(monkeypatch):
+    monkeypatch.setitem(resnet.VERSIONS, "resnet50", SMALL["resnet50"])
+    config = _image_alone()
+    batch, params = tiny.batch(config), tiny.params(config)
+    assert "t5" not in params
+    assert sum(name.startswith("score_predictor_") for name in params) == 4
+    run = _run(config)
+    outputs = run(params, batch)
+    assert set(outputs) == set(config.task.targets)
+    assert outputs["misalignment"].shape == (8, 32, 32)
+    other = run(params, batch | {"inputs": batch["inputs"][::-1]})
+    for name, value in outputs.items():
+        np.testing.assert_array_equal(other[name], value)
+    mirrored = run(params, batch | {"image": batch["image"][::-1]})
+    assert (mirrored["overall"] != outputs["overall"]).any()
+    config.task.targets = scenes.TARGETS
+    with pytest.raises(ValueError, match="reads no prompt, so it has no misaligned_wo"):
+        make_model(config)
