@@ -49,7 +49,7 @@ def get_config(arg: str = ""):
         {"width": 128, "depth": 3, "mlp_dim": 256, "num_heads": 4}
     )
     # The heatmap of misalignment (rahf/baselines/clip_maps.py).
-    m.map = ml_collections.ConfigDict({"definition": "grad_eclip", "reading": "low"})
+    m.map = ml_collections.ConfigDict({"definition": "pixels", "reading": "high"})
 
     c.optimizer.relative = False
     c.optimizer.weight_decay = 0.1

@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     beside = "OpenAI's .txt.gz, or a folder of vocab.json and merges.txt (as --weights)"
     add("--tokenizer", default="", help=beside)
     add("--score", choices=_SCORES, default="clipscore", help="formula (%(default)s)")
-    add("--map", choices=_MAPS, default="grad_eclip", help="gradient map (%(default)s)")
+    add("--map", choices=_MAPS, default="pixels", help="gradient map (%(default)s)")
     read = "misaligned is what speaks least for the match, against, most (%(default)s)"
-    add("--reading", choices=("low", "negative", "high"), default="low", help=read)
+    add("--reading", choices=("low", "negative", "high"), default="high", help=read)
     add("--score_only", action="store_true", help="neither heatmaps nor words")
     gelu = "where the weights do not tell (as the score was published)"
     add("--activation", choices=("quick_gelu", "gelu"), default="", help=gelu)

@@ -42,7 +42,7 @@ def test_from_images_to_a_ranking(pictures, tmp_path, capsys):
         assert [word["text"] for word in line["words"]] == ["a", "red", "boat"]
         with Image.open(out / line["heatmaps"]["misalignment"]) as heatmap:
             assert [heatmap.height, heatmap.width] == line["image_size"]
-        assert "hpsv2, map relevance, low" in line["checkpoint"]
+        assert "hpsv2, map relevance, high" in line["checkpoint"]
     before = (out / "predictions.jsonl").read_bytes()
     predict_clip.main([*command, "--score=hpsv2", "--map=relevance"])
     assert "3 done before" in capsys.readouterr().out
