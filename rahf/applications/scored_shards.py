@@ -21,7 +21,9 @@ from rahf import images
 from rahf.inference import image_places
 from rahf.inference.scoring import IDENTITY, MADE_BY
 
-_OTHERS = frozenset({*IDENTITY, "words", "prompt_truncated", "heatmap_side", "error"})
+_OTHERS = frozenset(
+    {*IDENTITY, "intervals", "words", "prompt_truncated", "heatmap_side", "error"}
+)
 # Row groups that are kept without their heatmaps, about 100 kB each, for rows that are
 # read in the order of a score.
 _KEPT_GROUPS = 256
@@ -68,6 +70,7 @@ class ScoredShard:
             )
         keys = ("checkpoint", "checkpoint_digest")
         self.made_by = {name: made_by.get(name) for name in keys}
+        self._level = float(made_by.get("intervals") or 0)
         own = [name for name in schema.names if name not in _OTHERS]
         self.heatmaps = [n for n in own if schema.field(n).type == pa.binary()]
         self.scores = [n for n in own if n not in self.heatmaps]
@@ -129,6 +132,12 @@ class ScoredShard:
                 f"{self.path}: row group {group} cannot be read ({error})"
             ) from error
 
+    def _intervals(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        found = row.get("intervals") or {}
+        ends = {name: _rounded(each) for name, each in found.items() if each}
+        level = self._level
+        return {"intervals": ends, "interval_level": level} if ends else {}
+
     def _line(self, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         line = {"id": row["id"], "image": row["image"] or "", "prompt": row["prompt"]}
         if row["error"] is not None:
@@ -144,6 +153,7 @@ class ScoredShard:
                 for name in self.scores
                 if row[name] is not None
             },
+            **self._intervals(row),
             "words": [
                 {**word, "probability": round(word["probability"], 6)}
                 for word in row["words"] or ()
@@ -155,6 +165,10 @@ class ScoredShard:
             "overlays": {},
             **self.made_by,
         }
+
+
+def _rounded(ends: Mapping[str, float]) -> list[float]:
+    return [round(ends["low"], 6), round(ends["high"], 6)]
 
 
 def read_lines(

@@ -20,6 +20,7 @@ from rahf.baselines import probe
 from rahf.checkpoints import feature_distance
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.inference import arguments, kept_programs
+from rahf.inference import intervals as intervals_lib
 from rahf.inference.arguments import ImageLike
 from rahf.inference.predict_step import (
     FEATURES,
@@ -68,6 +69,9 @@ class Prediction:
         the checkpoint's own features: the percentage of training images that are
         nearer. None if the checkpoint has no summary of their features. No measure of
         quality, see `rahf.checkpoints.feature_distance`.
+      intervals: (low, high) in [0, 1] of each score, if the checkpoint was calibrated
+        (`rahf.bin.calibrate`).
+      interval_level: the share of images whose true score an interval holds.
     """
 
     prompt: str
@@ -77,6 +81,8 @@ class Prediction:
     image_size: tuple[int, int]
     prompt_truncated: bool
     distance: float | None = None
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    interval_level: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +109,10 @@ class Predictor:
       params: its parameters, as trained.
       targets: the names of the targets it predicts.
       features: the features of its training images, if they were summarised.
+      intervals: the intervals of scores, None if the checkpoint was not calibrated.
     """
+
+    intervals: intervals_lib.Intervals | None = None
 
     def __init__(
         self,
@@ -242,7 +251,7 @@ class Predictor:
         distances = [None] * rows
         if self.features is not None:
             distances = self.features.percentiles(outputs.pop(FEATURES)).tolist()
-        return [
+        found = [
             self._prediction(
                 {name: value[i] for name, value in outputs.items()},
                 batch["word_ends"][i],
@@ -253,6 +262,16 @@ class Predictor:
             )
             for i in range(len(records))
         ]
+        if self.intervals is None:
+            return found
+        return [self._calibrated(each, self.intervals) for each in found]
+
+    def _calibrated(self, prediction, calibration: intervals_lib.Intervals):
+        return dataclasses.replace(
+            prediction,
+            intervals=calibration.around(prediction.scores),
+            interval_level=calibration.level,
+        )
 
     def _batch_size(self, count: int) -> int:
         """Returns the rows to compute for `count` images; each new size compiles."""
@@ -332,4 +351,6 @@ def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor
         clip: Any = clip_run.make_predictor(config, params, found)
         return clip
     features = feature_distance.read(workdir, found, params)
-    return Predictor(config, params, found, features)
+    predictor = Predictor(config, params, found, features)
+    predictor.intervals = intervals_lib.read(workdir, found, params)
+    return predictor

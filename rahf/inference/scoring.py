@@ -126,6 +126,8 @@ def prepare(request: ScoreRequest) -> Prepared:
         "heatmaps": request.heatmaps,
         "format": FORMAT,
     }
+    if predictor.intervals:
+        made_by["intervals"] = f"{predictor.intervals.level:g}"
     return Prepared(predictor, folder, made_by)
 
 
@@ -203,10 +205,11 @@ def check_made_by(path: pathlib.Path, made_by: dict[str, str]) -> None:
         "format",
         "checkpoint_digest",
         "heatmaps",
+        "intervals",
     ):  # a moved workdir is the same
-        if found.get(key) != made_by[key]:
+        if found.get(key) != made_by.get(key):
             raise ValueError(
-                f"{path}: expected an output of {key} {made_by[key]} "
+                f"{path}: expected an output of {key} {made_by.get(key)} "
                 f"({made_by['checkpoint']}), got {found.get(key)} "
                 f"({found.get('checkpoint')}); choose another --output"
             )
@@ -247,7 +250,7 @@ def read_shard(url: str) -> Iterator[Item]:
 
 def make_schema(predictor: "Predictor", heatmaps: str) -> pa.Schema:
     """Returns the columns of an output: which image (`image` is its place, as
-    `image_places` has it), a score each, words, heatmaps as uint8 bytes row by row with
+    `image_places` has it), a score each, their intervals, words, heatmaps as uint8 bytes row by row with
     their side, and error."""
 
     def named(kind):
@@ -256,6 +259,10 @@ def make_schema(predictor: "Predictor", heatmaps: str) -> pa.Schema:
     columns = [(name, pa.string()) for name in IDENTITY[:4]]
     columns += [(name, pa.int32()) for name in IDENTITY[4:]]
     columns += [(name, pa.float32()) for name in named(Kind.SCORE)]
+    if predictor.intervals:
+        ends = pa.struct([("low", pa.float32()), ("high", pa.float32())])
+        calibrated = [n for n in named(Kind.SCORE) if n in predictor.intervals.offsets]
+        columns.append(("intervals", pa.struct([(n, ends) for n in calibrated])))
     columns += [("words", _WORDS), ("prompt_truncated", pa.bool_())]
     if heatmaps == "native":
         columns += [(name, pa.binary()) for name in named(Kind.HEATMAP)]
@@ -301,6 +308,11 @@ def describe_prediction(prediction: "Prediction", heatmaps: str) -> dict[str, An
         "words": [dataclasses.asdict(word) for word in prediction.words],
         "prompt_truncated": prediction.prompt_truncated,
     }
+    if prediction.intervals:
+        row["intervals"] = {
+            name: {"low": low, "high": high}
+            for name, (low, high) in prediction.intervals.items()
+        }
     wrong = {k: v for k, v in prediction.scores.items() if not np.isfinite(v)}
     if wrong:
         raise ValueError(f"expected finite scores, got {wrong}; is the model trained?")

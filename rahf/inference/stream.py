@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rahf import images, storage
+from rahf.inference import intervals
 from rahf.inference.job_sources import USUAL, TableColumns
 from rahf.inference.jobs import Job, JobList, read_jobs, unread_prompts
 from rahf.inference.pictures import ALL, Pictures
@@ -170,6 +171,9 @@ def predict_folder(
                 f"interrupted; {out.written} written; run the same command to continue"
             ) from None
     lines = [f"{out.path}: {counts.summary()}"]
+    lines += [f"  {row['id']}: {intervals.describe(row)}" for row in out.first]
+    if counts.predicted > len(out.first):
+        lines.append("  ...")
     if number := counts.truncated:
         lines.append(
             f"{number:,} prompt{' is' if number == 1 else 's are'} longer than the "

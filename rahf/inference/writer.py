@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from rahf import durable
-from rahf.inference import image_stamps
+from rahf.inference import image_stamps, intervals
 from rahf.inference.finished import Finished
 from rahf.inference.jobs import Job
 from rahf.inference.pictures import ALL, Pictures
@@ -31,6 +31,10 @@ HEATMAPS = ("none", "native", "full")
 #: An image that is farther from the training images than this percentage of those is
 #: counted as far.
 FAR = 99.0
+
+
+#: The rows that a writer keeps to show them.
+FIRST = 5
 
 
 class PredictionWriter:
@@ -48,6 +52,7 @@ class PredictionWriter:
       measured: the number of lines in the folder that know how far their image is from
         the training images.
       far: those of them that are farther than `FAR` percent of the training images.
+      first: the first rows written by this writer, at most `FIRST`.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class PredictionWriter:
         """
         self.path = pathlib.Path(output_dir) / "predictions.jsonl"
         self.written = self.truncated = self.measured = self.far = 0
+        self.first: list[dict] = []
         self._pictures = pictures
         self._file, self._checkpoint = None, {}
         durable.check_folder(output_dir)
@@ -239,6 +245,7 @@ class PredictionWriter:
             "prompt": job.prompt,
             "prompt_truncated": bool(prediction.prompt_truncated),
             "scores": {k: round(float(v), 6) for k, v in prediction.scores.items()},
+            **intervals.as_fields(prediction),
             "words": [
                 {
                     "text": word.text,
@@ -275,6 +282,8 @@ class PredictionWriter:
                 self._file.truncate(start)  # lest the next line continue this one
                 raise
         self.written += "error" not in row
+        if "error" not in row and len(self.first) < FIRST:
+            self.first.append(row)
         self.truncated += bool(row.get("prompt_truncated"))
         self._count_distance(row)
         return row

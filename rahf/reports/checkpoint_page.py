@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from rahf import images, storage, strict_json
 from rahf.evaluation import results as eval_results
@@ -15,6 +16,7 @@ from rahf.evaluation.runs import (
     measure,
     open_evaluation,
 )
+from rahf.inference import intervals
 from rahf.inference.jobs import read_jobs
 from rahf.inference.predictor import load
 from rahf.reports import run_page
@@ -65,6 +67,8 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
     page = storage.check_file(request.output or storage.place(home) / "report.html")
     ceiling = _read_ceiling(request.ceiling) if request.ceiling else None
     results = _results(run)
+    if isinstance(run, RunEvaluation):
+        results.facts["calibration"] = _calibration(run)
     if request.pictures and isinstance(run, RunEvaluation):
         examples = _predict(request, run)
     else:
@@ -99,6 +103,14 @@ def _about(
         facts["Log"] = f"{garbled:,} garbled lines of metrics.jsonl were ignored"
         print(facts["Log"])
     return facts, curves
+
+
+def _calibration(run: RunEvaluation) -> dict[str, Any] | None:
+    """Returns the calibration of the checkpoint, None if there is none or it is stale."""
+    found = intervals.read_file(run.workdir)
+    if found is None or intervals.why_stale(found, run.workdir, run.step, run.params):
+        return None
+    return found
 
 
 def _read_ceiling(path: str) -> dict[str, dict[str, float]]:

@@ -19,6 +19,7 @@ from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.metrics.table import HEADLINES, describe_metric
 from rahf.reports import cards, charts
+from rahf.reports.calibration_chart import calibration_chart
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _COLORS = 8  # `.c0` to `.c7` in report.css
@@ -42,7 +43,8 @@ def write_report(
       facts: facts about the run, label -> value, shown in this order.
       curves: `{name: [(step, value), ...]}` named as in metrics.jsonl, from
         `read_curves`.
-      results: the results of an evaluation.
+      results: the results of an evaluation; "calibration" among its facts is what
+        rahf.bin.calibrate wrote.
       ceiling: what is possible on the same examples, `{"<who> <target>": {metric:
         value}}`, as rahf.bin.scenes_ceiling writes it.
       examples: the examples to show, one card each.
@@ -203,8 +205,13 @@ def _results(
     notes = "".join(f"<p>{escape(note)}.</p>" for note in results.notes())
     return (
         f'<p class="lead">{_protocol(results)}</p>'
-        f"{metric_tables(results.with_trivial(), ceiling)}{notes}"
+        f"{metric_tables(results.with_trivial(), ceiling)}{notes}{_intervals(results)}"
     )
+
+
+def _intervals(results: Results) -> str:
+    found = results.facts.get("calibration") or {}
+    return calibration_chart(found) if "checked" in found else ""
 
 
 def metric_tables(

@@ -41,6 +41,7 @@ class _Predictor:
                 heatmaps={"implausibility": np.zeros((4, 4), np.float32)},
                 prompt_truncated=len(prompt) > 1000,
                 distance=None,
+                intervals={},
             )
             for picture, prompt in zip(pictures, prompts, strict=True)
         ]
@@ -86,6 +87,7 @@ def test_a_folder(predictor, folder, tmp_path, capsys):
     assert len(list((output / "heatmaps").iterdir())) == 5
     printed = capsys.readouterr().out
     assert f"{output / 'predictions.jsonl'}: 5 predicted (" in printed
+    assert "\n  4: plausibility 0.80" in printed
     assert "images/s)" in printed
     assert "compilation" not in printed
     # Again: nothing is left to do.

@@ -23,6 +23,8 @@ def _predict(score=0.5, truncated=False):
         words=[],
         heatmaps={"implausibility": np.full((4, 4), score, np.float32)},
         prompt_truncated=truncated,
+        intervals={},
+        distance=None,
     )
 
 

@@ -24,6 +24,8 @@ class Prediction:
     heatmaps: dict
     prompt_truncated: bool = False
     distance: float | None = None
+    intervals: dict = dataclasses.field(default_factory=dict)
+    interval_level: float | None = None
 
 
 def _prediction(score=0.25):
@@ -171,3 +173,17 @@ def test_file_names_that_are_not_utf8(tmp_path):
     with PredictionWriter(tmp_path) as out:
         assert list(out.missing([job])) == []
     assert _lines(out.path)[0]["image"] == job.image
+
+
+def test_intervals_are_written_beside_their_scores(tmp_path):
+    with PredictionWriter(tmp_path, checkpoint="c") as writer:
+        prediction = _prediction(0.5)
+        prediction.intervals = {"plausibility": (np.float32(0.4), 0.7)}
+        prediction.interval_level = 0.8
+        writer.write(_job(), _image(), prediction)
+        writer.write(_job("two"), _image(), _prediction())
+    calibrated, plain = _lines(writer.path)
+    assert calibrated["intervals"] == {"plausibility": [0.4, 0.7]}
+    assert calibrated["interval_level"] == 0.8
+    assert not {"intervals", "interval_level"} & plain.keys()
+    assert [row["id"] for row in writer.first] == ["one", "two"]
