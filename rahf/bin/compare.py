@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--seed", type=int, default=0, help="of the resamples (%(default)s)")
     add("--title", default="Comparison", help="of the page (%(default)s)")
     add("--output", default="comparison", help="folder to write to (%(default)s)")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     with flags.clear_errors():
         from rahf.evaluation.compared_runs import ComparedRuns, name_models
         from rahf.reports.comparison_page import ComparisonRequest, write_comparison

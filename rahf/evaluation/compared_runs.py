@@ -71,9 +71,13 @@ class ComparedRuns:
         return found
 
     def workdirs(self) -> dict[str, list[str]]:
-        """Returns the workdirs of each model's runs, of which some log training."""
+        """Returns the workdirs of each model's runs, each once."""
         found = {
-            name: [str(split_step(path)[0]) for path in filter(is_checkpoint, paths)]
+            name: list(
+                dict.fromkeys(
+                    str(split_step(path)[0]) for path in filter(is_checkpoint, paths)
+                )
+            )
             for name, paths in self.models.items()
         }
         return {name: paths for name, paths in found.items() if paths}

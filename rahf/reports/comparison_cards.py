@@ -10,6 +10,9 @@ from rahf import images, targets
 from rahf.evaluation.examples import JudgedExample
 from rahf.reports import cards
 
+#: Maps side by side, at most.
+_MOST = 5
+
 
 def card(models: Mapping[str, JudgedExample], number: int) -> str:
     """Returns the HTML of an image that every model has judged.
@@ -47,7 +50,10 @@ def _strip(image: np.ndarray, name: str, models: Mapping[str, JudgedExample]) ->
             heatmap = example.heatmaps[name]
             figures.append(cards.overlay_figure(image, name, model, heatmap))
     title = escape(name.replace("_", " "))
-    return f'<section class="strip"><h4>{title}</h4>{"".join(figures)}</section>'
+    return (
+        f'<section class="strip" style="--n:{min(len(figures), _MOST)}"><h4>{title}</h4>'
+        f"{''.join(figures)}</section>"
+    )
 
 
 def _scores(models: Mapping[str, JudgedExample]) -> str:

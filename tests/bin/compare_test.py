@@ -92,6 +92,7 @@ def test_the_page(written):
     for pairs in data["apart"]:
         assert pairs[1]["overall"] == pytest.approx(0, abs=1e-5)  # one and made
     assert text.count('<figure class="chart">') == 2
+    assert text.count('class="strip" style="--n:4"') == 3 * 2
     assert "made" not in text[text.index('class="charts"') :]
 
 
@@ -116,7 +117,10 @@ def test_errors_are_one_line(runs, tmp_path):
             [one, f"{runs}/two", "--baseline=three"],
             "models one, two and baseline 'three'",
         ),
-        ([one, f"{runs}/gone"], "gone: no such file; expected the predictions.jsonl"),
+        (
+            [one, "--shown=0", f"{runs}/gone"],
+            "gone: no such file; expected the predictions.jsonl",
+        ),
         (
             [one, f"{runs}/made", "--split=dev", "--examples=2"],
             "none of its 6 predictions",
