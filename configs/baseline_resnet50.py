@@ -10,7 +10,10 @@ trains from scratch on `scenes`, batch norm by the batch's statistics.
 
 fine-tunes published weights (docs/weights.md) on RichHF-18K at 384 pixels, statistics
 frozen. The paper gives no more than that ResNet-50 is fine-tuned; it does so for each
-score by itself, here all share the network. Not trained here: it needs a GPU.
+score by itself, here all share the network.
+
+Neither has been trained here yet, so its numbers of steps and rates are guesses;
+`:richhf` needs a GPU.
 
 Prompts are not read, so there are no misaligned words, and alignment and the misalignment
 heatmap can only be guessed from the image. The feature maps at strides 8, 16 and 32 are
