@@ -81,6 +81,7 @@ class _Distant:
                 words=[],
                 heatmaps={},
                 prompt_truncated=False,
+                intervals={},
                 distance=DISTANCES[len(picture) - 10] if self.known else None,
             )
             for picture in pictures
