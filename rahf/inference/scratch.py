@@ -21,7 +21,10 @@ class Scratch:
     def __init__(self, *tables: str):
         """Makes the tables, each given as SQL has it behind CREATE TABLE."""
         try:
-            self._database = sqlite3.connect("", isolation_level=None)
+            # Of one thread, but the garbage collector may close it in any other.
+            self._database = sqlite3.connect(
+                "", isolation_level=None, check_same_thread=False
+            )
         except sqlite3.OperationalError as error:
             raise _told(error) from error
         self.run(f"PRAGMA cache_size=-{_CACHE_KIB}")
