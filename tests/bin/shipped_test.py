@@ -36,7 +36,7 @@ def test_a_name_is_a_path(tmp_path):
     assert shipped.keys(shipped.load(str(own))) == {"a.b": 1, "c": 2}
     for wrong in ("scenes_dmo", f"{tmp_path}/scenes_dmo.py"):
         with pytest.raises(
-            ValueError, match=r"did you mean 'scenes_demo'\? Shipped: con"
+            ValueError, match=r"did you mean 'scenes_demo'\? Shipped: .*cons"
         ):
             shipped.resolve(wrong)
 

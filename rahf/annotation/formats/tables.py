@@ -79,12 +79,12 @@ def read_folder(
     """
     lists = (path / name for name in job_sources.PROMPT_FILES)
     table = next((one for one in lists if one.is_file()), path)
-    rows = job_sources.read_source(table, "", columns, recursive)
+    rows = list(job_sources.read_source(table, "", columns, recursive))
     if table != path:
         _warn_unlisted(path, table, [image for _, image, *_ in rows], recursive)
-    for _, image, prompt, *place in rows:
+    for _, image, prompt, place in rows:
         name = os.path.relpath(os.path.abspath(image), os.path.abspath(folder))
-        yield _make(place[0] if place else str(path), folder, name, prompt, None)
+        yield _make(place or str(path), folder, name, prompt, None)
 
 
 def _warn_unlisted(path, table, listed: Sequence[str], recursive: bool) -> None:

@@ -107,7 +107,7 @@ print(json.dumps([scores, "tensorflow" in sys.modules]))
 def test_every_task_is_registered_with_seqio_too():
     assert tasks.richhf and tasks.scenes  # in one process
     names = [n for n in (*TASKS, *MIXTURES) if "richhf" in n]
-    assert len(names) == 14
+    assert len(names) == 15
     for name in names:
         ours = {(task.name, task.targets) for task in find(name)}
         assert {(t.name, t.targets) for t in seqio_loader.find(name)} == ours
