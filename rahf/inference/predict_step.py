@@ -10,7 +10,7 @@ import optax
 from rahf.baselines.clip_runs import make_clip_predict_step
 from rahf.inference.free_decoding import FreeWords, is_free
 from rahf.inference.stages import Stages
-from rahf.models import decoding, image_features, passes, sharding
+from rahf.models import decoding, image_features, learners, passes, sharding
 from rahf.models.rahf import RAHF, make_model
 from rahf.targets import Kind, select
 
@@ -35,6 +35,7 @@ def make_predict_step(config, mark_ids: tuple[int, ...], targets=None):
     names = config.task.targets if targets is None else targets
     if config.get("learner") == "clip":
         return make_clip_predict_step(config, names)
+    learners.check_feedback(config)
     model = make_model(config)
     rows = select(names)
     names = _by_kind(rows)

@@ -32,7 +32,7 @@ from rahf.input import vocabulary
 from rahf.input.converter import Converter
 from rahf.input.features import FeatureMaker
 from rahf.input.registry import import_modules
-from rahf.models import passes
+from rahf.models import learners, passes
 from rahf.targets import Kind
 
 
@@ -350,6 +350,7 @@ def load(workdir: str | os.PathLike, step: int | str | None = None) -> Predictor
 
         clip: Any = clip_run.make_predictor(config, params, found)
         return clip
+    learners.check_feedback(config)
     features = feature_distance.read(workdir, found, params)
     predictor = Predictor(config, params, found, features)
     predictor.intervals = intervals_lib.read(workdir, found, params)

@@ -82,6 +82,15 @@ def is_known(config) -> bool:
     return config.get("learner", FEEDBACK) in _LEARNERS
 
 
+def check_feedback(config) -> None:
+    """Raises ValueError if a config is of a model that predicts no rich feedback."""
+    name = config.get("learner", FEEDBACK)
+    if name != FEEDBACK:
+        raise ValueError(
+            f"this checkpoint is of config.learner={name!r}, which predicts no feedback"
+        )
+
+
 def make_learner(config) -> Learner:
     """Returns the learner of a training config.
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 import configs.muse_scenes
-from rahf.bin import generate, mend
+import rahf
+from rahf.bin import eval_scores, generate, mend
 from rahf.checkpoints.metrics_log import read_metrics
 from rahf.checkpoints.restore import read_params, restore_for_inference
 from rahf.generators.muse.generator import MuseGenerator, paste
@@ -112,6 +113,10 @@ def test_mixed_pixels_are_between():
 
 
 def test_other_workdirs_are_refused(runs):
+    with pytest.raises(ValueError, match="config.learner='muse', which predicts no"):
+        rahf.load(runs / "muse")
+    with pytest.raises(SystemExit, match="config.learner='muse'"):
+        eval_scores.main([f"--checkpoint={runs / 'muse'}"])
     with pytest.raises(ValueError, match="holds config.learner='muse_tokenizer'"):
         MuseGenerator.load(runs / "tokenizer")
 
