@@ -1,5 +1,6 @@
 """Folders of generated images: what is asked of the generator, and what is written."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -72,9 +73,12 @@ def test_an_interrupted_command_goes_on(tmp_path):
     third = _Flat()
     assert "complete already" in generating.write_images(request, third)
     assert third.asked == []
-    other = _request(tmp_path, made_by={"guidance": 3.0})
-    with pytest.raises(ValueError, match="holds results of other"):
-        generating.write_images(other, third)
+    changed = {"made_by": {"guidance": 3.0}, "samples": 1, "seed": 1}
+    changed["prompts"] = PROMPTS[:2]
+    for name, value in changed.items():
+        other = dataclasses.replace(request, **{name: value})
+        with pytest.raises(ValueError, match="holds results of other"):
+            generating.write_images(other, third)
 
 
 @pytest.mark.parametrize(

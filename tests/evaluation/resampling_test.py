@@ -1,6 +1,5 @@
 """Resampled metrics equal the accumulators' on the images drawn."""
 
-
 import numpy as np
 import pytest
 import scipy.stats
