@@ -24,10 +24,10 @@ def get_config(arg: str = ""):
     c.init_expect_missing = ("transformer/*",)
 
     # Of a task's records, the picture and the prompt are used.
-    c.task.name = "scenes_overall"
+    c.task.name = "scenes_pictures"
     c.task.targets = ("overall",)
     c.task.weights = {}
-    c.task.modules = ("rahf.generators.muse.learner",)
+    c.task.modules = ("rahf.generators.pictures", "rahf.generators.muse.learner")
 
     c.input.batch_size = 32
     c.input.text_length = 24
