@@ -9,11 +9,12 @@ import numpy as np
 from tqdm import tqdm
 
 from rahf.checkpoints import feature_distance
+from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.inference.predict_step import compute_config
 from rahf.inference.stages import Stages
 from rahf.input.loader import make_train_input
-from rahf.models import image_features
+from rahf.models import image_features, learners
 from rahf.models.rahf import make_model
 
 #: Training images that a summary is made of. A percentile is then good to about .3.
@@ -67,8 +68,11 @@ def summarise_run(workdir: str | os.PathLike, seen: int) -> str:
       seen: the number of examples that it was trained on, repeated ones included.
 
     Returns:
-      A line for people, or "".
+      A line for people, or "" also where a run predicts nothing, such as a generator.
     """
+    learner = workdirs.read_config(workdir).get("learner", learners.FEEDBACK)
+    if learner not in (learners.FEEDBACK, "clip"):
+        return ""
     try:
         return summarise(workdir, images=min(seen, IMAGES), again=False)
     except feature_distance.TooFewImagesError as error:
