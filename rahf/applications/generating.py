@@ -127,23 +127,52 @@ def _make(
     images = generator.generate(
         [row["text"] for row in rows], [row["seed"] for row in rows]
     )
-    check_images(images, len(rows), generator.size)
-    for row, image in zip(rows, images, strict=True):
+    check_number(images, len(rows))
+    for index, (row, image) in enumerate(zip(rows, images, strict=True)):
+        # Each is checked when those before it are written: they are not at fault.
+        check_image(image, index, len(rows), generator.size)
         with durable.writing(folder / row["file_name"]) as temporary:
             Image.fromarray(image).save(temporary, format="PNG")
 
 
-def check_images(
-    images: Sequence[np.ndarray], count: int, size: tuple[int, int]
-) -> None:
+def check_images(images: Any, count: int, size: tuple[int, int]) -> None:
     """Raises GeneratorError unless these are `count` uint8[H, W, 3] images of a size."""
+    check_number(images, count)
+    for index, image in enumerate(images):
+        check_image(image, index, count, size)
+
+
+def check_number(images: Any, count: int) -> None:
+    """Raises GeneratorError unless these are `count` images, whatever each is."""
+    if not isinstance(images, Sequence | np.ndarray) or isinstance(images, str | bytes):
+        raise GeneratorError(
+            f"the generator returned {_describe(images)}; expected a list of {count} "
+            "images"
+        )
     if len(images) != count:
         raise GeneratorError(
             f"the generator returned {len(images)} images where {count} were asked for"
         )
-    for index, image in enumerate(images):
-        if image.dtype != np.uint8 or image.shape != (*size, 3):
-            raise GeneratorError(
-                f"the generator returned {image.dtype}{list(image.shape)} as image "
-                f"{index} of {count}; expected uint8{[*size, 3]}"
-            )
+
+
+def check_image(image: Any, index: int, count: int, size: tuple[int, int]) -> None:
+    """Raises GeneratorError unless an image of a generator is uint8[H, W, 3] of a size.
+
+    Args:
+      image: what the generator returned.
+      index, count: its place among the images asked for, for the message.
+      size: (height, width).
+    """
+    fits = isinstance(image, np.ndarray) and image.dtype == np.uint8
+    if not fits or image.shape != (*size, 3):
+        raise GeneratorError(
+            f"the generator returned {_describe(image)} as image {index} of {count}; "
+            f"expected uint8{[*size, 3]}"
+        )
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    return name.removeprefix("builtins.")

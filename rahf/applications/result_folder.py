@@ -6,6 +6,7 @@ other.
 """
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -18,6 +19,12 @@ from rahf import durable
 #: What was asked for; two equal ones have equal results.
 REQUEST_FILE = "request.json"
 _PLAN = "plan"
+#: What the system says of a disk, a quota or a file system without room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class NoRoomError(ValueError):
+    """There is no room for the results; those that are complete are kept."""
 
 
 @contextlib.contextmanager
@@ -40,6 +47,7 @@ def making(
     Raises:
       ValueError: `output` exists, cannot be written to, or is being written by another
         process.
+      NoRoomError: the disk fills while the body writes.
     """
     path = pathlib.Path(os.path.abspath(output))
     is_complete(output, request)  # refuses other results
@@ -54,10 +62,24 @@ def making(
         else:
             _clear(partial)
             durable.write_text(partial / REQUEST_FILE, json.dumps(wanted) + "\n")
-        yield partial
+        with _saying_what_is_kept(partial):
+            yield partial
         os.rename(partial, path)
         durable.sync_folder(path.parent)
         (path / durable.LOCK_FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(partial: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise NoRoomError(
+            f"{partial.parent}: {os.strerror(error.errno)}; what was complete is kept in "
+            f"{partial.name}: make room, and the same command goes on"
+        ) from error
 
 
 def is_complete(output: str | os.PathLike, request: Mapping[str, Any]) -> bool:

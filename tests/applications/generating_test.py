@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from PIL import Image
 
 from rahf.applications import generating
 from rahf.applications.generating import GenerateRequest, GeneratorError
+from rahf.applications.result_folder import NoRoomError
 from rahf.inference.jobs import read_jobs
+from tests.support import disk
 
 PROMPTS = ("a red cube", "two <b>cats</b>", "a red cube")
 
@@ -81,12 +84,20 @@ def test_an_interrupted_command_goes_on(tmp_path):
             generating.write_images(other, third)
 
 
+_GOOD = np.zeros((4, 6, 3), np.uint8)
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([np.zeros((4, 6, 3), np.uint8)], "returned 1 images where 2 were asked for"),
+        ([_GOOD], "returned 1 images where 2 were asked for"),
+        ([_GOOD] * 3, "returned 3 images where 2 were asked for"),
+        (None, "returned NoneType; expected a list of 2 images"),
+        (iter([_GOOD] * 2), "returned list_iterator; expected a list"),
         ([np.zeros((6, 4, 3), np.uint8)] * 2, r"returned uint8\[6, 4, 3\] as image 0"),
         ([np.zeros((4, 6, 3))] * 2, r"returned float64\[4, 6, 3\] as image 0"),
+        ([np.zeros((4, 6), np.uint8)] * 2, r"returned uint8\[4, 6\] as image 0"),
+        ([_GOOD, Image.new("RGB", (6, 4))], "returned PIL.Image.Image as image 1 of 2"),
     ],
 )
 def test_a_generator_that_returns_something_else_is_an_error(tmp_path, images, message):
@@ -95,3 +106,52 @@ def test_a_generator_that_returns_something_else_is_an_error(tmp_path, images, m
     with pytest.raises(GeneratorError, match=message):
         generating.write_images(_request(tmp_path, at_once=2), generator)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_images_before_a_wrong_one_are_kept(tmp_path):
+    first = _Flat()
+    good = first.generate
+    first.generate = lambda prompts, seeds: [*good(prompts[:2], seeds[:2]), None]
+    with pytest.raises(GeneratorError, match="NoneType as image 2 of 3"):
+        generating.write_images(_request(tmp_path, at_once=3), first)
+    second = _Flat()
+    generating.write_images(_request(tmp_path, at_once=3), second)
+    assert second.asked[0] == (PROMPTS[1], 0) and len(second.asked) == 4
+
+
+class _Noisy:
+    """Images of noise from the seed, which no PNG makes small."""
+
+    size = (200, 200)
+
+    def generate(self, prompts, seeds):
+        draw = lambda seed: np.random.default_rng(seed).integers(0, 256, (200, 200, 3))
+        return [draw(seed).astype(np.uint8) for seed in seeds]
+
+    def inpaint(self, images, masks, prompts, seeds):
+        raise NotImplementedError
+
+
+def test_a_disk_that_fills_loses_nothing(tmp_path):
+    # The first image of this request compresses to nothing, the second does not.
+    request = GenerateRequest(
+        prompts=["x"], output=str(tmp_path / "out"), samples=2, at_once=2
+    )
+    generator = _Noisy()
+    noise = generator.generate
+    generator.generate = lambda prompts, seeds: [
+        np.zeros((200, 200, 3), np.uint8),
+        *noise(prompts[1:], seeds[1:]),
+    ]
+    message = r"kept in \.out\.partial: make room, and the same command goes on"
+    with disk.room_for(50_000), pytest.raises(NoRoomError, match=message):
+        generating.write_images(request, generator)
+    kept = tmp_path / ".out.partial"
+    assert sorted(name for name in os.listdir(kept) if name.endswith(".png")) == [
+        "000000-0.png"
+    ]
+    generating.write_images(request, _Noisy())
+    assert not kept.exists()
+    found = [np.asarray(Image.open(tmp_path / "out" / f"000000-{i}.png")) for i in "01"]
+    assert (found[0] == 0).all()
+    np.testing.assert_array_equal(found[1], _Noisy().generate(["x"], [1])[0])
