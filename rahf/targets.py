@@ -87,6 +87,11 @@ def get(name: str) -> Target:
     return _TABLE[name]
 
 
+def threshold_of(name: str) -> float | None:
+    """Returns the threshold of the row called `name`; None if there is no such row."""
+    return _TABLE[name].threshold if name in _TABLE else None
+
+
 def rows() -> list[Target]:
     """Returns all rows of the table, including users' own."""
     return list(_TABLE.values())

@@ -66,8 +66,8 @@ class Predictions:
     def rows(self, numbers: Iterable[int] | np.ndarray) -> Iterator[dict[str, Any]]:
         """Yields the lines of these images, read again.
 
-        Paths of `image`, `heatmaps` and `overlays` are made absolute, `id` is text, and
-        `prompt` has no spaces at its ends.
+        Paths of `image`, `heatmaps`, `overlays` and `sheet` are made absolute, `id` is
+        text, and `prompt` has no spaces at its ends.
 
         Raises:
           ValueError: a file was changed since it was read.
@@ -122,6 +122,8 @@ def _resolved(row: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     for field in ("heatmaps", "overlays"):
         paths = (row.get(field) or {}).items()
         row[field] = {n: image_places.absolute(path, folder) for n, path in paths}
+    if "sheet" in row:
+        row["sheet"] = image_places.absolute(row["sheet"], folder)
     return row
 
 

@@ -4,10 +4,10 @@
     python -m rahf.bin.predict --checkpoint=W --prompt="a red cat" folder --output=DIR
     python -m rahf.bin.predict --checkpoint=W prompts.jsonl --output=DIR
 
-DIR/predictions.jsonl gets one line per image; DIR/heatmaps and DIR/overlays get the
-pictures. The same command resumes an interrupted run. The exit code is 0 if any image
-has a prediction, from this run or an earlier one, 1 after an error or if no image could
-be read, and 130 after Ctrl-C.
+DIR/predictions.jsonl gets one line per image; DIR/heatmaps, DIR/overlays and, with
+--sheets=on, DIR/sheets get the pictures. The same command resumes an interrupted run.
+The exit code is 0 if any image has a prediction, from this run or an earlier one, 1
+after an error or if no image could be read, and 130 after Ctrl-C.
 """
 
 import sys

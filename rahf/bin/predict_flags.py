@@ -50,6 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--heatmaps", choices=("none", "native", "full"), default="full", help=maps)
     over = "write heatmaps over their images, for viewing (%(default)s)"
     add("--overlays", choices=("on", "off"), default="on", help=over)
+    sheet = "write one picture of each image with all that is predicted (%(default)s)"
+    add("--sheets", choices=("on", "off"), default="off", help=sheet)
     threads = "threads that read and write pictures (one for each processor)"
     add("--writers", type=flags.at_least(1), metavar="N", help=threads)
 
@@ -59,6 +61,7 @@ def take_options(args: dict[str, Any]):
     from rahf.inference.pictures import Pictures
     from rahf.inference.stream import Options
 
-    pictures = Pictures(args.pop("heatmaps"), args.pop("overlays") == "on")
+    switched = (args.pop(name) == "on" for name in ("overlays", "sheets"))
+    pictures = Pictures(args.pop("heatmaps"), *switched)
     names = ("batch_size", "on_error", "writers")
     return Options(**{name: args.pop(name) for name in names}, pictures=pictures)

@@ -17,13 +17,9 @@ from PIL import Image
 from rahf.images import limits
 from rahf.images.colormap import colormap
 from rahf.images.formats import FORMATS, is_image
-from rahf.images.heatmaps import (
-    overlay,
-    overlay_picture,
-    to_bytes,
-    write_heatmap,
-)
+from rahf.images.heatmaps import to_bytes, write_heatmap
 from rahf.images.limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE, ImageError
+from rahf.images.overlays import legend, overlay, overlay_picture
 from rahf.images.plain import is_plain, without_metadata
 from rahf.images.resizing import resize
 
@@ -37,6 +33,7 @@ __all__ = [
     "from_pillow",
     "is_image",
     "is_plain",
+    "legend",
     "measure",
     "overlay",
     "overlay_picture",

@@ -1,4 +1,4 @@
-"""Heatmaps as pictures: grey PNGs, and colours over their images."""
+"""Heatmaps as grey PNGs."""
 
 import os
 import pathlib
@@ -8,8 +8,6 @@ from typing import IO
 
 import numpy as np
 from PIL import Image
-
-from rahf.images.colormap import colormap
 
 
 def write_heatmap(
@@ -33,7 +31,7 @@ def write_heatmap(
             f"{path}: expected a heatmap [H, W] with values in [0, 1], got shape "
             f"{heatmap.shape} in [{ends[0]}, {ends[1]}]"
         )
-    data = _png(np.asarray(_grey(heatmap, size)))
+    data = _png(np.asarray(grey(heatmap, size)))
     if isinstance(path, str | os.PathLike):
         pathlib.Path(path).write_bytes(data)
     else:
@@ -64,45 +62,19 @@ def _png(grey: np.ndarray) -> bytes:
     )
 
 
-def _grey(heatmap: np.ndarray, size: tuple[int, int] | None) -> Image.Image:
-    """Returns a heatmap in [0, 1] as 8-bit grey, rounded before it is resized: bytes
-    are resized several times as fast as floats."""
+def grey(heatmap: np.ndarray, size: tuple[int, int] | None) -> Image.Image:
+    """Returns a heatmap as an 8-bit grey picture, where 255 is 1.
+
+    It is rounded before it is resized: bytes are resized several times as fast as floats.
+
+    Args:
+      heatmap: float[H, W] in [0, 1].
+      size: the height and width of the picture; None = the heatmap's.
+    """
     grey = Image.fromarray(to_bytes(heatmap))
     if size is None or size == heatmap.shape:
         return grey
     return grey.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-
-
-def overlay(
-    image: np.ndarray, heatmap: np.ndarray, *, opacity: float = 0.8
-) -> np.ndarray:
-    """Overlays a heatmap on its image; higher values are more opaque.
-
-    Args:
-      image: the image, uint8[H, W, 3].
-      heatmap: the heatmap, float[h, w] in [0, 1], of any size.
-      opacity: the highest opacity of the colours.
-
-    Returns:
-      uint8[H, W, 3], equal to the image where the heatmap is 0.
-    """
-    return np.asarray(overlay_picture(image, heatmap, opacity=opacity))
-
-
-def overlay_picture(
-    image: np.ndarray, heatmap: np.ndarray, *, opacity: float = 0.8
-) -> Image.Image:
-    """Returns what `overlay` does, as a Pillow image."""
-    if not image.size or not heatmap.size:
-        raise ValueError(f"expected pixels, got {image.shape} and {heatmap.shape}")
-    values = _grey(heatmap, (image.shape[0], image.shape[1]))
-    # Opacity is highest from 1/3 on: one of three raters marked such a region, so it
-    # must be visible.
-    strength = np.minimum(1, np.arange(256) / 85) * opacity
-    alpha = values.point(np.rint(255 * strength).astype(int).tolist())
-    colours = values.copy()
-    colours.putpalette(colormap().tobytes())
-    return Image.composite(colours.convert("RGB"), Image.fromarray(image), alpha)
 
 
 def to_bytes(heatmap: np.ndarray) -> np.ndarray:

@@ -1,13 +1,19 @@
-"""The pictures that are written of a prediction: heatmaps, and overlays for viewing."""
+"""The pictures that are written of a prediction: heatmaps, overlays and sheets."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
-from rahf import durable, images
+from rahf import durable, images, targets
+from rahf.inference import sheets
+from rahf.inference.jobs import Job
+
+if TYPE_CHECKING:
+    from rahf.inference.predictor import Prediction
 
 #: Which heatmaps are written: none, those of the model's size, or of the image's.
 HEATMAPS = ("none", "native", "full")
@@ -20,6 +26,7 @@ class Pictures:
     Attributes:
       heatmaps: one of `HEATMAPS`.
       overlays: whether to write overlays.
+      sheets: whether to write one picture of all that was predicted of an image.
 
     Raises:
       ValueError: there are no such heatmaps.
@@ -27,20 +34,25 @@ class Pictures:
 
     heatmaps: str = "full"
     overlays: bool = True
+    sheets: bool = False
 
     def __post_init__(self):
         if self.heatmaps not in HEATMAPS:
             raise ValueError(f"heatmaps={self.heatmaps!r}: expected one of {HEATMAPS}")
 
     def __str__(self) -> str:
-        return (
-            f"--heatmaps={self.heatmaps} --overlays={'on' if self.overlays else 'off'}"
-        )
+        switches = {"overlays": self.overlays, "sheets": self.sheets}
+        said = [f"--{name}={'on' if on else 'off'}" for name, on in switches.items()]
+        return " ".join([f"--heatmaps={self.heatmaps}", *said])
 
     @property
     def folders(self) -> dict[str, bool]:
         """The folders of pictures, and whether any are written there."""
-        return {"heatmaps": self.heatmaps != "none", "overlays": self.overlays}
+        return {
+            "heatmaps": self.heatmaps != "none",
+            "overlays": self.overlays,
+            "sheets": self.sheets,
+        }
 
     def as_fields(self) -> dict[str, Any]:
         """Returns what a line says of them: nothing if they are the usual ones."""
@@ -61,44 +73,52 @@ class Pictures:
             )
 
     def write(
-        self,
-        folder: pathlib.Path,
-        name: str,
-        image: np.ndarray,
-        predicted: Mapping[str, np.ndarray],
-    ) -> dict[str, dict[str, str]]:
+        self, folder: pathlib.Path, job: Job, image: np.ndarray, found: "Prediction"
+    ) -> dict[str, Any]:
         """Writes the pictures of one image, each whole or not at all.
 
         Args:
           folder: the folder of the predictions.
-          name: the image's name in file names.
+          job: the image's name in file names, and its prompt.
           image: uint8[H, W, 3].
-          predicted: heatmaps by target, float[h, w] in [0, 1].
+          found: what was predicted; its heatmaps are float[h, w] in [0, 1].
 
         Returns:
-          The fields "heatmaps" and "overlays" of its line: paths by target.
+          The fields "heatmaps" and "overlays" of its line, paths by target, and "sheet",
+          a path, if there is one.
 
         Raises:
           ValueError: a heatmap is outside [0, 1].
           OSError: a file cannot be written.
         """
-        paths: dict[str, dict[str, str]] = {"heatmaps": {}, "overlays": {}}
+        fields: dict[str, Any] = {"heatmaps": {}, "overlays": {}}
         size = (image.shape[0], image.shape[1]) if self.heatmaps == "full" else None
-        for target, heatmap in predicted.items():
+        for target, heatmap in found.heatmaps.items():
             heatmap = np.asarray(heatmap)
             if self.heatmaps != "none":
-                path = f"heatmaps/{name}.{target}.png"
+                path = f"heatmaps/{job.name}.{target}.png"
                 with durable.writing(folder / path) as temporary:
                     images.write_heatmap(temporary, heatmap, size)
-                paths["heatmaps"][target] = path
+                fields["heatmaps"][target] = path
             if self.overlays:
-                path = f"overlays/{name}.{target}.jpg"
-                picture = images.overlay_picture(image, heatmap)
-                picture.thumbnail((65500, 65500))  # JPEG's limit on a side
-                with durable.writing(folder / path) as temporary:
-                    picture.save(temporary, "JPEG", quality=90)
-                paths["overlays"][target] = path
-        return paths
+                path = f"overlays/{job.name}.{target}.jpg"
+                picture = images.overlay_picture(
+                    image,
+                    heatmap,
+                    title=target.replace("_", " "),
+                    threshold=targets.threshold_of(target),
+                )
+                _write_jpeg(folder / path, picture)
+                fields["overlays"][target] = path
+        if self.sheets:
+            fields["sheet"] = f"sheets/{job.name}.jpg"
+            _write_jpeg(folder / fields["sheet"], sheets.draw(image, job.prompt, found))
+        return fields
+
+
+def _write_jpeg(path: pathlib.Path, picture: Image.Image) -> None:
+    with durable.writing(path) as temporary:
+        picture.save(temporary, "JPEG", quality=90)
 
 
 def picture_names(row: Mapping[str, Any]) -> frozenset[str]:
@@ -108,8 +128,11 @@ def picture_names(row: Mapping[str, Any]) -> frozenset[str]:
         for target, path in row.get(field, {}).items():
             name = path.removeprefix(f"{field}/").removesuffix(f".{target}.{suffix}")
             names.add(name.casefold())
+    if "sheet" in row:
+        name = row["sheet"].removeprefix("sheets/").removesuffix(".jpg")
+        names.add(name.casefold())
     return frozenset(names)
 
 
-#: All pictures, of the image's own size.
+#: Heatmaps of the image's own size, and overlays.
 ALL = Pictures()

@@ -1,8 +1,9 @@
-"""Predictions -> a folder of JSON lines, heatmaps and overlays; resumable.
+"""Predictions -> a folder of JSON lines, heatmaps and pictures of them; resumable.
 
 DIR/predictions.jsonl                  one line per image
 DIR/heatmaps/<name>.<target>.png       grey, the image's own size or the model's
 DIR/overlays/<name>.<target>.jpg       the heatmap over the image, for viewing
+DIR/sheets/<name>.jpg                  all of that in one picture, if it is asked for
 """
 
 import array
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from rahf.inference.predictor import Prediction
 
 
-#: What is written of heatmaps: nothing, 8-bit PNGs of the model's size, or of the
-#: image's own size.
-HEATMAPS = ("none", "native", "full")
 #: An image that is farther from the training images than this percentage of those is
 #: counted as far.
 FAR = 99.0
@@ -216,7 +214,7 @@ class PredictionWriter:
 
         Args:
           job: the job predicted.
-          image: uint8[H, W, 3], for the overlays and the size of the heatmaps.
+          image: uint8[H, W, 3], for the overlays and sheets, and the size of the heatmaps.
           prediction: the prediction from the predictor.
 
         Returns:
@@ -231,9 +229,7 @@ class PredictionWriter:
             return self._write_files(job, image, prediction)
 
     def _write_files(self, job, image, prediction) -> dict:
-        pictures = self._pictures.write(
-            self.path.parent, job.name, image, prediction.heatmaps
-        )
+        pictures = self._pictures.write(self.path.parent, job, image, prediction)
         distance = {}
         if prediction.distance is not None:
             distance["distance"] = round(float(prediction.distance), 1)

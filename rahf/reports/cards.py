@@ -13,9 +13,6 @@ from rahf.evaluation.examples import JudgedExample
 # The largest size of pictures; small ones are enlarged so that a heatmap drawn over
 # them stays smooth.
 _LONGEST, _SHORTEST = 512, 256
-#: How far the image fades to grey under a heatmap, lest its colours compete with the
-#: scale's.
-_FADE = 0.8
 
 
 def card(example: JudgedExample) -> str:
@@ -41,9 +38,7 @@ def card(example: JudgedExample) -> str:
 
 def color_scale() -> str:
     """Returns the heatmaps' colour scale from 0 to 1, as a CSS gradient."""
-    stops = ", ".join(
-        "rgb({} {} {})".format(*color) for color in images.colormap()[::15]
-    )
+    stops = ", ".join("rgb({} {} {})".format(*color) for color in images.legend()[::15])
     return f"linear-gradient(90deg, {stops})"
 
 
@@ -73,15 +68,22 @@ def overlay_figure(
     image: np.ndarray, name: str, which: str, heatmap: np.ndarray
 ) -> str:
     """Returns a figure of a heatmap over its image; `which` says whose it is."""
-    # Rec. 601 luma, as everywhere in JPEG.
-    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
-    faded = np.rint((1 - _FADE) * image + _FADE * grey).astype(np.uint8)
-    shaded = images.overlay(faded, heatmap)
+    threshold = targets.threshold_of(name)
+    shaded = images.overlay(image, heatmap, threshold=threshold)
     peak = float(np.max(heatmap, initial=0.0))
     alt = f"{which} {_title(name)}: highest value {peak:.2f}"
     shown = f"{which}, peak {peak:.2f}" if peak >= 0.005 else f"{which}, empty"
-    caption = f"<figcaption>{escape(shown)}</figcaption>"
-    return f"<figure>{picture(shaded, alt)}{caption}</figure>"
+    marks = (
+        ""
+        if threshold is None
+        else f'<i class="cut" style="left:{_percent(threshold)}"></i>'
+    )
+    marks += f'<i class="peak" style="left:{_percent(peak)}"></i>'
+    return (
+        f"<figure>{picture(shaded, alt)}<figcaption>"
+        f'<span class="ramp" aria-hidden="true">{marks}</span>{escape(shown)}'
+        "</figcaption></figure>"
+    )
 
 
 def picture(image: np.ndarray, alt: str) -> str:

@@ -100,6 +100,7 @@ def test_which_pictures(predictor, folder, tmp_path):
     asked = {
         "none": ("--heatmaps=none", "--overlays=off", "--limit=2", "--writers=1"),
         "native": ("--heatmaps=native", "--limit=2", "--batch_size=1", "--writers=3"),
+        "sheets": ("--heatmaps=none", "--overlays=off", "--limit=1", "--sheets=on"),
     }
     for name, options in asked.items():
         _call("--prompt=x", folder, f"--output={tmp_path / name}", *options)
@@ -113,7 +114,12 @@ def test_which_pictures(predictor, folder, tmp_path):
     small = images.read_heatmap(tmp_path / "native" / row["heatmaps"]["implausibility"])
     assert small.shape == (4, 4)
     with Image.open(tmp_path / "native" / row["overlays"]["implausibility"]) as found:
-        assert found.size == (20, 10)
+        assert found.format == "JPEG"
+    assert "sheet" not in row
+    with Image.open(
+        tmp_path / "sheets" / _rows(tmp_path / "sheets")[0]["sheet"]
+    ) as all_:
+        assert all_.format == "JPEG"
 
 
 def test_skipping_and_failing(predictor, folder, tmp_path, capsys):
@@ -338,7 +344,7 @@ def test_other_pictures_than_before_are_refused(predictor, folder, tmp_path):
     flags = ("--prompt=x", folder, f"--output={tmp_path / 'out'}")
     _call(*flags, "--heatmaps=native", "--overlays=off")
     _call(*flags, "--heatmaps=native", "--overlays=off")  # nothing to do
-    with pytest.raises(SystemExit, match="with --heatmaps=native --overlays=off, not"):
+    with pytest.raises(SystemExit, match="with --heatmaps=native --overlays=off --sh"):
         _call(*flags)
 
 

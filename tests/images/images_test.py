@@ -347,19 +347,6 @@ def test_colormap_rises_evenly():
     assert len(np.unique(table, axis=0)) > 250
 
 
-def test_overlay(picture):
-    untouched = images.overlay(picture, np.zeros((3, 5), np.float32))
-    np.testing.assert_array_equal(untouched, picture)
-    full = images.overlay(picture, np.ones((3, 5), np.float32), opacity=1.0)
-    np.testing.assert_array_equal(full, np.broadcast_to(full[0, 0], full.shape))
-    np.testing.assert_array_equal(full[0, 0], images.colormap()[-1])
-    weak, strong = (
-        np.abs(images.overlay(picture, np.full((3, 5), v)).astype(int) - picture).mean()
-        for v in (0.05, 0.3)
-    )
-    assert 0 < weak < strong
-
-
 def test_cells_that_are_no_image():
     for cell in (None, 5, ["a"], {"bytes": b"?"}, float("nan")):
         with pytest.raises(ImageError, match="expected a path or bytes, got"):
