@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,9 @@ class PredictedImages:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def __iter__(self) -> Iterator[PredictedImage]:
+        return iter(self._images)
 
     def examples(self, number: int = 3) -> list[str]:
         """Returns the first ids."""
