@@ -5,6 +5,11 @@
     python -m rahf.bin.train --config=configs/muse_scenes.py --workdir=runs/muse \
         --config.init_from=runs/muse_tokenizer
 
+and one to go on from it with images of your own, chosen ones say:
+
+    python -m rahf.bin.train --config=configs/muse_scenes.py:folder --workdir=runs/tuned \
+        --config.init_from=runs/muse --config.input.captions.train=chosen/images
+
 It learns from the scenes as they come: damaged, and not always what their prompts ask
 for. docs/generators.md has times and samples.
 """
@@ -15,9 +20,9 @@ from configs import scenes
 
 
 def get_config(arg: str = ""):
-    """Returns the config of the transformer, or with `arg` "tokenizer" of that."""
-    if arg not in ("", "tokenizer"):
-        raise ValueError(f"{arg!r} is unknown; expected 'tokenizer' or nothing")
+    """Returns the config of the transformer; `arg` is "", "tokenizer" or "folder"."""
+    if arg not in ("", "tokenizer", "folder"):
+        raise ValueError(f"{arg!r} is unknown; options: tokenizer, folder")
     c = scenes.get_config()
     c.learner = "muse"
     c.training_steps = 5000
@@ -64,10 +69,21 @@ def get_config(arg: str = ""):
     c.checkpoint.every_steps = 1000
     c.checkpoint.best_metric = "tokens/nll_50"
     c.checkpoint.keep_best = 0
-    if arg:
+    if arg == "tokenizer":
         c.learner = "muse_tokenizer"
         c.training_steps = 2000
         c.init_expect_missing = ()
         c.schedule.peak = 2e-3
         c.checkpoint.best_metric = "image/psnr"
+    if arg == "folder":
+        c.task.name = "folder_pictures"
+        c.task.targets = ("loss_weights",)
+        c.input.captions = ml_collections.ConfigDict({"train": "", "dev": ""})
+        c.init_expect_missing = ()
+        c.training_steps = 600
+        c.schedule.name = "constant"
+        c.schedule.peak = 2e-4
+        c.schedule.warmup_steps = 50
+        c.eval.split = "train"
+        c.eval.every_steps = c.checkpoint.every_steps = 200
     return c

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rahf import durable
-from rahf.applications import result_folder, training_sets
+from rahf.applications import result_folder, scored_shards, training_sets
 from rahf.applications.predictions import (
     Predictions,
     json_line,
@@ -33,6 +33,7 @@ from rahf.applications.selection import (
     meets,
 )
 from rahf.applications.training_sets import ChosenImage, Names
+from rahf.applications.weighting import PlaceWeights
 from rahf.inference import image_places
 from rahf.weights.output import check_space
 
@@ -54,6 +55,7 @@ class SelectionRequest:
       link: whether to link images instead of copying them.
       on_error: "fail", or "skip" to leave out images that are gone or changed, and
         lines without a score.
+      weigh: the heatmap to make weights of the loss from, see `PlaceWeights.parse`.
     """
 
     predictions: Sequence[str]
@@ -65,8 +67,16 @@ class SelectionRequest:
     seed: int = 0
     link: bool = False
     on_error: str = "fail"
+    weigh: str = ""
+
+    @property
+    def weights(self) -> PlaceWeights | None:
+        """How weights are made; None if there shall be none."""
+        return PlaceWeights.parse(self.weigh) if self.weigh else None
 
     def __post_init__(self):
+        if self.weights and self.format != "images":
+            raise ValueError("--weigh is for --format=images")
         if self.format == "pairs" and self.rule.keep != 1:
             raise ValueError("--format=pairs takes the best of a prompt: --keep=1")
         if self.margin and self.format != "pairs":
@@ -115,6 +125,8 @@ def select(
 def _identity(request: SelectionRequest, found: Predictions) -> dict[str, Any]:
     asked = dataclasses.asdict(request)
     del asked["output"], asked["predictions"]
+    if not request.weigh:
+        del asked["weigh"]  # as earlier versions wrote it
     return {"command": "select", "predictions_sha256": found.digest, **asked}
 
 
@@ -190,6 +202,9 @@ class _Chooser:
             fault = why_unusable(row)
             if self.request.link and not image_places.is_file(row["image"]):
                 fault = "is inside a shard, which --link cannot link to"
+            weights = self.request.weights
+            if weights and not _has_heatmap(row, weights.heatmap):
+                fault = f"has no heatmap {weights.heatmap!r} for --weigh"
             if not row["prompt"]:
                 fault = "has no prompt, which a training set needs"
             if fault:
@@ -283,9 +298,16 @@ def _write(folder: pathlib.Path, chooser: _Chooser) -> Callable[[int], str]:
     if request.format == "shards":
         files = training_sets.write_shards(folder, chooser.images())
     else:
-        files = training_sets.write_images(folder, chooser.images(), link=request.link)
+        files = training_sets.write_images(
+            folder, chooser.images(), link=request.link, weigh=request.weights
+        )
     places = np.cumsum(chooser.written) - 1
     return lambda number: files[places[number]]
+
+
+def _has_heatmap(row: dict[str, Any], name: str) -> bool:
+    place = row["heatmaps"].get(name)
+    return place is not None and scored_shards.has_heatmap(place)
 
 
 def _write_manifest(

@@ -2,6 +2,7 @@
 
 images/metadata.jsonl        {"file_name", "text"}, beside 000000000.png, ...: the image
                              folder of the `datasets` library and diffusers' scripts
+weights/                     000000000.png, ..., grey: how much each place shall count
 shards/00000.tar             000000000.png, .txt, .json: WebDataset, as img2dataset does
 pairs/train-00000-of-00001.parquet
                              Pick-a-Pic's columns, as Diffusion-DPO's script reads them
@@ -24,7 +25,9 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from rahf import durable, images
+from rahf.applications import scored_shards
 from rahf.applications.predictions import json_line
+from rahf.applications.weighting import PlaceWeights
 from rahf.inference import image_places
 from rahf.inference.job_sources import SUFFIXES
 from rahf.inference.jobs import free_id, safe_name
@@ -46,12 +49,14 @@ class ChosenImage:
       path: the image file, or its place in a shard (`image_places`).
       prompt: the text that goes with it.
       scores: its scores, for people to read.
+      heatmaps: the places of its heatmaps, by name.
     """
 
     id: str
     path: str
     prompt: str
     scores: Mapping[str, float]
+    heatmaps: Mapping[str, str]
 
 
 class Names:
@@ -64,7 +69,8 @@ class Names:
 
     def image(self, row: Mapping[str, Any]) -> ChosenImage:
         """Returns the image of a line of predictions."""
-        return ChosenImage(self._id(row), row["image"], row["prompt"], row["scores"])
+        fields = (row[name] for name in ("image", "prompt", "scores", "heatmaps"))
+        return ChosenImage(self._id(row), *fields)
 
     def name(self, row: Mapping[str, Any]) -> str:
         """Returns the file name of a line of predictions, without a suffix."""
@@ -89,9 +95,13 @@ def suffix_of(path: str) -> str:
 
 
 def write_images(
-    folder: pathlib.Path, chosen: Iterable[ChosenImage], *, link: bool = False
+    folder: pathlib.Path,
+    chosen: Iterable[ChosenImage],
+    *,
+    link: bool = False,
+    weigh: PlaceWeights | None = None,
 ) -> list[str]:
-    """Writes `images/`, and returns the file of each image.
+    """Writes `images/` and, if asked to, `weights/`; returns the file of each image.
 
     Files are numbered: the `datasets` library makes a split of those whose names contain
     a word such as "test".
@@ -100,6 +110,8 @@ def write_images(
       folder: the folder of the results.
       chosen: the images.
       link: whether to make symbolic links instead of copies.
+      weigh: how to make weights of each image's heatmap; metadata.jsonl then names
+        them as `loss_weights`.
     """
     target = folder / "images"
     target.mkdir(exist_ok=True)
@@ -116,9 +128,23 @@ def write_images(
                 else:
                     with durable.writing(target / name) as copy:
                         _copy(image.path, copy)
-            lines.write(json_line({"file_name": name, "text": image.prompt}))
+            line = {"file_name": name, "text": image.prompt}
+            if weigh is not None:
+                file = f"weights/{number:09d}.png"
+                _write_weights(folder / file, image, weigh)
+                # Beside the folder: `datasets` takes every picture in it for an example.
+                line["loss_weights"] = f"../{file}"
+            lines.write(json_line(line))
             files.append(f"images/{name}")
     return files
+
+
+def _write_weights(path: pathlib.Path, image: ChosenImage, weigh: PlaceWeights) -> None:
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        heatmap = scored_shards.read_heatmap(image.heatmaps[weigh.heatmap])
+        with durable.writing(path) as temporary:
+            images.write_heatmap(temporary, weigh.of(heatmap))
 
 
 def _copy(place: str, target: pathlib.Path) -> None:

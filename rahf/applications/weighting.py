@@ -5,9 +5,48 @@ https://arxiv.org/abs/2312.10240). What is weighted down may stay untrained rath
 mended, so compare with uniform weights.
 """
 
+import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class PlaceWeights:
+    """Weights of the places of an image, before they are divided by their mean.
+
+    Attributes:
+      heatmap: the name of the heatmap that they are low in.
+      floor: the lowest weight, in [0, 1].
+    """
+
+    heatmap: str
+    floor: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `implausibility` or, with a floor, `implausibility=0.1`.
+
+        Raises:
+          ValueError: the text is none of these.
+        """
+        name, equals, number = text.partition("=")
+        try:
+            floor = float(number) if equals else 0.0
+        except ValueError:
+            floor = math.nan
+        if not name or not 0 <= floor <= 1:
+            raise ValueError(
+                f"{text!r}: expected a heatmap, such as implausibility, or with the "
+                "lowest weight, from 0 to 1: implausibility=0.1"
+            )
+        return cls(name, floor)
+
+    def of(self, heatmap: np.ndarray) -> np.ndarray:
+        """float[..., H, W] in [0, 1] -> weights in [0, 1] of the same shape and type."""
+        return np.maximum(1 - heatmap, self.floor)
 
 
 def pool(heatmaps: np.ndarray, grid: Sequence[int]) -> np.ndarray:

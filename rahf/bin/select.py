@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--margin", type=flags.finite(0), default=0.0, help=margin)
     add("--control", choices=("random",), help="as many, drawn at random, instead")
     add("--seed", type=count, default=0, help="of the draw and sides (%(default)s)")
+    weigh = "heatmap whose places shall count less in a loss, as pictures in weights/"
+    add("--weigh", default="", metavar="NAME[=FLOOR]", help=weigh)
     add("--link", action="store_true", help="symbolic links instead of copies")
     errors = "images gone or changed, lines without a score: stop or leave out (fail)"
     add("--on_error", choices=("fail", "skip"), default="fail", help=errors)

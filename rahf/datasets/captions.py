@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from rahf import images, strict_json
 from rahf.datasets.files.csv_table import SEPARATORS, StrictReader, read_text
 from rahf.datasets.files.tar_shards import Sample, Shards, list_shards
@@ -18,6 +20,7 @@ from rahf.datasets.row_digest import digest_rows
 TABLES = ("captions.csv", "metadata.csv", "metadata.jsonl")
 _IMAGE_COLUMNS = ("image", "file_name")
 _CAPTION_COLUMNS = ("caption", "text")
+_WEIGHTS_COLUMN = "loss_weights"
 
 _EXPECTED = (
     "expected tar shards as img2dataset writes them ('shards/{00000..00099}.tar', a "
@@ -98,7 +101,9 @@ class CaptionTable(Sequence[Mapping[str, Any]]):
     """A table of images and captions (CSV, TSV or JSONL), as a sequence of records.
 
     The column `image` (or `file_name`) holds paths relative to the file's own folder,
-    the column `caption` (or `text`) the captions. Images are read on demand.
+    the column `caption` (or `text`) the captions. Images are read on demand. Where the
+    column `loss_weights` names a grey picture too, the record has `loss_weights`,
+    float32[H, W] in [0, 1]: how much each place counts, for who learns to draw.
 
     Raises:
       ValueError: the file is malformed; names the line.
@@ -112,20 +117,27 @@ class CaptionTable(Sequence[Mapping[str, Any]]):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        image, caption = self._rows[index]
+        image, caption, *weights = self._rows[index]
+        record = {"uid": image, "image": self._read(image, image), "prompt": caption}
+        for name in weights:
+            record["loss_weights"] = self._read(image, name, "loss_weights")
+        return record
+
+    def _read(self, image: str, name: str, field: str = "image") -> np.ndarray:
+        read = images.read_image if field == "image" else images.read_map
         try:
-            pixels = images.read_image(self._folder / image)
+            return read(self._folder / name)
         except images.ImageError as error:
-            raise ValueError(f"record {image!r}, field 'image': {error}") from error
-        return {"uid": image, "image": pixels, "prompt": caption}
+            raise ValueError(f"record {image!r}, field {field!r}: {error}") from error
 
     def digest(self) -> str:
-        """Returns the SHA-256 of all paths and captions, in order."""
+        """Returns the SHA-256 of all paths and captions, in order, and of the names of
+        weights, if there are any."""
         return digest_rows(self._rows)
 
     def sample(self, index: int) -> Sample:
         """Returns row `index` with its image still encoded."""
-        image, caption = self._rows[index]
+        image, caption, *_ = self._rows[index]
         sample = Sample(uid=image, number=index, end=0, caption=caption)
         try:
             encoded = images.read_encoded(self._folder / image)
@@ -143,7 +155,7 @@ def _find_table(pattern: str) -> pathlib.Path | None:
     return next((path / name for name in TABLES if (path / name).is_file()), None)
 
 
-def _read_table(path: pathlib.Path) -> list[tuple[str, str]]:
+def _read_table(path: pathlib.Path) -> list[tuple[str, ...]]:
     found = []
     try:
         rows = _json_rows(path) if path.suffix == ".jsonl" else _csv_rows(path)
@@ -156,7 +168,8 @@ def _read_table(path: pathlib.Path) -> list[tuple[str, str]]:
                     f"{path}, line {line}: {image!r} and {caption!r} must not be "
                     f"empty, got {texts}"
                 )
-            found.append(texts)
+            weights = row.get(_WEIGHTS_COLUMN)
+            found.append((*texts, weights) if weights else texts)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     if not found:

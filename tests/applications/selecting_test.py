@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -311,6 +312,33 @@ def test_equal_ids_stay_apart(made):
 def test_names_of_files_hold_no_word_that_means_a_split(made):
     predictions.edit(made, 0, id="test-1")
     assert not list((_select() / "images").glob("*test*"))
+
+
+def test_weights_of_the_loss(made, capsys):
+    out = _select("--threshold=0.75", "--weigh=implausibility=0.2")
+    lines = _lines(out / "images/metadata.jsonl")
+    assert [line["loss_weights"] for line in lines] == [
+        f"../weights/{number:09d}.png" for number in range(2)
+    ]
+    table = captions.captions_records(
+        "train", {"captions": {"train": str(out / "images")}}
+    )
+    weights = table[0]["loss_weights"]
+    assert weights.shape == (40, 60) and weights.dtype == np.float32
+    np.testing.assert_allclose(weights[10:20, 20:30], 0.5, atol=1 / 255)
+    assert weights[0, 0] == 1
+    (out / "weights/000000000.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"record '000000000.png', field 'loss_weights'"
+    ):
+        table[0]
+    shutil.rmtree(out)
+    assert "--weigh is for --format=images" in _error(
+        capsys, "--weigh=implausibility", "--format=pairs"
+    )
+    (made / "heatmaps" / "0.implausibility.png").unlink()
+    said = _error(capsys, "--weigh=implausibility", "--threshold=0.75")
+    assert "0.png: has no heatmap 'implausibility' for --weigh; nothing was" in said
 
 
 def test_links(made):

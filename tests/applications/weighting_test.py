@@ -65,3 +65,16 @@ def test_each_heatmap_has_mean_1():
 def test_bad_input(heatmap, grid, floor, message):
     with pytest.raises(ValueError, match=message):
         weighting.weights(heatmap, grid, floor=floor)
+
+
+def test_places_by_hand():
+    heatmap = np.array([[0.0, 0.25], [1.0, 0.5]])
+    one = weighting.PlaceWeights.parse("implausibility")
+    assert one == weighting.PlaceWeights("implausibility", 0.0)
+    np.testing.assert_array_equal(one.of(heatmap), 1 - heatmap)
+    low = weighting.PlaceWeights.parse("misalignment=0.6")
+    assert low.heatmap == "misalignment"
+    np.testing.assert_allclose(low.of(heatmap), [[1, 0.75], [0.6, 0.6]])
+    for text in ("", "=0.5", "x=", "x=1.5", "x=much"):
+        with pytest.raises(ValueError, match="expected a heatmap, such as implausib"):
+            weighting.PlaceWeights.parse(text)

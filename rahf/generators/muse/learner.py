@@ -15,6 +15,7 @@ import optax
 
 from rahf.generators.muse.masking import training_masks
 from rahf.generators.muse.model import Muse, MuseConfig
+from rahf.generators.pictures import LOSS_WEIGHTS
 from rahf.input.loader import make_eval_batches
 from rahf.models import learners
 
@@ -26,6 +27,20 @@ _MEASURED_AT = (0.0, 0.5, 0.8)
 def to_float(images):
     """uint8[B, S, S, 3] -> float32[B, S, S, 3] in [-1, 1]."""
     return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+def token_weights(batch, grid: int):
+    """Returns the weights of the tokens' losses, float32[B, G, G] with a mean of 1 for
+    each image: the means of its `loss_weights` in each token, 1 where it has none."""
+    name = LOSS_WEIGHTS.name
+    if name not in batch["targets"]:
+        return jnp.ones((1, 1, 1))
+    maps, given = batch["targets"][name], batch["weights"][name][:, None, None]
+    stride = maps.shape[1] // grid
+    cells = maps.reshape(len(maps), grid, stride, grid, stride).mean(axis=(2, 4))
+    mean = cells.mean(axis=(1, 2), keepdims=True)
+    weighs = (given > 0) & (mean > 1e-6)
+    return jnp.where(weighs, cells / jnp.where(weighs, mean, 1.0), 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +168,8 @@ class TransformerLearner(_MuseLearner):
         return self.model.init(key, *self._examples())["params"]
 
     def loss(self, params, batch, counts, key):
-        """Returns the mean cross-entropy of masked tokens, in nats."""
+        """Returns the mean cross-entropy of masked tokens, in nats, weighted where the
+        batch has weights (`token_weights`)."""
         m, codes = self.config.model, self.model.config.tokenizer.codes
         tokens = self._tokens(params, batch)
         masking, dropping, spoiling, drawing, dropout = jax.random.split(key, 5)
@@ -175,6 +191,7 @@ class TransformerLearner(_MuseLearner):
         )
         wanted = optax.smooth_labels(jax.nn.one_hot(tokens, codes), m.label_smoothing)
         losses = optax.softmax_cross_entropy(logits, wanted) * masked
+        losses *= token_weights(batch, grid)
         total = (losses.sum(axis=(1, 2)) / masked.sum(axis=(1, 2))).sum()
         return total / counts[self.what], {self.what: total}
 

@@ -8,12 +8,12 @@ from PIL import Image
 
 import configs.muse_scenes
 import rahf
-from rahf.bin import eval_scores, generate, mend
+from rahf.bin import eval_scores, generate, mend, training_run
 from rahf.checkpoints.metrics_log import read_metrics
 from rahf.checkpoints.restore import read_params, restore_for_inference
 from rahf.generators.muse.generator import MuseGenerator, paste
 from rahf.generators.muse.sampling import SamplingOptions
-from rahf.images import read_size
+from rahf.images import read_size, write_heatmap
 from rahf.inference.jobs import read_jobs
 from tests.support import tiny
 
@@ -37,8 +37,6 @@ def small(arg="", **fields):
 @pytest.fixture(scope="module", name="runs")
 def _runs(tmp_path_factory):
     """The workdirs of a tokenizer and of a transformer."""
-    from rahf.bin import training_run
-
     folder = tmp_path_factory.mktemp("muse")
     training_run.run(small("tokenizer"), str(folder / "tokenizer"))
     config = small(init_from=str(folder / "tokenizer"))
@@ -64,6 +62,20 @@ def test_the_tokenizer_is_frozen_in_the_second_run(runs):
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)
     assert any(name.startswith("transformer/") for name in after)
+
+
+def test_it_goes_on_from_a_folder_of_images(runs, tmp_path):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    write_heatmap(tmp_path / "w.png", np.tri(64))
+    row = {"file_name": "a.png", "text": "a red cat", "loss_weights": "w.png"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    config = small("folder", init_from=str(runs / "muse"), training_steps=1)
+    config.input.captions.train = str(tmp_path)
+    training_run.run(config, str(tmp_path / "tuned"))
+    before, after = read_params(runs / "muse"), read_params(tmp_path / "tuned")
+    changed = {name for name in after if (after[name] != before[name]).any()}
+    assert changed and all(name.startswith("transformer/") for name in changed)
+    assert MuseGenerator.load(tmp_path / "tuned").size == (64, 64)
 
 
 def test_an_image_has_a_prompt_and_a_seed(runs):
