@@ -107,6 +107,21 @@ def test_the_reference_run_goes_on_where_its_twin_stopped():
     }
 
 
+def test_the_judge_is_another_training_of_the_same_model():
+    judge, other = (
+        importlib.import_module(f"configs.{name}").get_config().to_dict()
+        for name in ("scenes_judge", "scenes_multihead")
+    )
+    scenes = judge["input"]["scenes"]
+    assert scenes.pop("train_seed") == 1
+    assert "train_seed" not in other["input"]["scenes"]  # 0: none is shared
+    judge["input"]["scenes"] = other["input"]["scenes"] | {"difficulty": "simple"}
+    assert {key for key in judge if judge[key] != other[key]} == {
+        "seed",
+        "training_steps",
+    }
+
+
 def test_gin_files_name_modules_that_exist():
     """T5X, which would import them, may not be installed."""
     lines = [

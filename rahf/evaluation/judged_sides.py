@@ -2,11 +2,14 @@
 
 import dataclasses
 import functools
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rahf.evaluation.paired_images import PairedImages, pair_images
+from rahf import durable
+from rahf.evaluation.image_statistics import MovedStatistic, Tokenize
+from rahf.evaluation.paired_images import PairedImages, SideStatistics, pair_images
 from rahf.evaluation.predicted_images import PredictedImages
 from rahf.evaluation.side_by_side import (
     MARGINS,
@@ -31,6 +34,8 @@ class SideBySideRequest:
       margins: what is slight and what is significant.
       same_judge: whether the judge may have had a hand in the images.
       on_error: "fail" or "skip", see `pair_images`.
+      statistics: whether to read the images and measure what no score sees.
+      tokenize: the generator's tokenizer, for the entropy of tokens.
       level, resamples, seed: of the bootstrap.
     """
 
@@ -40,6 +45,8 @@ class SideBySideRequest:
     margins: Margins = MARGINS
     same_judge: bool = False
     on_error: str = "fail"
+    statistics: bool = True
+    tokenize: Tokenize | None = None
     level: float = 0.95
     resamples: int = 2000
     seed: int = 0
@@ -53,11 +60,13 @@ class JudgedSide:
       source: its predictions, as named.
       pairs: the paired images.
       scores: `{score: its comparison}`.
+      statistics: `{statistic: before and after}`, see `image_statistics`.
     """
 
     source: str
     pairs: PairedImages
     scores: Mapping[str, SideBySide]
+    statistics: Mapping[str, MovedStatistic]
 
     def as_json(self) -> dict[str, Any]:
         """Returns the numbers as JSON holds them."""
@@ -67,6 +76,7 @@ class JudgedSide:
             "unpaired_after": self.pairs.unpaired[1],
             "notes": list(self.pairs.notes),
             "scores": {name: each.as_json() for name, each in self.scores.items()},
+            "statistics": {n: each.as_json() for n, each in self.statistics.items()},
         }
 
 
@@ -117,6 +127,8 @@ class JudgedSides:
         )
         for name, side in zip(names, self.sides, strict=True):
             lines += ["", _counts(name, side), *_table(side.scores)]
+            if side.statistics:
+                lines += ["", *_statistics_table(side.statistics)]
             lines += [f"note: {note}" for note in side.pairs.notes]
         return "\n".join(lines)
 
@@ -129,6 +141,7 @@ def judge_sides(request: SideBySideRequest) -> JudgedSides:
     """
     read = functools.cache(PredictedImages)
     before, sides = read(request.before), []
+    measure = SideStatistics(request.tokenize)
     for source in request.after:
         after = read(os.fspath(source))
         pairs = pair_images(
@@ -137,16 +150,26 @@ def judge_sides(request: SideBySideRequest) -> JudgedSides:
         shared = tuple(name for name in before.scores if name in after.scores)
         if not (names := tuple(dict.fromkeys(request.by)) or shared):
             raise ValueError(f"{request.before} and {source} share no score")
-        compare = functools.partial(
-            compare_sides,
-            margins=request.margins,
-            level=request.level,
-            resamples=request.resamples,
-            seed=request.seed,
-        )
+        names_of_bootstrap = ("level", "resamples", "seed")
+        bootstrap = {name: getattr(request, name) for name in names_of_bootstrap}
+        compare = functools.partial(compare_sides, margins=request.margins, **bootstrap)
         found = {name: compare(*pairs.scores(name), pairs.prompts) for name in names}
-        sides.append(JudgedSide(source=source, pairs=pairs, scores=found))
+        moved = measure.compare(pairs, **bootstrap) if request.statistics else {}
+        sides.append(
+            JudgedSide(source=source, pairs=pairs, scores=found, statistics=moved)
+        )
     return JudgedSides(request=request, judge=before.made_by, sides=sides)
+
+
+def write_sides(request: SideBySideRequest, output: str | None = None) -> str:
+    """Compares as `judge_sides` does, writes the numbers to a JSON file, if one is named,
+    and returns them as text."""
+    if output:  # before the work
+        durable.check_file(output)
+    found = judge_sides(request)
+    if output:
+        durable.write_text(output, json.dumps(found.as_json(), indent=1) + "\n")
+    return str(found)
 
 
 def _short(paths: Sequence[str]) -> list[str]:
@@ -174,6 +197,23 @@ def _table(scores: Mapping[str, SideBySide]) -> list[str]:
 
 def _percent(share: Estimate) -> str:
     return f"{100 * share.value:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
+
+
+def _statistics_table(moved: Mapping[str, MovedStatistic]) -> list[str]:
+    rows = [["seen by no score", "before", "after", "after - before", "prompts"]]
+    for name, found in moved.items():
+        shift = found.difference
+        rows.append(
+            [
+                name,
+                f"{found.before.value:.3f}",
+                f"{found.after.value:.3f}",
+                f"{shift.value:+.3f} ({shift.low:+.3f} to {shift.high:+.3f})"
+                + ("*" if shift.clear else " "),
+                f"{found.prompts:,}",
+            ]
+        )
+    return align(rows)
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -13,7 +13,7 @@ OF_PARAMETERS = ("task.targets", "input.image_size", "input.vocabulary")
 #: The keys of `config.input` that each dataset reads. A run on one dataset may be
 #: evaluated on another, which its config does not mention.
 DATASETS = {
-    "scenes": ("difficulty", "train_examples"),
+    "scenes": ("difficulty", "train_examples", "train_seed"),
     "richhf": ("data_dir",),
     "consolidated": ("data_dir",),
     "captions": (

@@ -1,13 +1,22 @@
 """Predictions of images before and after, paired: the same prompt and the same seed."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from rahf import images
 from rahf.applications.choosers import find_choosers
 from rahf.applications.prediction_lines import same_checkpoint
+from rahf.evaluation.image_statistics import (
+    MovedStatistic,
+    PromptStatistics,
+    Tokenize,
+    compare_statistics,
+    measure_images,
+)
 from rahf.evaluation.predicted_images import PredictedImage, PredictedImages
+from rahf.inference import image_places
 
 #: The most ids that a message names.
 _SHOWN = 3
@@ -98,6 +107,48 @@ def pair_images(
         unpaired=lacking,
         notes=notes,
     )
+
+
+class SideStatistics:
+    """Measures the images of paired sides; a side is read once."""
+
+    def __init__(self, tokenize: Tokenize | None = None):
+        self._tokenize = tokenize
+        self._known: dict[tuple[str, ...], PromptStatistics] = {}
+
+    def compare(self, pairs: PairedImages, **bootstrap) -> dict[str, MovedStatistic]:
+        """Returns how the statistics moved; `bootstrap` as `compare_statistics` has it.
+
+        Raises:
+          ValueError: a prediction names no image, or one that cannot be read.
+        """
+        sides = (self._measure(side, pairs) for side in (pairs.before, pairs.after))
+        return compare_statistics(*sides, **bootstrap)
+
+    def _measure(
+        self, side: Sequence[PredictedImage], pairs: PairedImages
+    ) -> PromptStatistics:
+        key = tuple(image.image for image in side)
+        if key not in self._known:
+            found = measure_images(_by_prompt(side, pairs.prompts), self._tokenize)
+            self._known[key] = found
+        return self._known[key]
+
+
+def _by_prompt(
+    side: Sequence[PredictedImage], prompts: Sequence[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields prompts and pixels, the images of a prompt one after another."""
+    first = {prompt: number for number, prompt in reversed([*enumerate(prompts)])}
+    for number in sorted(range(len(side)), key=lambda n: first[prompts[n]]):
+        image = side[number]
+        try:
+            pixels = images.read_image(image_places.read(image.image))
+        except ValueError as error:
+            raise ValueError(
+                f"{image.place}: {error}; --no_statistics compares scores alone"
+            ) from error
+        yield prompts[number], pixels
 
 
 def _other_parameters(before: PredictedImages, after: PredictedImages) -> str:

@@ -1,11 +1,13 @@
 """rahf.bin.side_by_side, as a user calls it."""
 
+import dataclasses
 import json
 import re
 
 import pytest
 
 from rahf.bin import side_by_side
+from rahf.evaluation.side_by_side import MARGINS
 from tests.support import predictions
 
 
@@ -28,10 +30,16 @@ def test_a_table_and_json(tmp_path, capsys):
     # Gains of 0, .09, .18, .27 (slight), .36 and more (significant).
     shares = ["50.0 (0.0 to 100.0)", *["25.0 (0.0 to 75.0)"] * 2]
     shares += [*["0.0 (0.0 to 0.0)"] * 2, "75.0 (25.0 to 100.0)"]
-    row = printed.splitlines()[-1]
-    assert re.split(r" {2,}", row) == ["plausibility", *shares]
+    rows = [re.split(r" {2,}", line) for line in printed.splitlines()]
+    assert rows[-7][0] == "plausibility"
+    assert rows[-7][1:] == shares
+    assert [row[0] for row in rows[-5:]] == [
+        *("seen by no score", "dark_share", "edge_density", "colour_entropy"),
+        "diversity",
+    ]
     found = json.loads(output.read_text())
     assert found["judge"]["checkpoint_digest"] == "files:1"
+    assert found["margins"] == dataclasses.asdict(MARGINS)
     assert [side["after"] for side in found["sides"]] == sides
     first, last = (side["scores"]["plausibility"] for side in found["sides"])
     assert first["same"] == {"value": 1, "low": 1, "high": 1}
@@ -39,6 +47,9 @@ def test_a_table_and_json(tmp_path, capsys):
     assert last["slightly_better"]["value"] == last["same"]["value"] == 0.25
     assert last["better_minus_worse"]["value"] == 0.75
     assert last["difference"]["value"] == pytest.approx(0.315)
+    moved = found["sides"][1]["statistics"]["dark_share"]
+    assert moved["difference"] == {"value": 0, "low": 0, "high": 0}
+    assert moved["prompts"] == 4
 
 
 def test_all_shared_scores_unless_named(tmp_path, capsys):
@@ -50,6 +61,15 @@ def test_all_shared_scores_unless_named(tmp_path, capsys):
     assert list(found) == ["alignment", "plausibility"]
     assert found["alignment"]["slightly_better"]["value"] == 0.25
     assert "from a difference of 0.5 on" in capsys.readouterr().out
+
+
+def test_images_that_are_gone(tmp_path, capsys):
+    base, after = (_write(tmp_path / name, 0) for name in ("base", "after"))
+    (tmp_path / "after" / "3.png").unlink()
+    with pytest.raises(SystemExit, match=r"line 4: .*3\.png.*--no_statistics compares"):
+        side_by_side.main([base, after])
+    side_by_side.main([base, after, "--no_statistics"])
+    assert "dark_share" not in capsys.readouterr().out
 
 
 def test_bad_input(tmp_path):

@@ -121,14 +121,17 @@ def scenes_records(split: str, options: Mapping[str, Any]) -> Scenes:
 
     Args:
       split: "train", "dev" or "test".
-      options: `image_size`, and under `scenes` optionally `difficulty` and
-        `train_examples`.
+      options: `image_size`, and under `scenes` optionally `difficulty`,
+        `train_examples` and `train_seed`, another of which gives other training scenes
+        and the same dev and test.
     """
     scenes = options.get("scenes") or {}
-    number = scenes.get("train_examples") if split == "train" else None
+    train = scenes if split == "train" else {}
+    number = train.get("train_examples")
     return Scenes(
         split,
         options["image_size"],
+        seed=train.get("train_seed", 0),
         difficulty=scenes.get("difficulty", "full"),
         num_examples=number,
     )
@@ -140,6 +143,7 @@ def faithful_records(split: str, options: Mapping[str, Any]) -> Scenes:
     return Scenes(
         split,
         scenes.size,
+        seed=scenes.seed,
         difficulty=scenes.difficulty,
         faithful=True,
         num_examples=scenes.num_examples,

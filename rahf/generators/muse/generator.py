@@ -71,7 +71,11 @@ class MuseGenerator:
             tokens = apply(params, to_float(images), method="tokens")
             return paint(params, tokens, tokens_under(masks, stride), text, seeds)
 
-        self._generate, self._inpaint = generate, inpaint
+        @jax.jit
+        def tokens(params, images):
+            return apply(params, to_float(images), method="tokens")
+
+        self._generate, self._inpaint, self._tokens = generate, inpaint, tokens
 
     @classmethod
     def load(
@@ -161,6 +165,21 @@ class MuseGenerator:
             )
             new = _to_bytes(pixels)
             found += [paste(*each) for each in zip(picked, new, marked, strict=False)]
+        return found
+
+    def tokens(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns int32[G, G], the tokens of each uint8[S, S, 3] image.
+
+        Raises:
+          ValueError: an image has another size.
+        """
+        found: list[np.ndarray] = []
+        for start in range(0, len(images), self._batch):
+            some = images[start : start + self._batch]
+            for index, image in enumerate(some, start):
+                _check(image, np.zeros(self.size), self.size, index)
+            numbers = self._tokens(self._params, self._padded(some))
+            found += list(np.asarray(jax.device_get(numbers))[: len(some)])
         return found
 
     def _batches(

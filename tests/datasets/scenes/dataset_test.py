@@ -14,7 +14,16 @@ import pytest
 
 from rahf import words
 from rahf.datasets.ratings import consolidation
-from rahf.datasets.scenes import Scenes, drawing, flaws, grammar, oracle, truth
+from rahf.datasets.scenes import (
+    Scenes,
+    drawing,
+    faithful_records,
+    flaws,
+    grammar,
+    oracle,
+    scenes_records,
+    truth,
+)
 
 
 def _fingerprint(number: int = 12) -> str:
@@ -96,6 +105,17 @@ def test_splits_seeds_and_difficulties_share_no_scene(difficulty):
     sets.append(described("train", 1))
     assert all(len(each) == 400 for each in sets)
     assert len(set.union(*sets)) == 1600
+
+
+@pytest.mark.parametrize("make", [scenes_records, faithful_records])
+def test_another_train_seed_leaves_dev_and_test_as_they_are(make):
+    usual = {"image_size": 64, "scenes": {"difficulty": "simple"}}
+    other = {**usual, "scenes": {**usual["scenes"], "train_seed": 1}}
+    for split in ("train", "dev", "test"):
+        one, two = (make(split, options) for options in (usual, other))
+        described = [{json.dumps(x.describe(i)) for i in range(50)} for x in (one, two)]
+        assert len(set.union(*described)) == (100 if split == "train" else 50)
+        assert (one[3]["uid"] == two[3]["uid"]) == (split != "train")
 
 
 @pytest.mark.parametrize("difficulty", grammar.DIFFICULTIES)

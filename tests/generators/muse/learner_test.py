@@ -118,6 +118,19 @@ def test_inpainting_keeps_every_pixel_outside_the_mask(runs):
         generator.inpaint(images[:1], [255 * masks[0]], ["x"], [1])
 
 
+def test_tokens_of_an_image_do_not_depend_on_the_others(runs):
+    config, params, _ = restore_for_inference(runs / "muse")
+    generator = MuseGenerator(config, params, batch_size=2)
+    images = list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8))
+    found = generator.tokens(images)
+    assert [each.shape for each in found] == [(8, 8)] * 3
+    assert {*np.unique(found)} <= {*range(16)}
+    [alone] = generator.tokens(images[2:])
+    np.testing.assert_array_equal(alone, found[2])
+    with pytest.raises(ValueError, match=r"images\[1\] is uint8\[8, 8, 3\]"):
+        generator.tokens([images[0], images[0][:8, :8]])
+
+
 def test_mixed_pixels_are_between():
     image, new = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 200, np.uint8)
     found = paste(image, new, np.array([[0.0, 1.0], [0.5, 0.25]]))
