@@ -8,13 +8,12 @@ be twice as fast as the other, or busy.
 
 import argparse
 import os
-import pathlib
-import platform
 import time
 from collections.abc import Sequence
 
+from rahf.checkpoints.sessions import describe_processor
+
 THREADS, SIZE, REPEATS = 2, 1024, 10
-VECTORS = ("avx512f", "avx2", "avx", "sse4_2")  # the widest first
 
 
 def measure_matmul() -> float:
@@ -29,17 +28,6 @@ def measure_matmul() -> float:
         np.matmul(factor, factor)
         seconds.append(time.perf_counter() - start)
     return 2 * SIZE**3 / min(seconds) / 1e9
-
-
-def describe_processor(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> str:
-    """Returns the processor's name and, on Linux, its widest vector extension."""
-    if not cpuinfo.is_file():
-        return platform.processor() or platform.machine()
-    pairs = (line.partition(":") for line in cpuinfo.read_text("utf-8").splitlines())
-    fields = {key.strip(): value.strip() for key, _, value in pairs}
-    flags = fields.get("flags", "").split()
-    widest = [name for name in VECTORS if name in flags][:1]
-    return ", ".join([fields.get("model name", platform.machine()), *widest])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="records to measure; 0 = all",
     )
     add("--ceiling", help="JSON file that rahf.bin.scenes_ceiling --output wrote")
-    add("--title", help="page title (the task's name)")
+    add("--title", help="page title (the workdir's name)")
     add("--output", help="file to write (report.html in W or DIR)")
     args = parser.parse_args(argv)
     with flags.clear_errors():

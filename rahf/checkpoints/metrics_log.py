@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from rahf import storage
 from rahf.storage.growing import GrowingFiles
 
 METRICS_FILE = "metrics.jsonl"
+SECONDS = "train/seconds"
 
 
 class MetricsLog:
@@ -22,7 +24,8 @@ class MetricsLog:
 
     A resumed run removes the lines logged after its checkpoint, and a line that a
     killed process left half-written, so that each step appears once; earlier lines stay
-    unchanged. Only the first process writes.
+    unchanged. Only the first process writes. "train/seconds" is the time since the first
+    step, without the pauses between a run's starts.
     """
 
     def __init__(self, workdir, start_step: int):
@@ -31,7 +34,9 @@ class MetricsLog:
             return
         self._files = GrowingFiles(storage.place(workdir), (METRICS_FILE,))
         path = self._files.folder / METRICS_FILE
-        last = _cut_tail(path, start_step)
+        row = _cut_tail(path, start_step)
+        last = row["step"]
+        self._began = time.monotonic() - row.get(SECONDS, 0.0)
         if last < start_step:  # a line is written, and synced, before each checkpoint
             print(
                 f"warning: {path} ends at step {last}, before the checkpoint of step "
@@ -44,6 +49,7 @@ class MetricsLog:
     def write(self, step: int, values: dict[str, float]) -> None:
         if not self._writes:
             return
+        values = values | {SECONDS: time.monotonic() - self._began}
         values = {name: float(np.asarray(x)) for name, x in values.items()}
         self._file.write(json.dumps({"step": step} | values) + "\n")
         self._file.flush()
@@ -83,17 +89,17 @@ def read_metrics(workdir) -> list[dict]:
     return [row for row in rows if row is not None]
 
 
-def _cut_tail(path: pathlib.Path, start_step: int) -> int:
+def _cut_tail(path: pathlib.Path, start_step: int) -> dict:
     """Truncates the file after its last line of a step up to this one.
 
     Returns:
-      The step of that line, 0 if there is none.
+      That line, {"step": 0} if there is none.
     """
-    lines, last = _lines(path), 0
+    lines, last = _lines(path), {"step": 0}
     while lines:
         row = _parse(lines[-1])
         if row is not None and row["step"] <= start_step:
-            last = row["step"]
+            last = row
             break
         lines.pop()
     if path.exists():

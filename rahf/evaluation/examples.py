@@ -26,6 +26,8 @@ class JudgedExample:
         misaligned; shorter where the prompt was truncated.
       cut: the probability above which a word is marked; defaults to the cut of
         "misaligned_words".
+      intervals: (low, high) of each score that is calibrated.
+      notes: what else there is to say of the example, one sentence each.
       true_scores: like `scores`.
       true_heatmaps: like `heatmaps`.
       true_words: 1 for each misaligned word, 0 for the others.
@@ -38,6 +40,10 @@ class JudgedExample:
     heatmaps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     words: Sequence[float] = ()
     cut: float = _WORDS.cut
+    intervals: Mapping[str, tuple[float, float]] = dataclasses.field(
+        default_factory=dict
+    )
+    notes: Sequence[str] = ()
     true_scores: Mapping[str, float] | None = None
     true_heatmaps: Mapping[str, np.ndarray] | None = None
     true_words: Sequence[int] | None = None

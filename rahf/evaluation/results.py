@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from rahf import storage, targets
-from rahf.checkpoints import changes, provenance
+from rahf.checkpoints import changes, provenance, sessions
 from rahf.evaluation.evaluate import Results
 from rahf.models.vit_stem import NETWORKS
 
@@ -49,6 +49,8 @@ def describe(workdir: str | pathlib.Path, config, params, step: int) -> dict[str
     """Returns facts about a run, label -> text, for the head of a report."""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     facts = {
+        **sessions.describe(config),
+        "Learned from": provenance.describe(config),
         "Task": config.task.name,
         "Model": _describe_model(config.model),
         "Parameters": f"{count:,}",
@@ -56,7 +58,6 @@ def describe(workdir: str | pathlib.Path, config, params, step: int) -> dict[str
         "Trained for": f"{step:,} of {config.training_steps:,} steps",
         "Batch size": f"{config.input.batch_size}",
         "Seed": f"{config.seed}",
-        "Learned from": provenance.describe(config),
         "Checkpoint": f"{workdir}",
     }
     changed = changes.describe(config.get("segments", ()))

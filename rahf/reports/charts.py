@@ -8,8 +8,10 @@ Points = Sequence[tuple[float, float]]
 
 # Units of the view box. A desktop page has three charts side by side and a phone one,
 # both at about this many pixels, so text keeps its size.
-_WIDTH, _HEIGHT = 360, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 26
+_WIDTH, _HEIGHT = 360, 236
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 24, 38
+#: A curve of at most so many points has a marker on each.
+_FEW_POINTS = 25
 #: More points than pixels would only make the file larger.
 _MAX_POINTS = 180
 _DECADE = 10
@@ -20,23 +22,25 @@ def line_chart(
     *,
     title: str,
     note: str = "",
+    label: str,
     colors: Mapping[str, int],
     log: bool = False,
 ) -> str:
     """Draws one panel: title, lines, and a legend with the last value of each line.
 
     Args:
-      series: `{label: [(step, value), ...]}`, steps ascending, values finite.
+      series: `{name: [(step, value), ...]}`, steps ascending, values finite.
       title: the title of the panel.
       note: one line under the title.
-      colors: label -> index of the page's `.c<index>` classes.
+      label: what the value axis shows.
+      colors: name -> index of the page's `.c<index>` classes.
       log: use a logarithmic value axis if all values are above 0 and span more than
         a decade.
 
     Returns:
       The HTML of one `<figure>`.
     """
-    series = {label: _thin(points) for label, points in series.items() if points}
+    series = {name: _thin(points) for name, points in series.items() if points}
     steps = [x for points in series.values() for x, _ in points]
     values = [y for points in series.values() for _, y in points]
     log = log and min(values) > 0 and max(values) > _DECADE * min(values)
@@ -54,21 +58,22 @@ def line_chart(
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [_grid(ticks, y_of), _step_axis(last, x_of)]
+    parts.append(f'<text class="axis" x="2" y="12">{escape(label)}</text>')
     parts += [
-        _line([(x_of(x), y_of(y)) for x, y in points], colors[label], label)
-        for label, points in series.items()
+        _line([(x_of(x), y_of(y)) for x, y in points], colors[name], name)
+        for name, points in series.items()
     ]
     spoken = "; ".join(f"{k} {_short(v[-1][1])}" for k, v in series.items())
     legend = "".join(
-        f'<li><i class="c{colors[label]}"></i>{escape(label.replace("_", " "))}'
+        f'<li><i class="c{colors[name]}"></i>{escape(name.replace("_", " "))}'
         f"<b>{_short(points[-1][1])}</b></li>"
-        for label, points in series.items()
+        for name, points in series.items()
     )
     return (
         f'<figure class="chart"><figcaption><h3>{escape(title)}</h3>'
         f"<p>{escape(note)}</p></figcaption>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(f"{title} over steps; at the end: {spoken}")}">'
+        f'aria-label="{escape(f"{title} over training steps; at the end: {spoken}")}">'
         f'{"".join(parts)}</svg><ul class="legend">{legend}</ul></figure>'
     )
 
@@ -110,20 +115,23 @@ def _step_axis(last: float, x_of) -> str:
     for index, tick in enumerate(ticks):
         near_edge = x_of(tick) > _WIDTH - 24
         anchor = "start" if index == 0 else "end" if near_edge else "middle"
-        label = "step 0" if index == 0 else _steps(tick)
         texts.append(
-            f'<text x="{x_of(tick):.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">'
-            f"{label}</text>"
+            f'<text x="{x_of(tick):.1f}" y="{_HEIGHT - 22}" text-anchor="{anchor}">'
+            f"{_steps(tick)}</text>"
         )
-    return "".join(texts)
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    return "".join(texts) + (
+        f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 5}" text-anchor="middle">'
+        "training step</text>"
+    )
 
 
-def _line(points: list[tuple[float, float]], color: int, label: str) -> str:
+def _line(points: list[tuple[float, float]], color: int, name: str) -> str:
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    x, y = points[-1]
+    marked = points if len(points) <= _FEW_POINTS else points[-1:]
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in marked)
     return (
-        f'<g class="c{color}"><title>{escape(label)}</title><path d="{path}"/>'
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/></g>'
+        f'<g class="c{color}"><title>{escape(name)}</title><path d="{path}"/>{dots}</g>'
     )
 
 

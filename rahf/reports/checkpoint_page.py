@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rahf import images, storage, strict_json
+from rahf.checkpoints import metrics_log, provenance, sessions
 from rahf.evaluation import results as eval_results
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
@@ -19,8 +20,20 @@ from rahf.evaluation.runs import (
 from rahf.inference import intervals
 from rahf.inference.jobs import read_jobs
 from rahf.inference.predictor import load
-from rahf.reports import run_page
+from rahf.reports import run_curves, run_page
 from rahf.targets import Kind, select
+
+#: What the page of a run says first; all else that is known is folded away.
+_FIRST = (
+    "Trained on",
+    "Duration",
+    "Trained for",
+    "Learned from",
+    "Model",
+    "Hardware",
+    "Version",
+    "Checkpoint",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +47,8 @@ class PageRequest:
         split's.
       prompt: the prompt of images that have none.
       ceiling: path of the JSON file that rahf.bin.scenes_ceiling writes.
-      title: the title of the page; default names the task.
+      title: the title of the page; default the name of the workdir, or of the folder of
+        predictions.
       output: path of the page; default report.html in W, or beside the predictions.
     """
 
@@ -73,36 +87,57 @@ def write_checkpoint_page(request: PageRequest) -> pathlib.Path:
         examples = _predict(request, run)
     else:
         examples = run.examples(request.shown, results)
-    facts, curves = _about(run, results)
-    return run_page.write_report(
-        page,
-        title=request.title or f"RAHF on {run.config.task.name}",
-        facts=facts,
-        curves=curves,
+    report = run_page.RunReport(
+        title=request.title or storage.absolute(storage.place(home)).name,
+        examples=examples,
+        own=bool(request.pictures),
         results=results,
         ceiling=ceiling,
-        examples=examples,
     )
+    if isinstance(run, RunEvaluation):
+        report = _about_run(report, run)
+    else:
+        report = _about_predictions(report, run, results)
+    return run_page.write_report(page, report)
 
 
-def _about(
-    run: RunEvaluation | PredictionsEvaluation, results: Results
-) -> tuple[dict[str, str], dict[str, list]]:
-    """Returns facts for the head of the page, and the curves of training."""
-    if isinstance(run, PredictionsEvaluation):
-        made_by = run.images.made_by.get("checkpoint")
-        return {
-            "Predictions": run.images.source,
-            **({"Checkpoint": str(made_by)} if made_by else {}),
-            "Labels": run.labels,
-            "Images": f"{results.facts['matched']:,} of {len(run.images):,} labelled",
-        }, {}
-    facts = eval_results.describe(run.workdir, run.config, run.params, run.step)
-    curves, garbled = run_page.read_log(run.workdir)
+def _about_predictions(
+    report: run_page.RunReport, run: PredictionsEvaluation, results: Results
+) -> run_page.RunReport:
+    """Adds what there is to know about predictions on disk."""
+    made_by = run.images.made_by.get("checkpoint")
+    facts = {
+        "Predictions": run.images.source,
+        **({"Checkpoint": str(made_by)} if made_by else {}),
+        "Labels": run.labels,
+        "Images": f"{results.facts['matched']:,} of {len(run.images):,} labelled",
+    }
+    return dataclasses.replace(report, facts=facts)
+
+
+def _about_run(report: run_page.RunReport, run: RunEvaluation) -> run_page.RunReport:
+    """Adds what there is to know about a run, and the curves of its training."""
+    known = eval_results.describe(run.workdir, run.config, run.params, run.step)
+    curves, garbled = run_curves.read_log(run.workdir)
     if garbled:
-        facts["Log"] = f"{garbled:,} garbled lines of metrics.jsonl were ignored"
-        print(facts["Log"])
-    return facts, curves
+        known["Log"] = f"{garbled:,} garbled lines of metrics.jsonl were ignored"
+        print(known["Log"])
+    if points := curves.get(metrics_log.SECONDS):
+        took = sessions.describe_seconds(points[-1][1])
+        known["Duration"] = f"{took}, with evaluations, to step {points[-1][0]:,}"
+    facts = {label: known.pop(label) for label in _FIRST if label in known}
+    log, size = run.config.get("log", {}), run.config.input.get("batch_size")
+    number = f", mean of {log['every_steps'] * size:,} examples" if log and size else ""
+    warning = provenance.warning(run.config)
+    return dataclasses.replace(
+        report,
+        facts=facts,
+        details=known,
+        notes=[f"{warning[0].upper()}{warning[1:]}."] if warning else [],
+        curves=curves,
+        split=run.config.get("eval", {}).get("split", ""),
+        trained=f"train split{number}",
+    )
 
 
 def _calibration(run: RunEvaluation) -> dict[str, Any] | None:
@@ -170,6 +205,19 @@ def _predict(request: PageRequest, run: RunEvaluation) -> list[JudgedExample]:
                 heatmaps=prediction.heatmaps,
                 words=[word.probability for word in prediction.words],
                 cut=cut,
+                intervals=prediction.intervals,
+                notes=_notes(prediction.distance),
             )
         )
     return examples
+
+
+def _notes(distance: float | None) -> list[str]:
+    """Returns what the distance from the training images means, if it is known."""
+    if distance is None:
+        return []
+    told = (
+        f"Farther from the training images than {distance:.0f} % of those, by the "
+        "checkpoint's own features."
+    )
+    return [told]

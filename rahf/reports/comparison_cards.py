@@ -8,6 +8,7 @@ import numpy as np
 
 from rahf import images, targets
 from rahf.evaluation.examples import JudgedExample
+from rahf.images import overlays
 from rahf.reports import cards
 
 #: Maps side by side, at most.
@@ -22,7 +23,7 @@ def card(models: Mapping[str, JudgedExample], number: int) -> str:
       number: its place on the page, by which the page's script finds it.
     """
     example = next(iter(models.values()))
-    image = cards.fit_image(example.image)
+    image = overlays.fit(example.image, cards.LONGEST)
     alt = f"image for the prompt: {example.prompt}"
     strips = "".join(_strip(image, name, models) for name in _names(models, "heatmaps"))
     return (

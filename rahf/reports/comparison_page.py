@@ -9,12 +9,19 @@ from importlib import resources
 from typing import Any
 
 from rahf import storage, targets
+from rahf.checkpoints.workdir import read_config
 from rahf.evaluation import text_tables
 from rahf.evaluation.compared_runs import ComparedRuns
 from rahf.evaluation.comparison import ComparedModel, Comparison, Estimate, compare
 from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.metrics.table import HEADLINES, describe_metric
-from rahf.reports import charts, comparison_cards, comparison_tables, run_page
+from rahf.reports import (
+    charts,
+    comparison_cards,
+    comparison_tables,
+    run_curves,
+    run_page,
+)
 
 #: The files of a comparison.
 FILES = tuple(f"comparison.{ending}" for ending in ("json", "md", "tex", "html"))
@@ -84,6 +91,7 @@ def write_comparison(request: ComparisonRequest) -> str:
         run_page.section("Results", _results(found, baseline), "tables"),
         run_page.section("Side by side", _side_by_side(examples, uids), "examples"),
         run_page.section("Training", _curves(request.runs.workdirs()), "charts"),
+        run_page.script(),
     ]
     run_page.write_page(
         folder / "comparison.html",
@@ -246,47 +254,49 @@ def _form(models: Sequence[str], names: Mapping[str, Any]) -> str:
 
 def _curves(workdirs: Mapping[str, Sequence[str]]) -> str:
     """Draws each headline metric of each target, all runs over each other."""
-    logs, colors = {}, {}
+    logs, colors, splits = {}, {}, set()
     for index, (model, places) in enumerate(workdirs.items()):
         for number, place in enumerate(places, 1):
             label = model if len(places) == 1 else f"{model} {number}"
-            logs[label], _ = run_page.read_log(place)
+            logs[label], _ = run_curves.read_log(place)
             colors[label] = index % _COLORS
-    panels = []
+            splits.add(read_config(place).eval.split)
+    split = splits.pop() if len(splits) == 1 else ""
+    drawn = []
     loss = {
         label: log["train/loss"] for label, log in logs.items() if "train/loss" in log
     }
     if loss:
-        panels.append(
+        drawn.append(
             charts.line_chart(
                 loss,
                 title="Training loss",
-                note="each model's own weighted sum",
+                note="each model's own weighted sum, train split",
+                label="loss",
                 colors=colors,
                 log=True,
             )
         )
     for target, metric in _headlines():
-        series = {}
-        for label, log in logs.items():
-            of = [
-                k
-                for k in log
-                if k.startswith("eval/") and k.endswith(f"/{target}/{metric}")
-            ]
-            if of:
-                series[label] = log[of[0]]
+        found = {
+            label: run_curves.measured(log).get(metric, {}).get(target)
+            for label, log in logs.items()
+        }
+        series = {label: points for label, points in found.items() if points}
         if series:
             known = describe_metric(metric)
-            panels.append(
+            on = run_curves.say_measured_on(logs[next(iter(series))], [target], split)
+            title = f"{target.replace('_', ' ')}: {known.title}"
+            drawn.append(
                 charts.line_chart(
                     series,
-                    title=f"{target.replace('_', ' ')}: {known.title}",
+                    title=f"{title}, {on}" if on else title,
                     note=known.text,
+                    label=known.title,
                     colors=colors,
                 )
             )
-    return f'<div class="panels">{"".join(panels)}</div>' if panels else ""
+    return run_curves.panels(drawn)
 
 
 def _headlines() -> list[tuple[str, str]]:

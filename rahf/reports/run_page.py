@@ -1,11 +1,11 @@
-"""One self-contained HTML page of a run: curves, tables and pictures.
+"""One self-contained HTML page of a run: examples, tables and curves.
 
-The page makes no requests and needs no scripts: styles, charts and images are in the
-file, which can be mailed, archived or opened from disk.
+The page makes no requests: styles, charts, images and its one script are in the file,
+which can be mailed, archived or opened from disk. Without the script it shows as much, but
+neither sorts nor enlarges.
 """
 
-import json
-import math
+import dataclasses
 import pathlib
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,51 +13,88 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from rahf import storage, targets
+from rahf import storage
 from rahf.evaluation import text_tables
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
-from rahf.evaluation.metrics.table import HEADLINES, describe_metric
-from rahf.reports import cards, charts
+from rahf.evaluation.metrics.table import describe_metric
+from rahf.reports import cards, run_curves
 from rahf.reports.calibration_chart import calibration_chart
+from rahf.reports.run_curves import Curves
 
-Curves = Mapping[str, Sequence[tuple[int, float]]]
-_COLORS = 8  # `.c0` to `.c7` in report.css
+#: The examples that a page begins with; the others are folded away.
+_FIRST = 3
 
 
-def write_report(
-    path: str | pathlib.Path,
-    *,
-    title: str,
-    facts: Mapping[str, Any] | None = None,
-    curves: Curves | None = None,
-    results: Results | None = None,
-    ceiling: Mapping[str, Mapping[str, float]] | None = None,
-    examples: Iterable[JudgedExample] = (),
-) -> pathlib.Path:
-    """Writes the page.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """What the page of a run shows.
 
-    Args:
-      path: the HTML file; its folders are created.
+    Attributes:
       title: the title of the page.
-      facts: facts about the run, label -> value, shown in this order.
-      curves: `{name: [(step, value), ...]}` named as in metrics.jsonl, from
-        `read_curves`.
+      facts: what to know first about the run, label -> value, shown in this order.
+      details: further facts, folded away.
+      notes: sentences that a reader must not miss.
+      examples: the examples to show, one card each.
+      own: whether they are images of the user's.
       results: the results of an evaluation; "calibration" among its facts is what
         rahf.bin.calibrate wrote.
       ceiling: what is possible on the same examples, `{"<who> <target>": {metric:
         value}}`, as rahf.bin.scenes_ceiling writes it.
-      examples: the examples to show, one card each.
+      curves: `{name: [(step, value), ...]}` named as in metrics.jsonl, from
+        `run_curves.read_curves`.
+      split: the split that the curves were measured on; "" if it is not known.
+      trained: what a point of the loss is a mean of.
+    """
+
+    title: str
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
+    examples: Sequence[JudgedExample] = ()
+    own: bool = False
+    results: Results | None = None
+    ceiling: Mapping[str, Mapping[str, float]] | None = None
+    curves: Curves = dataclasses.field(default_factory=dict)
+    split: str = ""
+    trained: str = "train split"
+
+
+def write_report(path: str | pathlib.Path, report: RunReport) -> pathlib.Path:
+    """Writes the page; its folders are created.
+
+    It begins with what its reader came for: three examples, or all images of the user's;
+    then come tables and curves, and training is folded away.
 
     Returns:
       The path.
     """
+    losses = run_curves.loss_panels(report.curves, report.trained)
+    more = _facts(report.details)
     sections = [
-        section("Training", _curves(curves or {}), "charts"),
-        section("Results", _results(results, ceiling or {}), "tables"),
-        section("Examples", _examples(list(examples)), "examples"),
+        section("Examples", _examples(report.examples, report.own), "examples"),
+        section("Results", _results(report.results, report.ceiling or {}), "tables"),
+        section(
+            "Curves",
+            run_curves.evaluation_panels(report.curves, report.split),
+            "charts",
+        ),
+        _folded("Training", losses, "charts"),
+        _folded("The run", more and f'<dl class="facts">{more}</dl>', "run"),
     ]
-    return write_page(path, title=title, facts=facts or {}, sections=sections)
+    return write_page(
+        path,
+        title=report.title,
+        facts=report.facts,
+        notes=report.notes,
+        sections=[*sections, script()],
+    )
+
+
+def script() -> str:
+    """Returns the script that sorts, filters and enlarges examples."""
+    text = (resources.files("rahf.reports") / "report.js").read_text("utf-8")
+    return f"<script>{text}</script>"
 
 
 def write_page(
@@ -66,6 +103,7 @@ def write_page(
     title: str,
     facts: Mapping[str, Any],
     sections: Iterable[str],
+    notes: Iterable[str] = (),
     style: str = "",
 ) -> pathlib.Path:
     """Writes a page of sections (`section`) in the report's style; see `write_report`.
@@ -75,6 +113,7 @@ def write_page(
       title: the title of the page.
       facts: facts, label -> value, shown under the title.
       sections: the HTML of each section.
+      notes: sentences under the facts.
       style: CSS to add to the report's.
     """
     folder = resources.files("rahf.reports")
@@ -85,6 +124,7 @@ def write_page(
     text = page.substitute(
         title=escape(title),
         facts=_facts(facts),
+        notes="".join(f'<p class="note">{escape(note)}</p>' for note in notes),
         style=usual.substitute(scale=cards.color_scale()) + style,
         sections="".join(sections),
     )
@@ -92,49 +132,16 @@ def write_page(
     return path
 
 
-def read_curves(rows: Iterable[Mapping[str, float]]) -> dict[str, list]:
-    """Turns lines of metrics.jsonl into curves.
-
-    `[{"step": 1, "train/loss": 2.0}]` -> `{"train/loss": [(1, 2.0)]}`.
-
-    Args:
-      rows: one mapping per logged step. If a step appears twice, as in a resumed run,
-        the last one counts; NaN and infinity are left out.
-    """
-    curves: dict[str, dict[int, float]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name != "step" and math.isfinite(value):
-                curves.setdefault(name, {})[int(row["step"])] = float(value)
-    return {name: sorted(points.items()) for name, points in curves.items()}
-
-
-def read_log(workdir: str | pathlib.Path) -> tuple[dict[str, list], int]:
-    """Returns the curves of a run's metrics.jsonl, and how many lines are garbled.
-
-    A line that is not a JSON object of numbers with a step is garbled and skipped; so
-    is a last line that a killed process left half written.
-    """
-    # Here, since it imports JAX, which agreement pages do not need.
-    from rahf.checkpoints.metrics_log import METRICS_FILE
-
-    path = storage.place(workdir) / METRICS_FILE
-    if not path.exists():
-        return {}, 0
-    rows, garbled = [], 0
-    for line in storage.read_bytes(path).splitlines():
-        try:
-            row = {name: float(x) for name, x in json.loads(line).items()}
-            int(row["step"])  # neither absent nor NaN
-            rows.append(row)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            garbled += 1
-    return read_curves(rows), garbled
-
-
 def section(title: str, body: str, name: str) -> str:
     """Returns a section of the page, or "" if its body is empty."""
     return f'<section class="{name}"><h2>{title}</h2>{body}</section>' if body else ""
+
+
+def _folded(title: str, body: str, name: str) -> str:
+    """Returns a section that opens when its title is clicked, or "" if it is empty."""
+    summary = f"<summary><h2>{title}</h2></summary>"
+    folded = f'<section class="{name}"><details>{summary}{body}</details></section>'
+    return folded if body else ""
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
@@ -142,58 +149,6 @@ def _facts(facts: Mapping[str, Any]) -> str:
         f"<div><dt>{escape(str(label))}</dt><dd>{escape(str(value))}</dd></div>"
         for label, value in facts.items()
     )
-
-
-def _curves(curves: Curves) -> str:
-    """Draws a panel for the loss, one for its parts, and one per headline metric."""
-    losses = {
-        name.removeprefix("train/loss").removeprefix("/") or "total": points
-        for name, points in curves.items()
-        if name == "train/loss" or name.startswith("train/loss/")
-    }
-    measured: dict[str, dict[str, Any]] = {}
-    for name, points in curves.items():
-        if name.startswith("eval/") and name.count("/") >= 2:
-            *_, target, metric = name.split("/")
-            measured.setdefault(metric, {})[target] = points
-    parts = {name: points for name, points in losses.items() if name != "total"}
-    labels = {*parts, *(label for panel in measured.values() for label in panel)}
-    order = list(targets.ordered(dict.fromkeys(sorted(labels))))
-    colors = {label: index % _COLORS for index, label in enumerate(order)}
-    parts = {name: parts[name] for name in order if name in parts}
-    panels = []
-    if "total" in losses:
-        panels.append(
-            charts.line_chart(
-                {"total": losses["total"]},
-                title="Training loss",
-                note="the weighted sum that training minimises",
-                colors={"total": _COLORS - 1},
-                log=True,
-            )
-        )
-    if parts:
-        panels.append(
-            charts.line_chart(
-                parts,
-                title="Loss by target",
-                note="per example, before weighting",
-                colors=colors,
-                log=True,
-            )
-        )
-    for metric in (name for names in HEADLINES.values() for name in names):
-        if metric in measured:
-            known = describe_metric(metric)
-            panels.append(
-                charts.line_chart(
-                    {x: measured[metric][x] for x in order if x in measured[metric]},
-                    title=known.title,
-                    note=known.text,
-                    colors=colors,
-                )
-            )
-    return f'<div class="panels">{"".join(panels)}</div>' if panels else ""
 
 
 def _results(
@@ -227,13 +182,12 @@ def metric_tables(
       ceiling: see `write_report`.
       rows: the header of the first column.
     """
-    blocks, used = [], {}
+    blocks = []
     for names, columns in text_tables.group(metrics):
-        used |= dict.fromkeys(columns)
+        known = [describe_metric(column) for column in columns]
         head = "".join(
-            f'<th scope="col" title="{escape(describe_metric(c).text)}">'
-            f"{escape(describe_metric(c).title)}{_arrow(describe_metric(c).better)}</th>"
-            for c in columns
+            f'<th scope="col">{escape(each.title)}{_arrow(each.better)}</th>'
+            for each in known
         )
         body = []
         for name in names:
@@ -243,27 +197,27 @@ def metric_tables(
                 for label, values in (ceiling or {}).items()
                 if label.endswith(f" {name}")
             ]
+        explained = "".join(
+            f"<div><dt>{escape(each.title)}</dt> <dd>{escape(each.text)}</dd></div>"
+            for column, each in zip(columns, known, strict=True)
+            if each.text and column != "n"
+        )
         blocks.append(
             '<div class="scroll" tabindex="0" role="region" aria-label="results">'
             f'<table><thead><tr><th scope="col">{rows}</th>{head}</tr></thead>'
             f"<tbody>{''.join(body)}</tbody></table></div>"
+            f'<dl class="meaning">{explained}</dl>'
         )
-    explained = "".join(
-        f"<div><dt>{escape(describe_metric(c).title)}</dt><dd>{escape(describe_metric(c).text)}</dd></div>"
-        for c in used
-        if describe_metric(c).text
-    )
-    return (
-        f"{''.join(blocks)}"
-        f"<details><summary>What the columns mean</summary><dl>{explained}</dl></details>"
-    )
+    return "".join(blocks)
 
 
 def _protocol(results: Results) -> str:
     facts = results.facts
-    parts = [f"{results.convention} convention"]
-    if "split" in facts:
-        parts.insert(0, f"{facts['split']} split")
+    parts = [f"{facts['split']} split"] if "split" in facts else []
+    if numbers := {int(values["n"]) for values in results.metrics.values()}:
+        few = f"{min(numbers):,} to " if len(numbers) > 1 else ""
+        parts.append(f"{few}{max(numbers):,} images")
+    parts.append(f"{results.convention} convention")
     if facts.get("step") is not None:
         parts.append(f"checkpoint at step {facts['step']:,}")
     text = ", ".join(parts)
@@ -291,25 +245,30 @@ def _arrow(better: str) -> str:
     return f' <span aria-label="{better} is better">{symbol}</span>'
 
 
-def _examples(examples: Sequence[JudgedExample]) -> str:
+def _examples(examples: Sequence[JudgedExample], own: bool) -> str:
+    """Returns all images of the user's with a form to sort them, or three examples and
+    the others folded away."""
     if not examples:
         return ""
-    compared = any(
-        truth is not None
-        for each in examples
-        for truth in (each.true_scores, each.true_heatmaps, each.true_words)
+    drawn = [cards.card(example, own) for example in examples]
+    keys = cards.keys(examples)
+    if own:
+        return f'{keys}{_form()}<div class="all">{"".join(drawn)}</div>'
+    first, others = drawn[:_FIRST], drawn[_FIRST:]
+    folded = "".join(others)
+    if others:
+        few = "1 more example" if len(others) == 1 else f"{len(others)} more examples"
+        folded = f"<details><summary>{few}</summary>{folded}</details>"
+    return f"{keys}{''.join(first)}{folded}"
+
+
+def _form() -> str:
+    """Returns the controls that the page's script fills and shows."""
+    return (
+        '<form class="sorting" hidden><label>Sort by <select name="by">'
+        '<option value="">the order given</option></select></label>'
+        '<label>Show <input type="search" name="text" '
+        'placeholder="words of prompt or name"></label>'
+        '<label>with <select name="of"><option value="">any score</option></select>'
+        '</label><output class="found" aria-live="polite"></output></form>'
     )
-    keys = (
-        '<li><span class="ramp" aria-hidden="true"></span> heatmap, 0 to 1: '
-        "higher is worse</li>"
-        '<li><mark class="word" style="--p:.8">word<small>.80</small></mark> '
-        "predicted misaligned, with its probability</li>"
-    )
-    if compared:
-        keys += (
-            "<li><u>word</u> misaligned according to the raters</li>"
-            '<li><span class="track key" aria-hidden="true"><i class="fill" '
-            'style="width:60%"></i><i class="tick" style="left:75%"></i></span> '
-            "score, 0 to 1, with the raters' mean as a tick: higher is better</li>"
-        )
-    return f'<ul class="key">{keys}</ul>' + "".join(map(cards.card, examples))

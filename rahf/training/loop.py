@@ -17,7 +17,7 @@ import jax
 from clu import parameter_overview
 from tqdm import tqdm
 
-from rahf.checkpoints import provenance
+from rahf.checkpoints import provenance, sessions
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.checkpoints.metrics_log import MetricsLog
@@ -174,7 +174,10 @@ class _Run:
             if is_new:
                 records = getattr(self.train_input, "records", lambda: None)()
                 made = provenance.make(config, records)
-                start.segments[0] |= {provenance.KEY: made}
+                start.segments[0] |= {
+                    provenance.KEY: made,
+                    sessions.KEY: sessions.make(),
+                }
             write = workdirs.write_config if is_new else workdirs.rewrite_config
             write(workdir, config, start.segments)
             _announce(config, workdir, self.mesh, self.state)

@@ -125,7 +125,11 @@ def test_the_report_of_a_users_images_has_no_truth(
     Image.new("RGB", (40, 30), "red").save(picture)
     word = types.SimpleNamespace(text="a", probability=0.75, misaligned=True)
     prediction = types.SimpleNamespace(
-        scores={"overall": 0.5}, heatmaps={}, words=[word, word]
+        scores={"overall": 0.5},
+        heatmaps={},
+        words=[word, word],
+        intervals={},
+        distance=99.6,
     )
     predictor = types.SimpleNamespace(
         predict=lambda images, prompts: [prediction], targets=()
@@ -143,6 +147,7 @@ def test_the_report_of_a_users_images_has_no_truth(
     assert text.count("<article") == text.count("data:image/jpeg") == 1
     assert "boat<small>.75</small></mark>" in text
     assert "raters" not in text[text.index("<article") :]
+    assert "than 100 % of those" in text
     assert loaded == [(workdir, STEP)] or loaded == [(str(workdir), STEP)]
     shutil.rmtree(workdir / "eval")
 

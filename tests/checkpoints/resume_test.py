@@ -98,7 +98,8 @@ def test_what_was_learned_does_not_change(workdir, key, value):
 
 def test_what_may_change_is_recorded(workdir):
     [start] = _segments(workdir)
-    assert start.keys() == {"from_step", "learned_from"} and start["from_step"] == 0
+    assert start.keys() == {"from_step", "learned_from", "began"}
+    assert start["from_step"] == 0
     free = {"eval__examples": 2, "log__every_steps": 2, "input__cache": 7}
     _train(workdir, _config(3, input__batch_size=16, **free))
     first = {"input.batch_size": [8, 16], "training_steps": [2, 3]}

@@ -253,7 +253,8 @@ def test_half_a_character_does_not_cost_the_page(tmp_path):
         scores={},
         heatmaps={},
     )
-    path = run_page.write_report(tmp_path / "page.html", title="t", examples=[example])
+    report = run_page.RunReport(title="t", examples=[example])
+    path = run_page.write_report(tmp_path / "page.html", report)
     assert "bad ? word" in path.read_text("utf-8")
 
 

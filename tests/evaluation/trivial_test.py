@@ -96,10 +96,7 @@ def test_beside_a_model_that_learned_nothing(tmp_path):
     folder = tmp_path / "eval" / "test"
     saved = json.loads((folder / "scores.json").read_text())
     assert set(saved["metrics"]) == set(saved["trivial"])
-    page = run_page.write_report(
-        tmp_path / "page.html", title="x", results=read_results(folder, step=1)
-    )
-    html = (tmp_path / "page.html").read_text()
-    del page
+    report = run_page.RunReport(title="x", results=read_results(folder, step=1))
+    html = run_page.write_report(tmp_path / "page.html", report).read_text()
     assert "overall, trivial" in html
     assert "NOT BETTER THAN TRIVIAL in MSE" in html

@@ -1,6 +1,7 @@
 """The HTML page: self-contained, escaped, and it says what it was given."""
 
 import html.parser
+import json
 import re
 
 import numpy as np
@@ -9,12 +10,11 @@ import pytest
 from rahf import targets
 from rahf.evaluation.evaluate import Results
 from rahf.evaluation.examples import JudgedExample
-from rahf.reports import charts
-from rahf.reports.run_page import read_curves, read_log, write_report
+from rahf.reports.run_page import RunReport, write_report
 
 HEATMAPS = [row.name for row in targets.select(targets.FEEDBACK, targets.Kind.HEATMAP)]
 SCORES = [row.name for row in targets.select(targets.FEEDBACK, targets.Kind.SCORE)]
-VOID = {"meta", "link", "img", "path", "circle", "br"}
+VOID = {"meta", "link", "img", "path", "circle", "br", "input"}
 
 
 class Page(html.parser.HTMLParser):
@@ -49,9 +49,8 @@ class Page(html.parser.HTMLParser):
 
 
 def write(path, **kwargs):
-    text = write_report(path / "page.html", title="A <run>", **kwargs).read_text(
-        "utf-8"
-    )
+    report = RunReport(title="A <run>", **kwargs)
+    text = write_report(path / "page.html", report).read_text("utf-8")
     return text, Page(text)
 
 
@@ -81,7 +80,7 @@ def test_nothing_is_fetched_and_the_page_is_well_formed(tmp_path):
         results=Results({SCORES[0]: {"plcc": 0.5, "n": 3}}),
         examples=[example(), example(truth=False)],
     )
-    assert not re.findall(r"https?://|<script|@import|url\(", text)
+    assert not re.findall(r"https?://|<script [^>]*src|@import|url\(|fetch\(", text)
     for _, attrs in page.tags:
         for name in ("src", "href"):
             assert attrs.get(name, "data:").startswith("data:")
@@ -139,32 +138,17 @@ def test_targets_come_in_the_order_of_the_table(tmp_path):
     metrics = {name: {"plcc": 0.5, "n": 3} for name in names}
     text, _ = write(tmp_path, results=Results(metrics), examples=[shown])
     rows = re.findall(r'<tr class="run"><th scope="row">([^<]+)', text)
-    bars = re.findall(r'<li title="[^"]*"><span>([^<]+)', text)
+    bars = re.findall(r"<li><span>([^<]+)<small>", text)
     assert rows == bars == SCORES
-
-
-def test_garbled_lines_of_the_log_are_counted(tmp_path):
-    lines = [
-        b'{"step": 1, "train/loss": 3.0}',
-        b'{"step": 2, "train/lo',
-        b"\xff\xfe\x00",
-        b"[1, 2]",
-        b'{"train/loss": 1.0}',
-        b'{"step": NaN, "train/loss": 1.0}',
-        b'{"step": 3, "train/loss": "low"}',
-        b'{"step": 4, "train/loss": 2.0}',
-        b'{"ste',
-    ]
-    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines))
-    assert read_log(tmp_path) == ({"train/loss": [(1, 3.0), (4, 2.0)]}, 7)
-    assert read_log(tmp_path / "none") == ({}, 0)
 
 
 def test_words_beyond_the_text_length_and_words_not_asked(tmp_path):
     text, _ = write(tmp_path, examples=[example(words=[0.9], truth=False)])
-    assert text.count("beyond the text length") == 2
+    assert text.count('<span class="unread">') == 2
+    assert text.count("beyond the text length") == 1  # said once, in sight
     text, _ = write(tmp_path, examples=[example(words=[], truth=False)])
-    assert text.count("words were not predicted") == 3
+    assert text.count('<span class="unread">') == 3
+    assert text.count("Words were not predicted") == 1
     _, page = write(tmp_path, examples=[example(prompt="", words=[], truth=False)])
     assert "no prompt" in page.text
 
@@ -197,7 +181,8 @@ def test_tables_hold_the_results_and_what_is_possible(tmp_path):
         ),
         ceiling={f"oracle {SCORES[0]}": {"plcc": 0.875}},
     )
-    assert "Dev split, rahf convention, checkpoint at step 1,500" in page.text
+    lead = "Dev split, 30 images, rahf convention, checkpoint at step 1,500"
+    assert lead in page.text
     assert "0.500" in page.text
     assert "0.250" in page.text
     assert page.text.count("oracle") == 1
@@ -210,54 +195,83 @@ def test_an_empty_report_has_no_empty_section(tmp_path):
     assert "A <run>" in page.text
 
 
-def test_curves_keep_the_last_of_a_step_and_drop_what_is_not_finite():
-    rows = [
-        {"step": 2, "train/loss": 1.0},
-        {"step": 1, "train/loss": 3.0, "eval/a/plcc": float("nan")},
-        {"step": 2, "train/loss": 0.5},
+def test_the_page_begins_with_three_examples_and_ends_with_training(tmp_path):
+    text, page = write(
+        tmp_path,
+        facts={"Hardware": "2 cores"},
+        details={"Seed": "7"},
+        notes=["Mind <this>."],
+        examples=[example()] * 5,
+        results=Results({SCORES[0]: {"plcc": 0.5, "n": 3}}),
+        curves={"train/loss": [(1, 2.0)], f"eval/{SCORES[0]}/plcc": [(1, 0.5)]},
+        split="dev",
+    )
+    headings = re.findall(r"<h2>([^<]+)", text)
+    assert headings == ["Examples", "Results", "Curves", "Training", "The run"]
+    first, others = text.split("2 more examples")
+    assert (first.count("<article"), others.count("<article")) == (3, 2)
+    assert text.index("2 cores") < text.index("<main>") < text.index("<dt>Seed")
+    assert text.count("<details>") == 3
+    assert "Mind <this>." in page.text
+
+
+def test_what_columns_mean_stands_below_them(tmp_path):
+    words = {"average_precision": 0.4, "f1_micro": 0.5, "n": 30, "n_words": 90}
+    text, page = write(tmp_path, results=Results({"misaligned_words": words}))
+    assert "ranked by probability" in page.text
+    assert "P micro and R micro" in page.text
+    assert "<details" not in text
+    assert not page.find("th", title="")
+
+
+def test_own_images_can_be_sorted_and_are_large(tmp_path):
+    mine = example(truth=False, size=(300, 400), intervals={SCORES[0]: (0.4, 0.8)})
+    _, page = write(tmp_path, own=True, examples=[mine] * 4)
+    assert len(page.find("article")) == 4
+    assert not page.find("details")
+    values = json.loads(page.find("article")[0]["data-values"])
+    assert values[SCORES[0]] == 0.625
+    assert values["misaligned words"] == 1
+    assert 0.9 < values[f"peak of {HEATMAPS[0]}"] <= 1
+    assert page.find("form", hidden=None)
+    assert "0.40 to 0.80" in page.text
+
+
+def test_sorting_filtering_and_enlarging(tmp_path, browser):
+    prompts = {"a red cat": 0.3, "a blue dog": 0.9, "a red dog": 0.6}
+    shown = [
+        example(prompt=prompt, scores={"overall": value}, truth=False, name=prompt)
+        for prompt, value in prompts.items()
     ]
-    assert read_curves(rows) == {"train/loss": [(1, 3.0), (2, 0.5)]}
+    path = write_report(
+        tmp_path / "p.html", RunReport(title="t", own=True, examples=shown)
+    )
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True
+    )
+    page, wrong = context.new_page(), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(f"file://{path}")
 
+    def names():
+        return page.locator(".card:not([hidden]) .name").all_inner_texts()
 
-def test_one_panel_for_the_loss_its_parts_and_each_headline(tmp_path):
-    curves = {
-        "train/loss": [(1, 2.0)],
-        f"train/loss/{SCORES[0]}": [(1, 2.0), (2, 0.001)],
-        f"eval/{SCORES[0]}/plcc": [(2, 0.5)],
-        f"eval/{HEATMAPS[0]}/cc": [(2, 0.25)],
-        f"eval/{HEATMAPS[0]}/n": [(2, 10)],
-        "train/gradient_norm": [(1, 1.0)],
-    }
-    _, page = write(tmp_path, curves=curves)
-    assert len(page.find("svg")) == 4
-    assert any("at the end: total 2" in svg["aria-label"] for svg in page.find("svg"))
-
-
-@pytest.mark.parametrize(
-    "values", [[0.0], [5.0, 5.0], [-1.0, 1.0], [1e-9, 1.0], [0.3, 0.31], [1e6, 2e6]]
-)
-@pytest.mark.parametrize("log", [False, True])
-def test_charts_stay_within_their_frame(values, log):
-    points = list(enumerate(values))
-    svg = charts.line_chart({"a": points}, title="t", colors={"a": 0}, log=log)
-    path = re.search(r'<title>a</title><path d="M([^"]+)"', svg)
-    for pair in path[1].split("L"):
-        x, y = map(float, pair.split())
-        assert 0 <= x <= 360
-        assert 0 <= y <= 210
-    assert svg.count('class="grid"') >= 2
-
-
-def test_long_curves_are_thinned_without_losing_their_end():
-    points = [(i, float(i % 2)) for i in range(10_000)]
-    svg = charts.line_chart({"a": points}, title="t", colors={"a": 0})
-    assert svg.count("L") < 200
-    assert "<b>1</b>" in svg
-
-
-def test_ticks_are_round():
-    assert charts.nice_ticks([0.21, 0.79]) == [0.2, 0.4, 0.6, 0.8]
-    assert charts.nice_ticks([0, 6000]) == [0, 2000, 4000, 6000]
-    assert charts.nice_ticks([-1, 1]) == [-1, -0.5, 0, 0.5, 1]
-    assert charts.log_ticks(0.0003, 4) == pytest.approx([0.001, 0.01, 0.1, 1])
-    assert charts.log_ticks(0.4, 5) == pytest.approx([0.5, 1, 2, 5])
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.locator("[name=by]").select_option(label="overall, lowest first")
+    assert names() == ["a red cat", "a red dog", "a blue dog"]
+    page.locator("[name=text]").fill("dog RED")
+    assert names() == ["a red dog"]
+    page.locator("[name=text]").fill("")
+    page.locator("[name=of]").select_option(label="overall from .50")
+    assert names() == ["a red dog", "a blue dog"]
+    assert page.locator(".found").inner_text() == "2 of 3 images"
+    page.locator(".card:not([hidden]) .maps img").first.tap()
+    large = page.locator("dialog[open] img")
+    assert "highest value" in large.get_attribute("alt")
+    page.get_by_role("button", name="next picture").tap()
+    page.get_by_role("button", name="next picture").tap()
+    assert large.get_attribute("alt").startswith("image for the prompt")
+    large.tap()
+    assert not page.locator("dialog[open]").count()
+    assert not wrong
+    context.close()

@@ -6,6 +6,7 @@ installs one if there is none, Debian's where that may be done or else Playwrigh
 and says so if that fails; the tests of pages are then skipped.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -15,7 +16,7 @@ import sys
 #: Chromium's names on the PATH.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = (
-    "the annotation pages were NOT tested: found neither Chromium nor Chrome (Debian: "
+    "pages were NOT tested: found neither Chromium nor Chrome (Debian: "
     "apt-get install chromium; else: python -m playwright install chromium)"
 )
 #: --no-sandbox: containers often lack the namespaces that the sandbox needs.
@@ -26,6 +27,22 @@ def find() -> str | None:
     """Returns the path of Chromium: one of the PATH, else Playwright's own, or None."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     return found or _find_own()
+
+
+@contextlib.contextmanager
+def launched():
+    """Yields Playwright's browser; skips the test, saying so, where there is none."""
+    import pytest
+
+    path = find()
+    if path is None:
+        pytest.skip(MISSING)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path, args=[*FLAGS])
+        yield browser
+        browser.close()
 
 
 def _find_own() -> str | None:

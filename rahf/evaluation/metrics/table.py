@@ -86,7 +86,10 @@ DESCRIPTIONS: dict[str, MetricDescription] = {
         "R micro", "higher", "share of misaligned words that were found, words pooled"
     ),
     "f1_micro": MetricDescription(
-        "F1 micro", "higher", "harmonic mean of P micro and R micro"
+        "F1 micro",
+        "higher",
+        "harmonic mean of P micro and R micro, which count the words of all images "
+        "together; 1 is perfect",
     ),
     "precision_mean": MetricDescription(
         "P mean", "higher", "precision per image, averaged"
@@ -94,7 +97,10 @@ DESCRIPTIONS: dict[str, MetricDescription] = {
     "recall_mean": MetricDescription("R mean", "higher", "recall per image, averaged"),
     "f1_mean": MetricDescription("F1 mean", "higher", "F1 per image, averaged"),
     "average_precision": MetricDescription(
-        "AP", "higher", "area under precision over recall, words pooled"
+        "AP",
+        "higher",
+        "average precision, words of all images ranked by probability: the area under "
+        "precision over recall, whatever the threshold; 1 is perfect",
     ),
     "average_precision_mean": MetricDescription(
         "AP mean", "higher", "area under precision over recall per image, averaged"

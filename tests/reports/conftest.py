@@ -1,0 +1,12 @@
+"""The browser in which reports are tested."""
+
+import pytest
+
+from tests.support import chromium
+
+
+# Not of the session: Playwright keeps an event loop running, which others start anew.
+@pytest.fixture(scope="module")
+def browser():
+    with chromium.launched() as found:
+        yield found
