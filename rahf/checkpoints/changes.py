@@ -19,11 +19,13 @@ from rahf.checkpoints import workdir as workdirs
 DEFAULTS: dict[str, Any] = {
     "model.decoding": "constrained",
     "model.word_presence": False,
+    "model.prompted": [],
     "model.scan_layers": False,
     "model.remat_policy": "full",
     "model.vit.class_token": True,
     "model.vit.stem": "patch",
     "model.vit.stem_statistics": "frozen",
+    "model.vit.stem_output": "patches",
     "model.vit.exact_gelu": False,
     "model.vit.norm_epsilon": 1e-6,
     "model.vit.layer_scale": False,

@@ -20,6 +20,7 @@ import re
 import zipfile
 from typing import Any
 
+import jax
 import numpy as np
 
 from rahf import storage
@@ -31,7 +32,7 @@ _DIRECTIONS = 32
 _PARTS = 5
 #: Fewer images than this make no summary.
 LEAST = 20
-# Any training changes this array, and every model has it.
+# Any training changes this array, which most models have.
 _ARRAY = ("visual_token_projection", "kernel")
 
 
@@ -205,7 +206,9 @@ def _check(summary: FeatureSummary) -> None:
 
 
 def _digest(params: Any) -> bytes:
-    array = params
-    for name in _ARRAY:
-        array = array[name]
-    return hashlib.sha256(np.asarray(array, np.float32).tobytes()).digest()
+    layer, kernel = _ARRAY
+    arrays = [params[layer][kernel]] if layer in params else jax.tree.leaves(params)
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.asarray(array, np.float32).tobytes())
+    return found.digest()

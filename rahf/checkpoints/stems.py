@@ -82,7 +82,9 @@ def read(config, wanted: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     given = source(config)
     if stem in efficientnet_model.VERSIONS:
         path = efficientnet.find(stem) if given == IMAGENET else given
-        return efficientnet.read(path, dict(efficientnet_model.parameter_names(stem)))
+        top = any(name.startswith("last/") for name in wanted)
+        names = dict(efficientnet_model.parameter_names(stem, top))
+        return efficientnet.read(path, names)
     version = resnet_model.VERSIONS[stem]
     if huggingface.is_checkpoint(given):
         timm: str = _OF_TIMM.get(stem, stem)

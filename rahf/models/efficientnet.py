@@ -37,7 +37,7 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-_FIRST = 32
+_FIRST, _LAST = 32, 1280
 _EPSILON = 1e-3
 _HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -143,10 +143,17 @@ class EfficientNetLite(nn.Module):
 
     Call: float[B, S, S, 3] in [-1, 1], any S -> {stride: dtype[B, S / stride,
     S / stride, C]} for strides 2, 4, 8, 16 and 32; sides are rounded up.
+
+    Attributes:
+      version: one of `VERSIONS`.
+      dtype: compute dtype; parameters are float32.
+      top: whether the map of stride 32 is that of the last layer, of 1,280 channels,
+        whose mean over the image ImageNet's classes are read from.
     """
 
     version: str
     dtype: Any = jnp.float32
+    top: bool = False
 
     @nn.compact
     def __call__(self, images):
@@ -158,13 +165,16 @@ class EfficientNetLite(nn.Module):
             x = _Bottleneck(block, self.dtype, name=f"block_{number}")(x)
             stride *= block.stride
             maps[stride] = x
+        if self.top:
+            maps[stride] = _Convolution(_LAST, 1, self.dtype, name="last")(x)
         return maps
 
 
-def parameter_names(version: str) -> Iterator[tuple[str, str]]:
+def parameter_names(version: str, top: bool = False) -> Iterator[tuple[str, str]]:
     """Yields (our name of a module of convolution and norm, PyTorch's names of both).
 
-    PyTorch's are joined by a space: "_blocks.3._expand_conv _blocks.3._bn0".
+    PyTorch's are joined by a space: "_blocks.3._expand_conv _blocks.3._bn0". `top` is
+    that of `EfficientNetLite`.
     """
     yield "first", "_conv_stem _bn0"
     for number, block in enumerate(list_blocks(version)):
@@ -174,3 +184,5 @@ def parameter_names(version: str) -> Iterator[tuple[str, str]]:
             parts = {"expand": "_bn0", **parts}
         for part, norm in parts.items():
             yield f"block_{number}/{part}", f"{theirs}._{part}_conv {theirs}.{norm}"
+    if top:
+        yield "last", "_conv_head _bn1"

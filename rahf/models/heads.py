@@ -2,7 +2,8 @@
 
 Each kind has two, with one interface: `paper`, the layers of the first author's
 release (widths, kernels and norms as published there), and `light`, at a fraction of
-the cost (docs/train.md has numbers).
+the cost (docs/train.md has numbers). For scores there is `linear` too, for features that
+need no more than weighing.
 
 Shapes: B batch, G grid side, D width, S heatmap side.
 """
@@ -25,13 +26,15 @@ class HeadConfig:
     """Hyperparameters of one head.
 
     Attributes:
-      name: "paper" or "light".
+      name: "paper" or "light"; of a score, also "linear".
       width: width of the widest layer; 0 = the encoder's width.
       dtype: compute dtype; norms and the sigmoid are float32.
+      dropout: dropout rate before a linear head; the others have none.
     """
 
     name: str = "paper"
     width: int = 0
+    dropout: float = 0.0
     dtype: Any = jnp.float32
 
 
@@ -173,7 +176,7 @@ class PaperScoreHead(nn.Module):
     config: HeadConfig
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, *, deterministic: bool = True):
         c = self.config
         width = c.width or x.shape[-1]
         for i, divisor in enumerate((1, 2, 4, 8, 16, 64)):
@@ -193,7 +196,7 @@ class LightScoreHead(nn.Module):
     config: HeadConfig
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, *, deterministic: bool = True):
         c = self.config
         width = (c.width or x.shape[-1]) // 2
         for i in range(2):
@@ -203,5 +206,30 @@ class LightScoreHead(nn.Module):
         return _mlp(c, x, (128, 1))
 
 
+class LinearScoreHead(nn.Module):
+    """The mean over the grid, dropout, one linear layer.
+
+    What published networks are fine-tuned with: few parameters start fresh, and they
+    start at zero, so that the first steps do not disturb what the network knows.
+    Call and returns: as `PaperScoreHead`; `addend`, float32[B], is added to the logits,
+    and `deterministic` disables dropout.
+    """
+
+    config: HeadConfig
+
+    @nn.compact
+    def __call__(self, x, addend=0.0, *, deterministic: bool = True):
+        c = self.config
+        x = x.mean(axis=(1, 2), dtype=jnp.float32)
+        x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
+        zeros = nn.initializers.zeros_init()
+        x = nn.Dense(1, kernel_init=zeros, name="linear")(x)
+        return jax.nn.sigmoid(x[..., 0] + addend)
+
+
 HEATMAP_HEADS = {"paper": PaperHeatmapHead, "light": LightHeatmapHead}
-SCORE_HEADS = {"paper": PaperScoreHead, "light": LightScoreHead}
+SCORE_HEADS = {
+    "paper": PaperScoreHead,
+    "light": LightScoreHead,
+    "linear": LinearScoreHead,
+}

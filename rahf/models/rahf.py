@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from rahf.models.heads import HEATMAP_HEADS, SCORE_HEADS, HeadConfig
 from rahf.models.partitioning import constrain, named
+from rahf.models.prompt_match import PromptMatch
 from rahf.models.remat import POLICIES
 from rahf.models.t5 import T5
 from rahf.models.t5_layers import T5Config
@@ -47,6 +48,8 @@ class RAHFConfig:
         positions only, as in the first author's release.
       word_presence: whether to add to each piece of the prompt how much the image
         shows it, see `rahf.models.word_presence`.
+      prompted: scores with a linear head that also read the prompt in the variant
+        "image", see `rahf.models.prompt_match`.
     """
 
     vit: ViTConfig
@@ -57,6 +60,7 @@ class RAHFConfig:
     targets: tuple[str, ...]
     decoder_attends: str = "all"
     word_presence: bool = False
+    prompted: tuple[str, ...] = ()
 
     def __post_init__(self):
         _check_choice("variant", self.variant, VARIANTS)
@@ -72,12 +76,26 @@ class RAHFConfig:
                     f"config.model.variant='image' reads no prompt, so it has no {what}; "
                     "it predicts heatmaps and scores (config.task.targets)"
                 )
+        if self.prompted and (self.variant, self.score_head.name) != (
+            "image",
+            "linear",
+        ):
+            raise ValueError(
+                f"config.model.prompted={self.prompted} is of the variant 'image' with "
+                f"linear heads; config.model.variant={self.variant!r}, "
+                f"score_head.name={self.score_head.name!r}"
+            )
         names = self.names(Kind.WORD_PRESENCE)  # also refuses unknown names
         if names and not self.word_presence:
             raise ValueError(
                 f"config.task.targets has {', '.join(names)}, which needs "
                 "config.model.word_presence=True"
             )
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether image tokens are brought to T5's width; heads can read any."""
+        return self.variant != "image" or self.vit.stem_output != "features"
 
     def names(self, *kinds: Kind) -> list[str]:
         """Returns the names of the targets of some kinds."""
@@ -125,11 +143,12 @@ class RAHF(nn.Module):
     def setup(self):
         c = self.config
         self.vit = ViT(c.vit)
-        self.visual_token_projection = nn.Dense(
-            c.t5.embed_dim,
-            dtype=c.t5.dtype,
-            kernel_init=named(nn.initializers.lecun_normal(), None, "embed"),
-        )
+        if c.has_projection:
+            self.visual_token_projection = nn.Dense(
+                c.t5.embed_dim,
+                dtype=c.t5.dtype,
+                kernel_init=named(nn.initializers.lecun_normal(), None, "embed"),
+            )
         if c.variant != "image":
             self.t5 = T5(c.t5)
         if c.word_presence:
@@ -137,6 +156,9 @@ class RAHF(nn.Module):
             self.presence = WordPresence(
                 c.t5.vocab_size, c.t5.embed_dim, name="word_evidence"
             )
+        self.matched = [x for x in c.names(Kind.SCORE) if x in c.prompted]
+        if self.matched:
+            self.prompt_match = PromptMatch(c.t5.vocab_size)
         heads = lambda table, head, kind: {
             key: table[head.name](head)
             for key in dict.fromkeys(c.head_of(name) for name in c.names(kind))
@@ -150,16 +172,20 @@ class RAHF(nn.Module):
         They do not depend on the prompt, so predicting seven targets with augmented
         prompts needs them only once.
         """
+        c = self.config
         images = images.astype(jnp.float32) / 127.5 - 1.0
         tokens = self.vit(images, deterministic=deterministic)
-        return self.visual_token_projection(tokens)
+        return self.visual_token_projection(tokens) if c.has_projection else tokens
 
     def encode(self, image_tokens, inputs, *, deterministic: bool = True) -> Encoding:
         """dtype[B, N, D] image tokens and int32[B, L] prompt ids -> `Encoding`."""
         c = self.config
         if c.variant == "image":
-            mask = jnp.ones(image_tokens.shape[:2], bool)
-            return Encoding(self._feature_map(image_tokens), image_tokens, mask)
+            memory = image_tokens
+            if self.matched:
+                memory = self.prompt_match.read(inputs)[:, None]
+            mask = jnp.ones(memory.shape[:2], bool)
+            return Encoding(self._feature_map(image_tokens), memory, mask)
         text = self.t5.embed(inputs)
         if c.word_presence:
             text = self.presence(self._patches(image_tokens), text)
@@ -196,10 +222,20 @@ class RAHF(nn.Module):
         apply = lambda head: head(encoding.feature_map, size)
         return self._by_target(Kind.HEATMAP, self.heatmap_predictor, apply)
 
-    def scores(self, encoding: Encoding) -> dict[str, jax.Array]:
+    def scores(
+        self, encoding: Encoding, *, deterministic: bool = True
+    ) -> dict[str, jax.Array]:
         """Every score target: float32[B] in [0, 1]."""
-        apply = lambda head: head(encoding.feature_map)
-        return self._by_target(Kind.SCORE, self.score_predictor, apply)
+        x = encoding.feature_map
+        apply = lambda head: head(x, deterministic=deterministic)
+        outputs = self._by_target(Kind.SCORE, self.score_predictor, apply)
+        if self.matched:
+            text = encoding.memory[:, 0]
+            match = self.prompt_match(x, text, deterministic=deterministic)
+            for name in self.matched:
+                head = self.score_predictor[name]
+                outputs[name] = head(x, match, deterministic=deterministic)
+        return outputs
 
     def _by_target(self, kind, heads, apply):
         outputs = {key: apply(head) for key, head in heads.items()}
@@ -238,7 +274,7 @@ class RAHF(nn.Module):
         tokens = self.encode_image(batch["image"], deterministic=deterministic)
         encoding = self.encode(tokens, batch["inputs"], deterministic=deterministic)
         outputs = self.heatmaps(encoding, batch["image"].shape[1])
-        outputs |= self.scores(encoding)
+        outputs |= self.scores(encoding, deterministic=deterministic)
         outputs |= self.word_presence_logits(tokens)
         names = c.names(*TEXT_KINDS, Kind.SOFT_WORDS)
         if names:  # an example has at most one text to generate
@@ -291,10 +327,11 @@ def make_model(config, *, training: bool = False) -> RAHF:
             vit=vit,
             t5=T5Config.from_name(**shared, **m.t5),
             heatmap_head=HeadConfig(dtype=dtype, **m.heatmap_head),
-            score_head=HeadConfig(dtype=dtype, **m.score_head),
+            score_head=HeadConfig(dtype=dtype, dropout=m.dropout, **m.score_head),
             variant=m.variant,
             targets=tuple(config.task.targets),
             decoder_attends=m.decoder_attends,
             word_presence=m.get("word_presence", False),
+            prompted=tuple(m.get("prompted", ())),
         )
     )

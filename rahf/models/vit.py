@@ -21,7 +21,7 @@ from rahf.models.partitioning import constrain, named
 from rahf.models.remat import policy_of
 from rahf.models.scanned_layers import is_scanned, scan_layers
 from rahf.models.vit_init import grid_waves
-from rahf.models.vit_stem import STEMS, has_batch_norm
+from rahf.models.vit_stem import NETWORKS, STEMS, NetworkFeatures, has_batch_norm
 
 _SIZES = {  # width, depth, mlp_dim, num_heads: table 1 of both papers
     "Ti": (192, 12, 768, 3),
@@ -46,6 +46,9 @@ class ViTConfig:
         "efficientnet_lite0" or "resnet50" (`rahf.models.vit_stem.NETWORKS`).
       stem_statistics: "frozen" or "trained", the statistics of the batch norms of the
         stem's network (`rahf.models.batch_norm`).
+      stem_output: "patches", feature maps brought to the grid of patches, which the
+        transformer reads; or "features", what the stem's network gives its own
+        classifier, which is then all of the image encoder (`depth` is 0).
       exact_gelu: GELU by the error function, as in Hugging Face's ViT; False is
         AugReg's tanh approximation.
       norm_epsilon: epsilon of the layer norms; 1e-12 in Hugging Face's ViT.
@@ -69,6 +72,7 @@ class ViTConfig:
     class_token: bool = True
     stem: str = "patch"
     stem_statistics: str = "frozen"
+    stem_output: str = "patches"
     exact_gelu: bool = False
     norm_epsilon: float = 1e-6
     layer_scale: bool = False
@@ -95,6 +99,7 @@ class ViTConfig:
                 "config.model.vit.stem_statistics='trained', but the stem "
                 f"{self.stem!r} has no batch norm, so there are none; set 'frozen'"
             )
+        self._check_output()
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"config.input.image_size={self.image_size} must be a multiple of "
@@ -104,6 +109,24 @@ class ViTConfig:
             raise ValueError(
                 f"config.model.vit.width={self.width} must be a multiple of "
                 f"config.model.vit.num_heads={self.num_heads}"
+            )
+
+    def _check_output(self):
+        if self.stem_output not in ("patches", "features"):
+            raise ValueError(
+                f"config.model.vit.stem_output={self.stem_output!r}; known: "
+                "'patches', 'features'"
+            )
+        if self.stem_output == "patches":
+            return
+        wanted = {"depth": 0, "class_token": False, "patch_size": 32}
+        given = {name: getattr(self, name) for name in wanted}
+        if self.stem not in NETWORKS or given != wanted:
+            raise ValueError(
+                "config.model.vit.stem_output='features' are those of a network with "
+                f"published weights, at stride 32, and nothing follows it: set {wanted} "
+                f"and stem to one of {', '.join(NETWORKS)}; config.model.vit has "
+                f"{given | {'stem': self.stem}}"
             )
 
     @property
@@ -335,7 +358,8 @@ class ViT(nn.Module):
       deterministic: whether to disable dropout.
 
     Returns:
-      dtype[B, N, D]: the normalised tokens, preceded by the class token, if any.
+      dtype[B, N, D]: the normalised tokens, preceded by the class token, if any. Where
+      `stem_output` is "features", these as they are, and D is the network's.
     """
 
     config: ViTConfig
@@ -349,6 +373,9 @@ class ViT(nn.Module):
                 f"expected square images whose side is a multiple of "
                 f"config.model.vit.patch_size={c.patch_size}, got {height}x{width}"
             )
+        if c.stem_output == "features":
+            x = NetworkFeatures(c.stem, c.dtype, name="embedding")(images)
+            return x.reshape(x.shape[0], -1, x.shape[-1])
         # [B, S, S, 3] -> [B, G, G, D]
         stem = STEMS[c.stem](c.width, c.patch_size, c.dtype, name="embedding")
         x = stem(images.astype(c.dtype))

@@ -133,6 +133,24 @@ class NetworkStem(nn.Module):
         )(jnp.concatenate(found, axis=-1))
 
 
+class NetworkFeatures(nn.Module):
+    """A pretrained network alone: the features that its own classifier would read.
+
+    Call: dtype[B, S, S, 3] in [-1, 1] -> dtype[B, S / 32, S / 32, C]; C is 1,280 for
+    EfficientNet-Lite and 2,048 for a ResNet.
+    """
+
+    stem: str  # one of `NETWORKS`
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, images):
+        make = NETWORKS[self.stem]
+        if self.stem in efficientnet.VERSIONS:
+            make = functools.partial(make, top=True)
+        return make(self.stem, self.dtype, name="network")(images)[_STRIDES[-1]]
+
+
 def to_grid(x, grid: int):
     """Brings a feature map to a grid: dtype[B, H, H, C] -> [B, G, G, C]."""
     batch, side, _, channels = x.shape

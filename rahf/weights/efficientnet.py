@@ -20,7 +20,7 @@ _NORM = {
     "mean": "running_mean",
     "variance": "running_var",
 }
-# What the network has behind the last feature map, which no stem needs.
+# What the network has behind its feature maps; not all that read it need it.
 _HEAD = ("_conv_head.", "_bn1.", "_fc.")
 
 
@@ -56,7 +56,7 @@ def find(version: str) -> pathlib.Path:
 def read(
     path: str | os.PathLike, names: dict[str, str], prefix: str = ""
 ) -> dict[str, np.ndarray]:
-    """Reads the arrays of a network without its head, in Flax's layout.
+    """Reads the arrays of a network without its classifier, in Flax's layout.
 
     Args:
       path: a state dict.

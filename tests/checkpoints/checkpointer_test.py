@@ -185,8 +185,18 @@ def test_other_images_held_out_are_refused(tmp_path):
             changes.compare(tmp_path, other)
 
 
+def test_a_run_from_scratch_does_not_go_on_with_pretrained_eyes(tmp_path):
+    config = rated_images.get_config("scratch,mos:1-5->overall")
+    workdirs.write_config(tmp_path, config)
+    now = rated_images.get_config("pretrained,mos:1-5->overall")
+    stems = "stem: was 'convolutions', now 'efficientnet_lite0'"
+    with pytest.raises(ValueError, match=stems):
+        changes.compare(tmp_path, now)
+    changes.compare(tmp_path, config)
+
+
 def test_a_run_from_before_groups_were_hashed_goes_on_by_ranks(tmp_path):
-    config = rated_images.get_config("mos:1-5->overall")
+    config = rated_images.get_config("scratch,mos:1-5->overall")
     new = config.copy_and_resolve_references()
     del config.input.rated_images["cut"]
     workdirs.write_config(tmp_path, config)

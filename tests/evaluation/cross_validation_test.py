@@ -106,7 +106,7 @@ def test_the_binary_trains_each_fold_and_joins_them(
     work = tmp_path / "runs"
     cross_validate.main(
         [f"--workdir={work}", "--folds=2"]
-        + ["--config=configs/rated_images.py:mos:1-5->overall"]
+        + ["--config=configs/rated_images.py:scratch,mos:1-5->overall"]
         + [f"--config.input.rated_images.path={table}"]
     )
     assert [flags["workdir"] for flags in ran] == [f"{work}/fold_0", f"{work}/fold_1"]

@@ -30,9 +30,28 @@ def test_heatmap_heads_share_an_interface(name):
 def test_score_heads_share_an_interface(name):
     head = SCORE_HEADS[name](HeadConfig(name))
     x = jax.random.normal(jax.random.key(0), (3, 4, 4, 64))
-    scores = jax.jit(head.apply)(jax.jit(head.init)(jax.random.key(1), x), x)
+    params = jax.jit(head.init)(jax.random.key(1), x)
+    scores = jax.jit(head.apply)(params, x)
+    drawn = {"dropout": jax.random.key(2)}
+    again = head.apply(params, x, deterministic=False, rngs=drawn)
+    np.testing.assert_allclose(again, scores, rtol=1e-5)  # nothing is dropped
     assert scores.shape == (3,) and scores.dtype == jnp.float32
     assert ((0 < scores) & (scores < 1)).all()
+
+
+def test_a_linear_head_weighs_the_mean_over_the_grid():
+    head = heads.LinearScoreHead(HeadConfig("linear", dropout=0.5))
+    x = jax.random.normal(jax.random.key(0), (3, 4, 4, 64))
+    params = nn.unbox(head.init(jax.random.key(1), x))
+    np.testing.assert_array_equal(head.apply(params, x), 0.5)  # before it has learned
+    kernel = jax.random.normal(jax.random.key(2), (64, 1))
+    params["params"]["linear"] = {"kernel": kernel, "bias": jnp.array([0.1])}
+    logits = np.asarray(x).mean((1, 2)) @ np.asarray(kernel)[:, 0] + 0.1
+    scores = head.apply(params, x)
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    drawn = {"dropout": jax.random.key(3)}
+    dropped = head.apply(params, x, deterministic=False, rngs=drawn)
+    assert (np.abs(dropped - scores) > 1e-3).all()
 
 
 def test_heatmap_head_is_local():

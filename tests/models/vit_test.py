@@ -136,6 +136,41 @@ def test_pretrained_stem_gives_a_token_for_each_patch(patch):
     assert set(shapes["params"]["embedding"]) >= {"network", "norm_8", "norm_32", "out"}
 
 
+_FEATURES = {
+    "stem": "efficientnet_lite0",
+    "stem_output": "features",
+    "patch_size": 32,
+    "depth": 0,
+    "class_token": False,
+}
+
+
+def test_the_features_of_a_network_are_all_of_the_encoder():
+    config = ViTConfig(image_size=64, **_FEATURES)
+    images = jnp.zeros((2, 96, 96, 3))
+    shapes = jax.eval_shape(ViT(config).init, jax.random.key(0), images)
+    assert set(shapes["params"]) == {"embedding"}
+    assert set(shapes["params"]["embedding"]) == {"network"}
+    assert "last" in shapes["params"]["embedding"]["network"]
+    found = jax.eval_shape(ViT(config).apply, shapes, images)
+    assert found.shape == (2, 9, 1280)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stem": "convolutions"},
+        {"depth": 1},
+        {"class_token": True},
+        {"patch_size": 16},
+        {"stem_output": "tokens"},
+    ],
+)
+def test_features_that_cannot_be(wrong):
+    with pytest.raises(ValueError, match="config.model.vit.stem_output='"):
+        ViTConfig(image_size=64, **{**_FEATURES, **wrong})
+
+
 def test_maps_are_brought_to_the_grid_of_patches():
     rows = jnp.arange(8.0)[None, :, None, None] * jnp.ones((1, 8, 8, 1))
     np.testing.assert_allclose(vit_stem.to_grid(rows, 2)[0, :, 0, 0], [1.5, 5.5])
