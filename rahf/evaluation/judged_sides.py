@@ -19,6 +19,7 @@ from rahf.evaluation.side_by_side import (
     SideBySide,
     compare_sides,
 )
+from rahf.evaluation.text_tables import align
 
 _HEAD = (*(name.replace("_", " ") for name in VERDICTS), "better - worse")
 
@@ -214,15 +215,3 @@ def _statistics_table(moved: Mapping[str, MovedStatistic]) -> list[str]:
             ]
         )
     return align(rows)
-
-
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns rows of cells as lines: the first column to the left, others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -1,6 +1,6 @@
 """Renders metrics as aligned plain text, one block for each kind of target."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rahf import targets
 from rahf.evaluation.metrics.table import describe_metric
@@ -67,12 +67,17 @@ def render(metrics: Mapping[str, Mapping[str, float]]) -> str:
             [name] + [format_value(c, metrics[name].get(c)) for c in columns]
             for name in names
         ]
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        blocks.append("\n".join(_line(cells, widths) for cells in [head, *body]))
+        blocks.append("\n".join(align([head, *body])))
     return "\n\n".join(blocks)
 
 
-def _line(cells: list[str], widths: list[int]) -> str:
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns rows of cells as lines: the first column to the left, others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [_line(cells, widths) for cells in rows]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     first, *rest = (
         cell.rjust(width) if index else cell.ljust(width)
         for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
