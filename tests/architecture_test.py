@@ -42,6 +42,9 @@ T5X_FILES = ("rahf/t5x/",)
 #: Those that may touch TFDS, which runs without TensorFlow, and TensorFlow itself
 #: within a function.
 TFDS_FILES = "rahf/datasets/files/tfds_"
+#: PyTorch and what stands on it, and where they may be imported.
+TORCH = {"torch", "diffusers", "transformers", "accelerate"}
+TORCH_FILES = ("rahf/generators/diffusers_pipeline.py",)
 #: Parts of clu that import TensorFlow themselves.
 HIDDEN_TENSORFLOW = {"clu.metric_writers", "clu.periodic_actions"}
 #: Files that may pass 400 lines, each with its reason.
@@ -133,6 +136,12 @@ def test_tensorflow_stays_in_its_rooms():
         or any(module.startswith(hidden) for hidden in HIDDEN_TENSORFLOW)
     ]
     assert not wrong
+
+
+def test_pytorch_stays_behind_its_adapter():
+    for path in _files("rahf", "tasks", "configs"):
+        found = {module.split(".")[0] for _, module in _imports(path)}
+        assert not found & TORCH or path in TORCH_FILES, path
 
 
 def test_t5x_stays_with_what_only_t5x_imports():

@@ -16,6 +16,11 @@ print(next(line.split(";")[0] for line in requires("jax") if "libtpu" in line))'
   )"
 fi
 
+# The version of PyTorch whose build for CPUs, without 3 GB for GPUs, pip may find.
+if [[ ! -d $(echo .venv/lib/python3.*/site-packages)/diffusers ]]; then
+  .venv/bin/python -m pip install --quiet --editable ".[diffusers]" "torch==2.13.*"
+fi
+
 .venv/bin/python -m tests.support.chromium || true # without, those tests are skipped
 .venv/bin/python -m rahf.bin.machine # to read the times below by
 .venv/bin/ruff check .

@@ -12,7 +12,7 @@ complete or does not exist; interrupted, the same command goes on.
 
 from collections.abc import Sequence
 
-from rahf.bin import flags
+from rahf.bin import flags, generator_flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add, length = parser.add_argument, flags.finite(0)
     add("predictions", nargs="+", help="what predict wrote, or a manifest of select")
     add("--checkpoint", required=True, metavar="W", help="workdir of the model")
-    add("--generator", required=True, metavar="G", help="run of configs/muse_scenes.py")
+    add("--generator", required=True, metavar="G", help=generator_flags.HELP)
     add("--heatmap", action="append", metavar="NAME", help="repeatable, for a union")
     add("--by", default="plausibility", help="score that must rise (%(default)s)")
     add("--margin", type=length, default=0.0, help="by more than this (0)")
@@ -32,27 +32,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--chosen", action="store_true", help="only the chosen ones of a manifest")
     add("--seed", type=flags.at_least(0), default=0, help="of the first image (0)")
     add("--output", required=True, metavar="DIR", help="folder to write")
-    args = parser.parse_args(argv)
+    args = generator_flags.add(parser).parse_args(argv)
     with flags.clear_errors():
         import rahf
         from rahf.applications.masks import MaskOptions
         from rahf.applications.mended_folder import MendRequest, write_mended
         from rahf.applications.mending import MendOptions
         from rahf.checkpoints.identity import digest_of
-        from rahf.generators.muse.generator import MuseGenerator
+        from rahf.generators import loading
 
-        asked = vars(args)
-        pick = lambda *names: {name: asked[name] for name in names}
+        pick = lambda *names: {name: getattr(args, name) for name in names}
         mask = MaskOptions(**pick("threshold", "dilate", "feather"))
         heatmaps = tuple(dict.fromkeys(args.heatmap or ["implausibility"]))
-        fields = pick("by", "margin", "tries", "rounds")
-        options = MendOptions(mask=mask, heatmaps=heatmaps, **fields)
+        how = pick("by", "margin", "tries", "rounds")
+        options = MendOptions(mask=mask, heatmaps=heatmaps, **how)
+        generator = generator_flags.load(args)
         model = rahf.load(args.checkpoint)
-        generator = MuseGenerator.load(args.generator)
-        digest = digest_of(args.checkpoint, model.step, model.params)
-        made_by = {"checkpoint": digest, "generator": generator.digest}
+        made_by = {"checkpoint": digest_of(args.checkpoint, model.step, model.params)}
         given = pick("predictions", "output", "seed", "chosen")
-        request = MendRequest(options=options, made_by=made_by, **given)
+        given["made_by"] = made_by | loading.describe(generator)
+        at_once = max(1, generator.batch_size // args.tries)
+        request = MendRequest(options=options, at_once=at_once, **given)
         print(write_mended(request, model.predict, generator))
 
 

@@ -13,6 +13,12 @@ from rahf.checkpoints.restore import restore_for_inference
 from rahf.generators.muse.learner import to_float
 from rahf.generators.muse.model import Muse, MuseConfig
 from rahf.generators.muse.sampling import SamplingOptions, fill, tokens_under
+from rahf.generators.painting import (
+    check_image,
+    check_images_and_masks,
+    check_requests,
+    paste,
+)
 from rahf.input import vocabulary
 from rahf.input.features import FeatureMaker
 from rahf.input.loader import make_eval_batches
@@ -24,6 +30,7 @@ class MuseGenerator:
     Attributes:
       size: (height, width) of its images in pixels.
       options: how it samples.
+      batch_size: how many images it makes at once.
       digest: of its parameters (`rahf.checkpoints.identity`).
     """
 
@@ -36,7 +43,7 @@ class MuseGenerator:
         digest: str = "",
     ):
         """Prepares generation; `load` is the usual constructor."""
-        self._config, self._params, self._batch = config, params, batch_size
+        self._config, self._params, self.batch_size = config, params, batch_size
         self.digest = digest
         self._muse = MuseConfig.from_config(config)
         self._maker = FeatureMaker.from_config(
@@ -149,13 +156,7 @@ class MuseGenerator:
         Raises:
           ValueError: the numbers differ, or an image or mask has another size.
         """
-        if not len(images) == len(masks) == len(prompts):
-            raise ValueError(
-                f"{len(images)} images, {len(masks)} masks and {len(prompts)} prompts: "
-                "expected as many of each"
-            )
-        for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            _check(image, mask, self.size, index)
+        check_images_and_masks(images, masks, prompts, self.size)
         found: list[np.ndarray] = []
         for rows, text, drawn in self._batches(prompts, seeds):
             picked = [images[i] for i in rows]
@@ -174,10 +175,10 @@ class MuseGenerator:
           ValueError: an image has another size.
         """
         found: list[np.ndarray] = []
-        for start in range(0, len(images), self._batch):
-            some = images[start : start + self._batch]
+        for start in range(0, len(images), self.batch_size):
+            some = images[start : start + self.batch_size]
             for index, image in enumerate(some, start):
-                _check(image, np.zeros(self.size), self.size, index)
+                check_image(image, self.size, index)
             numbers = self._tokens(self._params, self._padded(some))
             found += list(np.asarray(jax.device_get(numbers))[: len(some)])
         return found
@@ -186,20 +187,15 @@ class MuseGenerator:
         self, prompts: Sequence[str], seeds: Sequence[int]
     ) -> Iterator[tuple[range, np.ndarray, np.ndarray]]:
         """Yields (rows, int32[B, L] text, int32[B] seeds), always of the same B."""
-        if len(prompts) != len(seeds):
-            raise ValueError(
-                f"{len(prompts)} prompts and {len(seeds)} seeds: expected as many"
-            )
-        if seeds and not 0 <= min(seeds) <= max(seeds) < 2**31:
-            raise ValueError(f"seeds={list(seeds)[:8]}...: expected 0 to {2**31 - 1}")
-        for start in range(0, len(prompts), self._batch):
-            rows = range(start, min(start + self._batch, len(prompts)))
+        check_requests(prompts, seeds)
+        for start in range(0, len(prompts), self.batch_size):
+            rows = range(start, min(start + self.batch_size, len(prompts)))
             text = [self._text(prompts[i]) for i in rows]
             drawn = [np.asarray(seeds[i], np.int32) for i in rows]
             yield rows, self._padded(text), self._padded(drawn)
 
     def _padded(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        missing = [np.zeros_like(rows[0])] * (self._batch - len(rows))
+        missing = [np.zeros_like(rows[0])] * (self.batch_size - len(rows))
         return np.stack([*rows, *missing])
 
     def _text(self, prompt: str) -> np.ndarray:
@@ -212,30 +208,7 @@ class MuseGenerator:
         return text
 
 
-def paste(image: np.ndarray, new: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Mixes new pixels into an image: uint8[H, W, 3], twice, and float[H, W] in [0, 1].
-
-    Where the mask is 0, pixels are those of the image, bit for bit.
-    """
-    share = mask.astype(np.float32)[..., None]
-    mixed = image + share * (new.astype(np.float32) - image)
-    return np.where(share == 0, image, np.rint(mixed).astype(np.uint8))
-
-
 def _to_bytes(pixels) -> np.ndarray:
     """float32[B, S, S, 3] in [-1, 1] -> uint8[B, S, S, 3]."""
     found = np.asarray(jax.device_get(pixels))
     return np.rint((found + 1.0) * 127.5).astype(np.uint8)
-
-
-def _check(image: np.ndarray, mask: np.ndarray, size: tuple[int, int], index: int):
-    if image.shape != (*size, 3) or image.dtype != np.uint8:
-        raise ValueError(
-            f"images[{index}] is {image.dtype}{list(image.shape)}; expected "
-            f"uint8{[*size, 3]}"
-        )
-    if mask.shape != size or not (0 <= mask.min() and mask.max() <= 1):
-        raise ValueError(
-            f"masks[{index}]: expected {list(size)} values in [0, 1], not "
-            f"{list(mask.shape)} in [{mask.min()}, {mask.max()}]"
-        )

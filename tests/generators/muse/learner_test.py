@@ -11,7 +11,7 @@ import rahf
 from rahf.bin import eval_scores, generate, mend, training_run
 from rahf.checkpoints.metrics_log import read_metrics
 from rahf.checkpoints.restore import read_params, restore_for_inference
-from rahf.generators.muse.generator import MuseGenerator, paste
+from rahf.generators.muse.generator import MuseGenerator
 from rahf.generators.muse.sampling import SamplingOptions
 from rahf.images import read_size, write_heatmap
 from rahf.inference.jobs import read_jobs
@@ -129,12 +129,6 @@ def test_tokens_of_an_image_do_not_depend_on_the_others(runs):
     np.testing.assert_array_equal(alone, found[2])
     with pytest.raises(ValueError, match=r"images\[1\] is uint8\[8, 8, 3\]"):
         generator.tokens([images[0], images[0][:8, :8]])
-
-
-def test_mixed_pixels_are_between():
-    image, new = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 200, np.uint8)
-    found = paste(image, new, np.array([[0.0, 1.0], [0.5, 0.25]]))
-    np.testing.assert_array_equal(found[..., 0], [[0, 200], [100, 50]])
 
 
 def test_other_workdirs_are_refused(runs):
