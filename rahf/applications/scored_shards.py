@@ -22,7 +22,10 @@ from rahf.inference import image_places
 from rahf.inference.scoring import IDENTITY, MADE_BY
 
 _OTHERS = frozenset(
-    {*IDENTITY, "intervals", "words", "prompt_truncated", "heatmap_side", "error"}
+    {
+        *(*IDENTITY, "intervals", "distance", "words", "prompt_truncated"),
+        *("heatmap_side", "error"),
+    }
 )
 # Row groups that are kept without their heatmaps, about 100 kB each, for rows that are
 # read in the order of a score.
@@ -138,6 +141,10 @@ class ScoredShard:
         level = self._level
         return {"intervals": ends, "interval_level": level} if ends else {}
 
+    def _distance(self, row: Mapping[str, Any]) -> dict[str, float]:
+        found = row.get("distance")
+        return {} if found is None else {"distance": round(found, 1)}
+
     def _line(self, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
         line = {"id": row["id"], "image": row["image"] or "", "prompt": row["prompt"]}
         if row["error"] is not None:
@@ -154,6 +161,7 @@ class ScoredShard:
                 if row[name] is not None
             },
             **self._intervals(row),
+            **self._distance(row),
             "words": [
                 {**word, "probability": round(word["probability"], 6)}
                 for word in row["words"] or ()

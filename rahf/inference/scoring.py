@@ -128,6 +128,8 @@ def prepare(request: ScoreRequest) -> Prepared:
     }
     if predictor.intervals:
         made_by["intervals"] = f"{predictor.intervals.level:g}"
+    if _measures_distance(predictor):
+        made_by["distance"] = "percent"
     return Prepared(predictor, folder, made_by)
 
 
@@ -206,6 +208,7 @@ def check_made_by(path: pathlib.Path, made_by: dict[str, str]) -> None:
         "checkpoint_digest",
         "heatmaps",
         "intervals",
+        "distance",
     ):  # a moved workdir is the same
         if found.get(key) != made_by.get(key):
             raise ValueError(
@@ -250,8 +253,9 @@ def read_shard(url: str) -> Iterator[Item]:
 
 def make_schema(predictor: "Predictor", heatmaps: str) -> pa.Schema:
     """Returns the columns of an output: which image (`image` is its place, as
-    `image_places` has it), a score each, their intervals, words, heatmaps as uint8 bytes row by row with
-    their side, and error."""
+    `image_places` has it), a score each, their intervals, the distance from the training
+    images if it is known, words, heatmaps as uint8 bytes row by row with their side, and
+    error."""
 
     def named(kind):
         return [n for n in predictor.targets if targets.get(n).kind is kind]
@@ -263,11 +267,17 @@ def make_schema(predictor: "Predictor", heatmaps: str) -> pa.Schema:
         ends = pa.struct([("low", pa.float32()), ("high", pa.float32())])
         calibrated = [n for n in named(Kind.SCORE) if n in predictor.intervals.offsets]
         columns.append(("intervals", pa.struct([(n, ends) for n in calibrated])))
+    if _measures_distance(predictor):
+        columns.append(("distance", pa.float32()))
     columns += [("words", _WORDS), ("prompt_truncated", pa.bool_())]
     if heatmaps == "native":
         columns += [(name, pa.binary()) for name in named(Kind.HEATMAP)]
         columns += [("heatmap_side", pa.int32())]
     return pa.schema([*columns, ("error", pa.string())])
+
+
+def _measures_distance(predictor: "Predictor") -> bool:
+    return predictor.features is not None
 
 
 def score_batch(
@@ -313,6 +323,8 @@ def describe_prediction(prediction: "Prediction", heatmaps: str) -> dict[str, An
             name: {"low": low, "high": high}
             for name, (low, high) in prediction.intervals.items()
         }
+    if prediction.distance is not None:
+        row["distance"] = prediction.distance
     wrong = {k: v for k, v in prediction.scores.items() if not np.isfinite(v)}
     if wrong:
         raise ValueError(f"expected finite scores, got {wrong}; is the model trained?")

@@ -190,6 +190,11 @@ def predict_folder(
 
 
 def _describe_distances(far: int, measured: int) -> str:
+    if not far:
+        return (
+            f"none of {measured:,} images is farther from the training images than "
+            f"{FAR:g} % of those, by the checkpoint's own features"
+        )
     verb = "is" if far == 1 else "are"
     return (
         f"{far:,} of {measured:,} images {verb} farther from the training images than "

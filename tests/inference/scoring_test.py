@@ -17,7 +17,9 @@ import pytest
 
 import rahf
 from rahf import durable
+from rahf.applications import scored_shards
 from rahf.bin import score
+from rahf.checkpoints import feature_distance, restore
 from rahf.inference import image_places, scoring
 from rahf.inference.decoders import DIED, Decoders
 from tests.inference.decoders_test import dying
@@ -65,6 +67,39 @@ def test_shards_of_each_kind(workdir, tmp_path, capsys):
     assert "0 images scored; 3 shards done before" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="expected an output of heatmaps none"):
         _call(workdir, output, tar)
+
+
+def test_the_distance_from_the_training_images_has_a_column(tmp_path):
+    config, shard = (
+        tiny.config(),
+        captions_fixture.write_shard(tmp_path / "a.tar", 0, 2),
+    )
+    workdir = tiny.write_workdir(tmp_path / "W", config)
+    _call(workdir, tmp_path / "before", shard)
+    [path] = _outputs(tmp_path / "before")
+    assert "distance" not in pq.read_schema(path).names
+    params = restore.restore_for_inference(workdir)[1]
+    width = 2 * config.model.t5.embed_dim
+    features = feature_distance.FeatureSummary(  # the distance is the features' length
+        mean=np.zeros(width, np.float32),
+        scale=np.ones(width, np.float32),
+        directions=np.zeros((1, width), np.float16),
+        variances=np.ones(2, np.float32),
+        distances=np.linspace(0, 40, 1000, dtype=np.float32),
+    )
+    feature_distance.write(workdir, 1, params, features)
+    _call(workdir, tmp_path / "after", shard)
+    [path] = _outputs(tmp_path / "after")
+    found = pq.read_table(path).column("distance").to_pylist()
+    pictures = [captions_fixture.encoded(number) for number in (0, 1)]
+    expected = [p.distance for p in rahf.load(workdir).predict(pictures, ["", ""])]
+    assert found == pytest.approx(expected, abs=0.2)
+    assert all(0 < each < 100 for each in found)
+    with scored_shards.ScoredShard(path) as scored:
+        assert [line["distance"] for line in scored.lines()] == pytest.approx(found)
+        assert "distance" not in scored.scores
+    with pytest.raises(SystemExit, match="expected an output of distance percent"):
+        _call(workdir, tmp_path / "before", shard)
 
 
 def test_bad_shards_stop_nothing_else(workdir, tmp_path):

@@ -106,6 +106,7 @@ def predict(monkeypatch, tmp_path):
 
 
 def test_how_many_are_far(predict):
+    assert "none of 2 images is farther from" in predict(limit=2)[0]
     report, rows = predict(limit=4)
     # 99.04 is written as 99.0, and counted as it is written.
     assert [row["distance"] for row in rows] == [12.3, 99.0, 99.0, 100.0]
