@@ -49,19 +49,17 @@ def get_config(arg: str = ""):
     m.t5 = ml_collections.ConfigDict()
     m.t5.vocab_size = 512
     m.t5.gated = False
-    m.t5.embed_dim = 192
+    m.t5.embed_dim = 128
     m.t5.head_dim = 32
-    m.t5.num_heads = 6
-    m.t5.mlp_dim = 768
-    m.t5.encoder_layers = 6
+    m.t5.num_heads = 4
+    m.t5.mlp_dim = 512
+    m.t5.encoder_layers = 4
     m.prompt_dropout = 0.1  # of the examples: for guidance
-    m.label_smoothing = 0.1
+    m.label_smoothing = 0.0  # what is spread over all codes is sampled, too: specks
     m.rectangles = 0.15  # of the masks: for inpainting
     m.wrong_tokens = 0.05  # of those that are not masked
 
-    c.optimizer.relative = False
-    c.optimizer.b2 = 0.99
-    c.schedule.peak = 1e-3
+    c.schedule.peak = 0.01
     c.schedule.warmup_steps = 200
 
     c.eval.examples = 256
@@ -73,6 +71,8 @@ def get_config(arg: str = ""):
         c.learner = "muse_tokenizer"
         c.training_steps = 2000
         c.init_expect_missing = ()
+        c.optimizer.relative = False
+        c.optimizer.b2 = 0.99
         c.schedule.peak = 2e-3
         c.checkpoint.best_metric = "image/psnr"
     if arg == "folder":
@@ -82,7 +82,7 @@ def get_config(arg: str = ""):
         c.init_expect_missing = ()
         c.training_steps = 600
         c.schedule.name = "constant"
-        c.schedule.peak = 2e-4
+        c.schedule.peak = 1e-3
         c.schedule.warmup_steps = 50
         c.eval.split = "train"
         c.eval.every_steps = c.checkpoint.every_steps = 200

@@ -61,7 +61,7 @@ class MuseGenerator:
             found = fill(
                 functools.partial(apply, params, method="logits"),
                 *(tokens, unknown, text),
-                jax.vmap(jax.random.key)(seeds),
+                _keys(seeds, text),
                 self.options,
                 codes,
             )
@@ -206,6 +206,17 @@ class MuseGenerator:
         text = np.zeros(self._config.input.text_length, np.int32)
         text[: len(ids)] = ids
         return text
+
+
+def _keys(seeds, text):
+    """Returns random keys, one an image, from int32[B] seeds and int32[B, L] prompts.
+
+    Another prompt draws other numbers: with the seed alone, the first images of all
+    prompts would share theirs, and means over prompts vary more than they seem to.
+    """
+    fold = lambda key, piece: (jax.random.fold_in(key, piece), None)
+    one = lambda seed, row: jax.lax.scan(fold, jax.random.key(seed), row)[0]
+    return jax.vmap(one)(seeds, text)
 
 
 def _to_bytes(pixels) -> np.ndarray:
