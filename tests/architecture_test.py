@@ -44,7 +44,10 @@ T5X_FILES = ("rahf/t5x/",)
 TFDS_FILES = "rahf/datasets/files/tfds_"
 #: PyTorch and what stands on it, and where they may be imported.
 TORCH = {"torch", "diffusers", "transformers", "accelerate"}
-TORCH_FILES = ("rahf/generators/diffusers_pipeline.py",)
+TORCH_FILES = (
+    "rahf/generators/diffusers_pipeline.py",
+    "rahf/generators/torch_arrays.py",
+)
 #: Parts of clu that import TensorFlow themselves.
 HIDDEN_TENSORFLOW = {"clu.metric_writers", "clu.periodic_actions"}
 #: Files that may pass 400 lines, each with its reason.
