@@ -182,6 +182,8 @@ def predict_folder(
         )
     if counts.measured:
         lines.append(_describe_distances(counts.far, counts.measured))
+    if predictor.config.input.get("prompts") == "none":
+        lines.append("note: this checkpoint reads no prompt; it judges images alone")
     if text := provenance.warning(predictor.config):
         lines.append(f"note: {text}")
     for folder, name in unread_prompts(sources.names, sources.prompt):

@@ -117,6 +117,14 @@ def test_how_many_are_far(predict):
     assert "2 of 5 images are farther" in predict()[0]
 
 
+def test_who_reads_no_prompt_says_so(predict, monkeypatch):
+    assert "reads no prompt" not in predict()[0]
+    input_ = ml_collections.ConfigDict({"text_length": 36, "prompts": "none"})
+    config = ml_collections.ConfigDict({"input": input_, "task": _Distant.config.task})
+    monkeypatch.setattr(_Distant, "config", config)
+    assert "note: this checkpoint reads no prompt" in predict()[0]
+
+
 def test_an_unknown_distance_is_not_written(predict):
     report, rows = predict(known=False)
     assert len(rows) == 5
