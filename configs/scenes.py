@@ -169,7 +169,11 @@ def get_config(arg: str = ""):
     c.checkpoint.keep_latest = 2  # a fallback, should the newest be damaged
     c.checkpoint.keep_best = 1
     c.checkpoint.best_metric = "plausibility/plcc"  # higher is better
+    c.checkpoint.keep_every = (
+        0  # each that is a multiple of so many steps, too; 0 = off
+    )
 
     c.log = ml_collections.ConfigDict()
     c.log.every_steps = 50
+    c.log.examples = 3  # pictures for TensorBoard at each evaluation
     return c

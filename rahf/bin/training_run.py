@@ -23,6 +23,7 @@ def run(config, workdir: str | os.PathLike) -> None:
 
     from rahf.benchmarks.utilisation import Utilisation
     from rahf.checkpoints import same_settings
+    from rahf.evaluation.display import EvaluationDisplay
     from rahf.evaluation.split import SplitEvaluator
     from rahf.input.loader import make_train_input
     from rahf.training.exits import in_one_line
@@ -33,14 +34,15 @@ def run(config, workdir: str | os.PathLike) -> None:
     train_input = make_train_input(
         config, shard_index=jax.process_index(), shard_count=jax.process_count()
     )
-    evaluate = make_learner(config).evaluator()
+    evaluate, evaluator = make_learner(config).evaluator(), None
     if evaluate is None:
         evaluator = SplitEvaluator(config)
         evaluator.check()
         evaluate = lambda params: evaluator(params, progress=False).flat()
 
     with in_one_line(workdir), contextlib.closing(train_input):
-        train(config, workdir, train_input, evaluate, Utilisation(config))
+        display = EvaluationDisplay(config, evaluator)
+        train(config, workdir, train_input, evaluate, Utilisation(config), display)
     if jax.process_count() == 1:  # else some of the parameters are elsewhere
         from rahf.inference import training_images
 

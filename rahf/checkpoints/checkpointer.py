@@ -54,7 +54,7 @@ def find_whole_step(workdir) -> int | None:
 
 
 class Checkpointer:
-    """Saves asynchronously, keeping the latest steps and the best ones."""
+    """Saves asynchronously, keeping the latest steps, the best and each of some number."""
 
     def __init__(self, workdir, config):
         self._workdir = folder(workdir)
@@ -72,6 +72,14 @@ class Checkpointer:
                 f"config.checkpoint.keep_latest={latest}: expected at least 1"
             )
         kept: list[Any] = [policies.LatestN(latest)]
+        every, saved = c.get("keep_every", 0), c.every_steps
+        if every < 0 or every % saved:
+            raise ValueError(
+                f"config.checkpoint.keep_every={every}: expected 0, or a multiple of "
+                f"config.checkpoint.every_steps={saved}, the steps that are saved"
+            )
+        if every:
+            kept.append(policies.EveryNSteps(every))
         if c.keep_best:
             kept.append(
                 policies.BestN(

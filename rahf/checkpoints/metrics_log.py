@@ -6,17 +6,26 @@ import os
 import pathlib
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 from tensorboardX import SummaryWriter
+from tensorboardX.summary import hparams
 
 from rahf import storage
+from rahf.checkpoints import changes
 from rahf.storage.growing import GrowingFiles
 
 METRICS_FILE = "metrics.jsonl"
 SECONDS = "train/seconds"
+#: The keys of a config by which TensorBoard compares runs.
+_COMPARED = (
+    *("seed", "training_steps", "task.name", "input.batch_size", "input.image_size"),
+    *("model.", "optimizer.", "schedule.", "loss_weights."),
+)
 
 
 class MetricsLog:
@@ -55,6 +64,39 @@ class MetricsLog:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+        self._board.flush()
+        self._files.grown()
+
+    def describe(self, step: int, config) -> None:
+        """Gives TensorBoard the config as text, and what it compares runs by.
+
+        Args:
+          step: the step that the config holds from.
+          config: the training config.
+        """
+        if not self._writes:
+            return
+        text = json.dumps(json.loads(config.to_json_best_effort()), indent=2)
+        indented = text.replace("\n", "\n    ")
+        self._board.add_text("config", f"    {indented}", step)
+        chosen = {
+            key: value
+            for key, value in changes.flatten(config).items()
+            if key.startswith(_COMPARED) and isinstance(value, str | bool | int | float)
+        }
+        best = {f"eval/{config.checkpoint.best_metric}": None, "train/loss": None}
+        file: Any = self._board.file_writer
+        for summary in hparams(chosen, best):
+            file.add_summary(summary)
+        self._board.flush()
+        self._files.grown()
+
+    def write_pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Gives TensorBoard pictures, uint8[H, W, 3] by name."""
+        if not self._writes:
+            return
+        for name, picture in pictures.items():
+            self._board.add_image(name, picture, step, dataformats="HWC")
         self._board.flush()
         self._files.grown()
 

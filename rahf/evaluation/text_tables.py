@@ -43,11 +43,12 @@ def format_value(metric: str, value: float | None) -> str:
     return f"{value:.5f}" if metric.startswith("mse") else f"{value:.3f}"
 
 
-def render(metrics: Mapping[str, Mapping[str, float]]) -> str:
+def render(metrics: Mapping[str, Mapping[str, float]], title: str = "") -> str:
     """Returns the metrics as text.
 
     Args:
       metrics: `{row name: {metric: value}}`.
+      title: what stands above the row names.
 
     Returns:
       Blocks of lines such as
@@ -59,7 +60,7 @@ def render(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """
     blocks = []
     for names, columns in group(metrics):
-        head = [""] + [
+        head = [title] + [
             f"{describe_metric(column).title} {_ARROWS[describe_metric(column).better]}".strip()
             for column in columns
         ]

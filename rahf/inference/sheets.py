@@ -1,5 +1,6 @@
 """One picture of all that was predicted of an image, for people to look at."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,12 @@ _TEXT, _SMALL = 24, 18
 _FLAW, _TRACK, _BAR = (212, 53, 28), (226, 223, 217), (47, 93, 140)
 
 
-def draw(image: np.ndarray, prompt: str, prediction: "Prediction") -> Image.Image:
+def draw(
+    image: np.ndarray,
+    prompt: str,
+    prediction: "Prediction",
+    truth: Mapping[str, np.ndarray] | None = None,
+) -> Image.Image:
     """Draws the image, its overlays, the prompt with its misaligned words, and scores.
 
     Pillow's own font has Latin letters alone; others become boxes.
@@ -27,21 +33,17 @@ def draw(image: np.ndarray, prompt: str, prediction: "Prediction") -> Image.Imag
       image: uint8[H, W, 3].
       prompt: its prompt.
       prediction: what was predicted of it.
+      truth: the true heatmaps by target, float[h, w] in [0, 1], if they are known; each
+        stands after the predicted one.
 
     Returns:
       An RGB picture: the image beside its overlays, and the rest below.
     """
     panels = [Image.fromarray(overlays.fit(image, _LONGEST))]
     for name, heatmap in targets.ordered(prediction.heatmaps).items():
-        panels.append(
-            overlays.overlay_picture(
-                image,
-                np.asarray(heatmap),
-                title=_title(name),
-                threshold=targets.threshold_of(name),
-                longest=_LONGEST,
-            )
-        )
+        panels.append(_overlay(image, name, heatmap, ""))
+        if truth and name in truth:
+            panels.append(_overlay(image, name, truth[name], ", truth"))
     width = max(sum(p.width + _GAP for p in panels) + _GAP, _LONGEST)
     pictures = max(p.height for p in panels) + 2 * _GAP
     lines = _wrap(_marked(prompt, prediction.words), width - 2 * _GAP)
@@ -57,6 +59,16 @@ def draw(image: np.ndarray, prompt: str, prediction: "Prediction") -> Image.Imag
     _write(pen, lines, pictures)
     _draw_scores(pen, prediction, pictures + text, (width - _GAP) // columns, columns)
     return sheet
+
+
+def _overlay(image: np.ndarray, name: str, heatmap, which: str) -> Image.Image:
+    return overlays.overlay_picture(
+        image,
+        np.asarray(heatmap),
+        title=f"{_title(name)}{which}",
+        threshold=targets.threshold_of(name),
+        longest=_LONGEST,
+    )
 
 
 def _title(name: str) -> str:

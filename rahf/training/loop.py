@@ -11,9 +11,10 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+import numpy as np
 from clu import parameter_overview
 from tqdm import tqdm
 
@@ -36,6 +37,19 @@ from rahf.training.watch import INPUT, Watch
 
 Evaluate = Callable[[Any], dict[str, float]]
 
+
+class Display(Protocol):
+    """What a run shows of its evaluations."""
+
+    def table(self, step: int, results: dict[str, float]) -> str:
+        """Returns what is printed of an evaluation's results."""
+        ...
+
+    def pictures(self, params) -> dict[str, np.ndarray]:
+        """Returns pictures for TensorBoard, uint8[H, W, 3] by name."""
+        ...
+
+
 #: Minutes between checkpoints where the config has no `checkpoint.every_minutes`.
 EVERY_MINUTES = 15.0
 
@@ -46,6 +60,7 @@ def train(
     train_input,
     evaluate: Evaluate | None = None,
     utilisation: Callable[[float], float] | None = None,
+    display: Display | None = None,
 ) -> None:
     """Trains to `config.training_steps`, from the workdir's newest checkpoint.
 
@@ -64,6 +79,7 @@ def train(
         `config.eval.every_steps`.
       utilisation: examples per second -> the share of the devices' peak, logged beside
         them.
+      display: shows each evaluation; its pictures only where one process trains.
 
     SIGTERM, SIGINT or SIGHUP, to any process, stops the run after the step, the evaluation or
     whatever else is going on, and saves it.
@@ -104,6 +120,7 @@ def train(
                 train_input,
                 evaluate,
                 utilisation,
+                display,
                 checkpointer,
                 watch,
                 kept_steps.find(config),
@@ -141,6 +158,7 @@ class _Run:
     train_input: Any
     evaluate: Evaluate | None
     utilisation: Callable[[float], float] | None
+    display: Display | None
     checkpointer: Checkpointer
     watch: Watch
     kept: kept_steps.Kept
@@ -201,8 +219,9 @@ class _Run:
             contextlib.closing(MetricsLog(self.workdir, first)) as log,
             tqdm(
                 total=last, initial=first, unit="step", disable=jax.process_index() != 0
-            ) as progress,
+            ) as bar,
         ):
+            log.describe(first, config)
             self.saved_at = time.monotonic()
             self.logged = self.saved_at, first
             for step in range(first + 1, last + 1):
@@ -213,7 +232,7 @@ class _Run:
                 if pending is not None:
                     self._record(meter, step - 1, pending)
                 pending = metrics
-                progress.update()
+                bar.update()
                 reason = self.watch.stops_at(step) if step < last else None
                 logs, saves, evaluates = (
                     step % part.every_steps == 0 or step == last
@@ -228,12 +247,10 @@ class _Run:
                 if logs:
                     values, is_due = self._values(meter, step)
                     saves = saves or is_due
-                    progress.set_postfix(_in_short(values))
-                results = self._measure(step) if evaluates else {}
-                if values or results:
-                    log.write(
-                        step, values | {f"eval/{k}": v for k, v in results.items()}
-                    )
+                    bar.set_postfix(_in_short(values))
+                results = self._measure(step, log) if evaluates else {}
+                if row := values | {f"eval/{k}": v for k, v in results.items()}:
+                    log.write(step, row)
                 if saves:
                     log.sync()
                     self._save(step, results)
@@ -269,12 +286,17 @@ class _Run:
         is_due = sums.pop("is_due") > 0
         return values | {f"train/{name}": x for name, x in sums.items()}, is_due
 
-    def _measure(self, step: int) -> dict[str, float]:
+    def _measure(self, step: int, log: MetricsLog) -> dict[str, float]:
         if self.evaluate is None:
             return {}
         self.watch.enter("evaluating")
         try:
-            results = self.evaluate(self._params())
+            params = self._params()
+            results = self.evaluate(params)
+            if self.display and results and jax.process_index() == 0:
+                tqdm.write(self.display.table(step, results), file=sys.stderr)
+            if self.display and jax.process_count() == 1:
+                log.write_pictures(step, self.display.pictures(params))
         except Exception:
             # Keep what was learned. With several processes this may be the only one
             # that failed, and saving needs all of them.

@@ -53,6 +53,7 @@ def test_trains_and_goes_on(tmp_path):
     rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert "eval/plausibility/mse" in rows[-1]
+    assert "step 5, dev split, 4 images" in second.stderr  # the table's head
     assert (tmp_path / workdirs.VOCABULARY_FILE).stat().st_size > 1000
 
 

@@ -68,3 +68,11 @@ def test_long_and_absent_prompts():
     none = _draw(prompt="")
     assert long.shape[1] == none.shape[1]
     assert long.shape[0] > none.shape[0] + 200
+
+
+def test_the_truth_stands_beside_what_was_predicted():
+    heatmaps = {"implausibility": np.ones((2, 2))}
+    alone = _draw(heatmaps=heatmaps)
+    found = Prediction(heatmaps=heatmaps)
+    beside = sheets.draw(_IMAGE, "a", found, {"implausibility": np.zeros((2, 2))})
+    assert beside.width == alone.shape[1] + 256 + 24

@@ -108,6 +108,34 @@ def test_a_best_metric_that_is_not_measured_is_told_once(tmp_path, capfd, keep_b
     assert restore.complete_steps(tmp_path)
 
 
+def test_evaluations_are_shown_and_steps_kept(tmp_path, capfd):
+    config = tiny.config()
+    config.training_steps = 4
+    config.eval.every_steps = config.checkpoint.every_steps = 1
+    config.checkpoint.update(keep_latest=1, keep_best=0, keep_every=2)
+    shown = []
+
+    class Display:
+        def table(self, step, results):
+            return f"<{step}: {results}>"
+
+        def pictures(self, params):
+            shown.append(params)
+            return {}
+
+    evaluate = lambda _: {"plausibility/plcc": 0.5}
+    params = _train(config, tmp_path, evaluate=evaluate, display=Display())
+    assert (
+        capfd.readouterr().err.count("{'plausibility/plcc': 0.5}>") == len(shown) == 4
+    )
+    _equal(shown[-1], params)
+    assert restore.complete_steps(tmp_path) == [2, 4]
+    config.checkpoint.update(keep_every=3, every_steps=2)
+    config.training_steps = 5
+    with pytest.raises(ValueError, match="keep_every=3: expected 0, or a multiple of"):
+        _train(config, tmp_path)
+
+
 def test_an_evaluation_that_fails_loses_no_step(tmp_path):
     config = tiny.config()
     config.training_steps = 1
