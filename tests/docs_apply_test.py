@@ -13,9 +13,9 @@ from tests.support import predictions
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "apply.md"
 _COMMAND = re.compile(r"^ {4}python -m (rahf\.bin\.(?:.*\\\n)*.*)", re.MULTILINE)
 
-#: Which docs/predict.md is about, and which needs a generator
-#: (tests/generators/muse/learner_test.py).
-_ELSEWHERE = ("rahf.bin.predict", "rahf.bin.mend")
+#: Which docs/predict.md is about, and which need a generator
+#: (tests/generators/muse/learner_test.py, tests/bin/improve_test.py).
+_ELSEWHERE = ("rahf.bin.predict", "rahf.bin.mend", "rahf.bin.improve")
 
 
 def _commands():

@@ -131,6 +131,7 @@ def predict_folder(
     *,
     step: int | str | None = None,
     options: Options = Options(),
+    load: Callable[[str, int | str | None], "Predictor"] | None = None,
 ) -> tuple[Counts, str]:
     """Predicts images into a folder, as rahf.bin.predict does.
 
@@ -142,6 +143,8 @@ def predict_folder(
       output: the folder to write to.
       checkpoint, step: see `rahf.load`.
       options: how to predict them, and what to write.
+      load: what loads the checkpoint, for who predicts several folders; None =
+        `rahf.load`.
 
     Returns:
       The counts, and a summary for people to read.
@@ -159,7 +162,7 @@ def predict_folder(
             from rahf.checkpoints import identity, provenance, restore
 
             workdir, step = restore.split_step(checkpoint, step)
-            predictor = rahf.load(workdir, step)
+            predictor = (load or rahf.load)(workdir, step)
             out.use(
                 f"{storage.absolute(storage.place(workdir))}, step {predictor.step}",
                 identity.digest_of(workdir, predictor.step, predictor.params),

@@ -73,7 +73,7 @@ def random_params(shapes, seed: int = 0):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def write_workdir(folder, c, step: int = 1, metrics=None):
+def write_workdir(folder, c, step: int = 1, metrics=None, seed: int = 0):
     """Writes the workdir of a run that learned nothing; nothing is compiled.
 
     Args:
@@ -81,13 +81,14 @@ def write_workdir(folder, c, step: int = 1, metrics=None):
       c: its config.
       step: the step of its one checkpoint.
       metrics: of an evaluation at this step.
+      seed: of its parameters.
 
     Returns:
       The folder.
     """
     workdirs.write_config(folder, c)
     with contextlib.closing(Checkpointer(folder, c)) as saver:
-        saver.save(step, {"params": params(c)}, {}, metrics or {})
+        saver.save(step, {"params": params(c, seed)}, {}, metrics or {})
     return folder
 
 

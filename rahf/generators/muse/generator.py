@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rahf.checkpoints import identity
-from rahf.checkpoints.restore import restore_for_inference
+from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.generators.muse.learner import to_float
 from rahf.generators.muse.model import Muse, MuseConfig
 from rahf.generators.muse.sampling import SamplingOptions, fill, tokens_under
@@ -88,12 +88,13 @@ class MuseGenerator:
     def load(
         cls, workdir, step=None, options: SamplingOptions | None = None
     ) -> "MuseGenerator":
-        """Loads a generator from the workdir of its training.
+        """Loads a generator from the workdir of its training, or one step's folder.
 
         Raises:
           ValueError: the workdir holds another model, or no complete checkpoint.
         """
-        config, params, number = restore_for_inference(os.fspath(workdir), step)
+        workdir, step = split_step(os.fspath(workdir), step)
+        config, params, number = restore_for_inference(workdir, step)
         if config.get("learner") != "muse":
             raise ValueError(
                 f"{workdir} holds config.learner={config.get('learner', 'feedback')!r}; "

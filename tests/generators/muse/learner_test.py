@@ -15,23 +15,12 @@ from rahf.generators.muse.generator import MuseGenerator
 from rahf.generators.muse.sampling import SamplingOptions
 from rahf.images import read_size, write_heatmap
 from rahf.inference.jobs import read_jobs
-from tests.support import tiny
+from tests.support import tiny, tiny_muse
 
 
 def small(arg="", **fields):
     """Returns the config of a small generator."""
-    c = configs.muse_scenes.get_config(arg)
-    c.input.batch_size = 8  # the devices of the tests
-    c.model.tokenizer.update(levels=(4, 4), stride=8, width=16, blocks=1)
-    c.model.t5.update(embed_dim=32, head_dim=16, num_heads=2, mlp_dim=32)
-    c.model.t5.encoder_layers = 1
-    c.input.scenes.train_examples = 64
-    c.input.cache = 1
-    c.training_steps = 3
-    c.eval.update(examples=6, batch_size=4, every_steps=3)
-    c.log.every_steps = 1
-    c.update(fields)
-    return c
+    return tiny_muse.shrink(configs.muse_scenes.get_config(arg), **fields)
 
 
 @pytest.fixture(scope="module", name="runs")

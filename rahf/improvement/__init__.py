@@ -1,0 +1,1 @@
+"""A generator learns from the feedback that a model predicts, and another one judges."""
