@@ -177,6 +177,24 @@ def test_numbers_that_are_no_image(folders, load):
         generator.generate(["x"], [1])
 
 
+def test_an_image_that_the_safety_checker_blackens_is_named(
+    folders, load, monkeypatch, caplog
+):
+    generator = load(folders("stable_diffusion"))
+
+    def blacken(image, device, dtype):  # diffusers hands out what it would decode
+        return 0 * image - 1, [False, True]
+
+    pipe = generator._pipe("text2image")
+    monkeypatch.setattr(pipe, "run_safety_checker", blacken)
+    found = generator.generate(["a cat", "a dog"], [3, 4])
+    assert found[1].max() == 0
+    said = [text for text in caplog.messages if "safety checker" in text]
+    assert said == [
+        "the pipeline's safety checker blackened the image of seed 4, 'a dog'"
+    ]
+
+
 def test_noise_that_no_seed_decides_is_refused(library, folders, load):
     pipe = load(folders("stable_diffusion"))._loaded
     pipe.scheduler.noise_sampler_seed = None  # as DPMSolverSDEScheduler has it
