@@ -1,7 +1,7 @@
 """The reference run's twin: one head per target, all seven in every example.
 
 Every example also teaches which pieces of its prompt the image shows; without that,
-words are hardly learned at all (docs/results.md).
+words are hardly learned at all (docs/results_log.md).
 
     python -m rahf.bin.train --config=configs/scenes_multihead.py \
         --workdir=runs/scenes_multihead

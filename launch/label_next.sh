@@ -5,7 +5,7 @@
 # "full" ones. Simulated raters label FIRST of them, drawn at random, and a model learns
 # from these. LABELS more are then chosen, at random or by the uncertainty of that model,
 # as `annotate serve --order` does, and the demo is trained anew on all labels. The table
-# compares both on the test split; docs/results.md has what came out.
+# compares both on the test split; docs/results_log.md has what came out.
 #
 #   bash launch/local.sh && bash launch/label_next.sh
 #   FIRST=0 LABELS=400 WORKDIR=runs/other bash launch/label_next.sh  # the demo chooses

@@ -1,22 +1,21 @@
-"""The examples of docs/data.md and annotate.md run as written; tasks.md lists its tasks."""
+"""The examples of docs/ about data run as written; tasks.md lists its tasks."""
 
 import doctest
 import pathlib
+
+import pytest
 
 from rahf.input.registry import MIXTURES, TASKS
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
-def test_data():
-    found = doctest.testfile(str(DOCS / "data.md"), module_relative=False)
-    assert found.attempted >= 10
-    assert found.failed == 0
-
-
-def test_annotate():
-    found = doctest.testfile(str(DOCS / "annotate.md"), module_relative=False)
-    assert found.attempted >= 6
+@pytest.mark.parametrize(
+    ("page", "least"), [("data", 4), ("scenes", 4), ("input", 4), ("annotate", 6)]
+)
+def test_examples(page, least):
+    found = doctest.testfile(str(DOCS / f"{page}.md"), module_relative=False)
+    assert found.attempted >= least
     assert found.failed == 0
 
 

@@ -7,7 +7,7 @@ of this measure goes with the rank of its true error (Spearman .53 over all seve
 lighter copies of the image, and comparing the answers, was tried and tells less (.19,
 .14) at several times the cost; so does a second model, unless it is much the better one.
 Scores have no distribution, and nothing that was tried foretells their errors.
-docs/results.md has the figures, and that labels chosen so taught no more than random ones.
+docs/results_log.md has the figures, and that labels chosen so taught no more than random ones.
 """
 
 import json

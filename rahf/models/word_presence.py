@@ -2,7 +2,7 @@
 
 An encoder trained from scratch has to discover that "red" in the prompt and red in the
 image are the same thing. Neither alone predicts the answer, so for a hundred thousand
-examples it learns nothing (docs/results.md). Here the comparison is built in, piece by
+examples it learns nothing (docs/results_log.md). Here the comparison is built in, piece by
 piece as in FILIP (Yao et al., 2022), and its result is added to the piece's embedding.
 `Kind.WORD_PRESENCE` teaches it from prompts and their misaligned words, as word
 detectors are taught from captions (Fang et al., "From Captions to Visual Concepts and
