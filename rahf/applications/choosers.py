@@ -4,8 +4,8 @@ A model's scores of images that were chosen by its scores say little, so the jud
 another one. What is known of a folder of images stands in its request.json:
 
     {"made_by": {"checkpoint": digest}}            rahf.bin.mend
-    {"made_by": {"chosen_by": [digest, ...]}}      a generator that was tuned on what these
-                                                   models chose, or rewarded by them
+    {"made_by": {"chosen_by": [digest, ...]}}      rahf.bin.generate, of a generator that was
+                                                   tuned on what these models chose
     {"command": "select"}, with manifest.jsonl     rahf.bin.select; not if by chance
 
 The digests are those of `rahf.checkpoints.identity`, as lines of predictions have them.
@@ -13,6 +13,7 @@ The digests are those of `rahf.checkpoints.identity`, as lines of predictions ha
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -49,6 +50,24 @@ class Chooser:
         if self.checkpoint and made_by.get("checkpoint"):
             return self.checkpoint == made_by["checkpoint"]
         return None
+
+
+def chosen_by(sources: Iterable[str]) -> dict[str, list[str]]:
+    """Returns what a generator's folders say of what it learned from, for `made_by`.
+
+    Args:
+      sources: the folders or files of images that it learned from
+        (`rahf.checkpoints.ancestry`).
+
+    Returns:
+      `{"chosen_by": digests}`, or {} if no model is known to have chosen them.
+    """
+    places = [
+        os.path.join(source, "image") if os.path.isdir(source) else source
+        for source in map(os.path.abspath, sources)
+    ]
+    digests = sorted({found.digest for found in find_choosers(places)} - {""})
+    return {"chosen_by": digests} if digests else {}
 
 
 def find_choosers(images: Iterable[str]) -> list[Chooser]:

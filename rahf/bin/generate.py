@@ -32,7 +32,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with flags.clear_errors():
         from rahf.applications.generating import GenerateRequest, write_images
         from rahf.applications.prompt_lists import read_prompts
-        from rahf.generators import loading
 
         prompts = [*args.prompt, *(read_prompts(args.prompts) if args.prompts else [])]
         generator = generator_flags.load(args)
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         pick = lambda *names: {name: getattr(args, name) for name in names}
         request = GenerateRequest(
             prompts=prompts,
-            made_by=loading.describe(generator),
+            made_by=generator_flags.describe(generator),
             at_once=generator.batch_size,
             **pick("output", "samples", "seed"),
         )

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from typing import Any
 
 from rahf.bin import flags
 
@@ -53,3 +54,12 @@ def load(args: argparse.Namespace):
 
     names = {*loading.MUSE, *loading.PIPELINE, *loading.PLACEMENT}
     return loading.load(args.generator, {name: getattr(args, name) for name in names})
+
+
+def describe(generator) -> dict[str, Any]:
+    """Returns what images of the generator depend on, and which models, as far as is
+    known, chose what it learned from (`rahf.applications.choosers`)."""
+    from rahf.applications.choosers import chosen_by
+    from rahf.generators import loading
+
+    return loading.describe(generator) | chosen_by(getattr(generator, "sources", ()))

@@ -39,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         from rahf.applications.mended_folder import MendRequest, write_mended
         from rahf.applications.mending import MendOptions
         from rahf.checkpoints.identity import digest_of
-        from rahf.generators import loading
 
         pick = lambda *names: {name: getattr(args, name) for name in names}
         mask = MaskOptions(**pick("threshold", "dilate", "feather"))
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = rahf.load(args.checkpoint)
         made_by = {"checkpoint": digest_of(args.checkpoint, model.step, model.params)}
         given = pick("predictions", "output", "seed", "chosen")
-        given["made_by"] = made_by | loading.describe(generator)
+        given["made_by"] = made_by | generator_flags.describe(generator)
         at_once = max(1, generator.batch_size // args.tries)
         request = MendRequest(options=options, at_once=at_once, **given)
         print(write_mended(request, model.predict, generator))

@@ -2,7 +2,7 @@
 
 import json
 
-from rahf.applications.choosers import Chooser, find_choosers
+from rahf.applications.choosers import Chooser, chosen_by, find_choosers
 
 
 def _folder(path, request):
@@ -43,3 +43,16 @@ def test_digests_decide_and_names_where_they_cannot(tmp_path):
     assert chooser.is_model(made_by("/runs/y, step 5", None)) is False
     assert Chooser(tmp_path, "files:1").is_model(made_by("/runs/x", "arrays:1")) is None
     assert chooser.is_model({}) is None
+
+
+def test_what_a_generator_learned_from(tmp_path, monkeypatch):
+    chosen = _folder(tmp_path / "chosen", {"command": "select", "control": False})
+    (chosen / "images").mkdir()
+    (chosen / "manifest.jsonl").write_text('{"checkpoint_digest": "files:3"}\n')
+    control = _folder(tmp_path / "control", {"command": "select", "control": True})
+    monkeypatch.chdir(tmp_path)
+    assert chosen_by(["chosen/images"]) == {"chosen_by": ["files:3"]}
+    assert chosen_by([f"{chosen}/shards/{{00000..00002}}.tar"]) == {
+        "chosen_by": ["files:3"]
+    }
+    assert chosen_by([str(control), "gone"]) == chosen_by([]) == {}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rahf.checkpoints import identity
+from rahf.checkpoints import ancestry, identity
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.generators.muse.learner import to_float
 from rahf.generators.muse.model import Muse, MuseConfig
@@ -32,6 +32,7 @@ class MuseGenerator:
       options: how it samples.
       batch_size: how many images it makes at once.
       digest: of its parameters (`rahf.checkpoints.identity`).
+      sources: the folders of images that it learned from (`rahf.checkpoints.ancestry`).
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class MuseGenerator:
     ):
         """Prepares generation; `load` is the usual constructor."""
         self._config, self._params, self.batch_size = config, params, batch_size
-        self.digest = digest
+        self.digest, self.sources = digest, ancestry.image_sources(config)
         self._muse = MuseConfig.from_config(config)
         self._maker = FeatureMaker.from_config(
             config, vocabulary.load(config.input.vocabulary)

@@ -64,7 +64,8 @@ def test_it_goes_on_from_a_folder_of_images(runs, tmp_path):
     before, after = read_params(runs / "muse"), read_params(tmp_path / "tuned")
     changed = {name for name in after if (after[name] != before[name]).any()}
     assert changed and all(name.startswith("transformer/") for name in changed)
-    assert MuseGenerator.load(tmp_path / "tuned").size == (64, 64)
+    tuned = MuseGenerator.load(tmp_path / "tuned")
+    assert (tuned.size, tuned.sources) == ((64, 64), [str(tmp_path)])
 
 
 def test_an_image_has_a_prompt_and_a_seed(runs):
