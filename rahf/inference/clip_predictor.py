@@ -71,7 +71,12 @@ class ClipPredictor:
       params: its parameters.
       targets: the names of what it predicts.
       config, step: of a run, those that a `rahf.inference.predictor.Predictor` has.
+      intervals, features: None, since a CLIP is not calibrated and does not measure how
+        far images are from those of its training.
     """
+
+    intervals = None
+    features = None
 
     def __init__(
         self,

@@ -4,17 +4,19 @@ import json
 
 import jax
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import rahf
 from configs import clip_scenes
 from rahf.baselines import clip_runs
-from rahf.bin import training_run
+from rahf.bin import score, training_run
 from rahf.evaluation.split import SplitEvaluator
 from rahf.export import folder
 from rahf.input.loader import make_eval_batches
 from rahf.training import contrastive
 from rahf.training.feedback import make_learner
+from tests.support import captions_fixture
 
 _ALIKE = [[5, 6, 1], [5, 7, 1], [5, 6, 1]]
 
@@ -103,6 +105,14 @@ def test_a_run_is_trained_measured_and_loaded_like_any_other(tmp_path):
         wanted = said["misaligned_words"][row][at]
         words = [word.probability for word in got.words]
         np.testing.assert_allclose(words, wanted, **near)
+    # It scores shards as any checkpoint does.
+    tar = captions_fixture.write_shard(tmp_path / "a.tar", 0, 1)
+    flags = [f"--checkpoint={tmp_path / 'w'}", f"--output={tmp_path / 'scored'}"]
+    score.main([*flags, "--heatmaps=native", str(tar)])
+    [file] = (tmp_path / "scored").glob("*.parquet")
+    [row] = pq.read_table(file).to_pylist()
+    assert row["error"] is None
+    assert 0 <= row["alignment"] <= 1
 
 
 def test_captions_alone_are_measured_by_retrieval():
