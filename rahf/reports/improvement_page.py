@@ -4,6 +4,7 @@ The page has the side-by-side tables, curves over steps, held-out images before 
 with the judge's heatmaps, and which images were chosen and refused.
 """
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -27,6 +28,8 @@ FILES = ("results.json", "report.html")
 SCORES = ("plausibility", "alignment", "aesthetics", "overall")
 #: Held-out prompts, and chosen and refused images, that the page shows.
 _SHOWN = 12
+#: Scores whose tables are not folded away: what is chosen by, and alignment.
+_OPEN = 2
 _COLORS = {"chosen": 0, "random": 7, "weighted": 2, "rounds": 1}
 _STATISTICS = {
     measuring.AREA: "share of the pixels that the judge marks as implausible",
@@ -56,7 +59,7 @@ def write(
     """
     found = measuring.measure(request, points, tokenize)
     by = list(request.rule.by.weights)
-    scores = [*dict.fromkeys([*by, *SCORES])]
+    scores = [*dict.fromkeys([*by, "alignment", *SCORES])]
     results = json.dumps(found.as_json(), indent=1) + "\n"
     durable.write_text(request.path(FILES[0]), results)
     sections = [
@@ -68,7 +71,7 @@ def write(
     ]
     run_page.write_page(
         request.path(FILES[1]),
-        title="A generator, improved by feedback",
+        title="A generator that learns from feedback",
         facts=_facts(request, found),
         sections=sections,
         style=(resources.files("rahf.reports") / "improvement.css").read_text("utf-8"),
@@ -96,17 +99,17 @@ def _tables(found: Improvement, scores: Sequence[str]) -> str:
         f'<li><i class="v{i}"></i>{escape(verdict.replace("_", " "))}</li>'
         for i, verdict in enumerate(VERDICTS)
     )
-    parts = [f'<ul class="verdicts key">{key}</ul>']
-    for name in scores:
+    parts, folded = [f'<ul class="verdicts key">{key}</ul>'], []
+    for number, name in enumerate(scores):
         rows = "".join(
             _table_row(each, name)
             for each in (*found.found, *found.direct)
             if name in each.side.scores
         )
         if rows:
-            heads = ("pairs", "better − worse", "mean before", "after", "implausible")
+            heads = ("better − worse", "pairs", "mean before", "after", "implausible")
             head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-            parts.append(
+            (parts if number < _OPEN else folded).append(
                 f"<h3>{escape(name)}</h3>"
                 f'<div class="scroll" tabindex="0" role="region" '
                 f'aria-label="{escape(name)}"><table><thead><tr><td></td>{head}</tr>'
@@ -118,7 +121,11 @@ def _tables(found: Improvement, scores: Sequence[str]) -> str:
         "and seeds, unless another arm is named. Intervals are of 95 %, over prompts; "
         f"an asterisk marks those without 0. {arms}.</p>"
     )
-    return note + "".join(parts)
+    return note + "".join(parts) + _folded("other scores", "".join(folded))
+
+
+def _folded(what: str, body: str) -> str:
+    return f"<details><summary>{what}</summary>{body}</details>" if body else ""
 
 
 def _table_row(judged: JudgedPoint, name: str) -> str:
@@ -136,8 +143,9 @@ def _table_row(judged: JudgedPoint, name: str) -> str:
     moved = _percent(area.before) + " → " + _percent(area.after) if area else "–"
     return (
         f'<tr class="run"><th scope="row">{escape(measuring.name_of(judged))}</th>'
+        f"<td>{_net(side.better_minus_worse)}</td>"
         f'<td><span class="bar" role="img" aria-label="{spoken}" title="{spoken}">'
-        f"{bar}</span></td><td>{_net(side.better_minus_worse)}</td>"
+        f"{bar}</span></td>"
         f"<td>{mean.before.value:.3f}</td><td>{mean.after.value:.3f}</td>"
         f"<td>{moved}</td></tr>"
     )
@@ -302,8 +310,14 @@ def _choices(request: ImproveRequest) -> str:
         ("Refused beside a chosen one", rest[:_SHOWN]),
     ]
     curve = manifest.with_name("yield.svg")
-    drawn = curve.read_text("utf-8") if curve.is_file() else ""
-    return f'<figure class="yield">{drawn}</figure>' * bool(drawn) + "".join(
+    drawn = ""
+    if curve.is_file():  # as a picture: it has a style of its own
+        data = base64.b64encode(curve.read_bytes()).decode("ascii")
+        alt = "the share of the prompts that keep an image, by threshold"
+        drawn = (
+            f'<img class="yield" alt="{alt}" src="data:image/svg+xml;base64,{data}">'
+        )
+    return drawn + "".join(
         f'<h3>{title}</h3><ul class="thumbs">{"".join(map(_thumb, some))}</ul>'
         for title, some in parts
         if some
