@@ -6,8 +6,6 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 from rahf.checkpoints.restore import complete_steps
 from tests.improvement.cycle_test import _models  # noqa: F401  a fixture
 from tests.support.quick_xla import ONE_DEVICE
@@ -49,16 +47,8 @@ def test_it_closes_the_loop(models, tmp_path):
     assert (tmp_path / "W" / "report.html").is_file()
 
 
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--held_out=gone.txt", "error: gone.txt: no such file"),
-        ("--arms=best", "error: arms: best; expected some of chosen"),
-        ("--threshold=high", "error: --threshold=high: expected a number"),
-    ],
-)
-def test_mistakes_take_one_line(models, tmp_path, flag, message):
-    done = _improve(models, tmp_path / "W", flag)
+def test_a_mistake_takes_one_line(models, tmp_path):
+    done = _improve(models, tmp_path / "W", "--held_out=gone.txt")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(message)
+    assert done.stderr.splitlines()[-1].startswith("error: gone.txt: no such file")
     assert not (tmp_path / "W").exists()
