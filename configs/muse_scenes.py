@@ -25,7 +25,7 @@ def get_config(arg: str = ""):
         raise ValueError(f"{arg!r} is unknown; options: tokenizer, folder")
     c = scenes.get_config()
     c.learner = "muse"
-    c.training_steps = 5000
+    c.training_steps = 9000
     c.init_expect_missing = ("transformer/*",)
 
     # Of a task's records, the picture and the prompt are used.
@@ -43,9 +43,9 @@ def get_config(arg: str = ""):
     m.remat = False
     m.dropout = 0.0
     m.tokenizer = ml_collections.ConfigDict(
-        {"levels": (8, 8, 8), "stride": 4, "width": 64, "blocks": 2}
+        {"levels": (8, 8, 8), "stride": 8, "width": 64, "blocks": 2}
     )
-    m.patch = 2  # tokens along a side of a position of the transformer
+    m.patch = 1  # tokens along a side of a position of the transformer
     m.t5 = ml_collections.ConfigDict()
     m.t5.vocab_size = 512
     m.t5.gated = False
@@ -69,7 +69,7 @@ def get_config(arg: str = ""):
     c.checkpoint.keep_best = 0
     if arg == "tokenizer":
         c.learner = "muse_tokenizer"
-        c.training_steps = 2000
+        c.training_steps = 1200
         c.init_expect_missing = ()
         c.optimizer.relative = False
         c.optimizer.b2 = 0.99
