@@ -29,7 +29,7 @@ def get_config(arg: str = ""):
     c.init_expect_missing = ("transformer/*",)
 
     # Of a task's records, the picture and the prompt are used.
-    c.task.name = "scenes_pictures"
+    c.task.name = "pictures_of_scenes"
     c.task.targets = ("overall",)
     c.task.weights = {}
     c.task.modules = ("rahf.generators.pictures", "rahf.generators.muse.learner")
@@ -76,7 +76,7 @@ def get_config(arg: str = ""):
         c.schedule.peak = 2e-3
         c.checkpoint.best_metric = "image/psnr"
     if arg == "folder":
-        c.task.name = "folder_pictures"
+        c.task.name = "pictures_of_folder"
         c.task.targets = ("loss_weights",)
         c.input.captions = ml_collections.ConfigDict({"train": "", "dev": ""})
         c.init_expect_missing = ()

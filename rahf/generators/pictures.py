@@ -2,9 +2,9 @@
 
 Importing this module registers two tasks:
 
-    scenes_pictures   the scenes as they come: damaged, and not always what was asked for
-    folder_pictures   the images and captions of `config.input.captions`, such as
-                      rahf.bin.select writes, with weights of the loss where it has some
+    pictures_of_scenes  the scenes as they come: damaged, not always what was asked for
+    pictures_of_folder  the images and captions of `config.input.captions`, such as
+                        rahf.bin.select writes, with weights of the loss where it has some
 
 Unlike in the tasks of feedback, the text is the prompt alone, as when generating.
 """
@@ -27,10 +27,10 @@ LOSS_WEIGHTS = register_target(
 )
 
 # A task has a target; that of scenes is not looked at.
-register(Task("scenes_pictures", ("overall",), scenes_records, augment=False))
+register(Task("pictures_of_scenes", ("overall",), scenes_records, augment=False))
 register(
     Task(
-        "folder_pictures",
+        "pictures_of_folder",
         (LOSS_WEIGHTS.name,),
         captions.captions_records,
         augment=False,

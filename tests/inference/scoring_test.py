@@ -157,7 +157,7 @@ def test_parts_and_shards_in_other_hands(workdir, tmp_path, capsys):
     assert not list(output.glob(".*parquet*"))
 
 
-def test_outputs_of_another_checkpoint_are_refused(workdir, tmp_path, monkeypatch):
+def test_outputs_of_another_checkpoint_are_refused(workdir, tmp_path):
     shard = captions_fixture.write_shard(tmp_path / "a.tar", 0, 1)
     output = tmp_path / "out"
     _call(workdir, output, shard)
@@ -165,9 +165,7 @@ def test_outputs_of_another_checkpoint_are_refused(workdir, tmp_path, monkeypatc
     before = path.read_bytes()
     moved = shutil.copytree(workdir, tmp_path / "moved")
     _call(moved, output, shard)  # the same parameters elsewhere: done before
-    draw = tiny.params
-    monkeypatch.setattr(tiny, "params", lambda c: draw(c, seed=1))
-    other = tiny.write_workdir(tmp_path / "V", tiny.config())
+    other = tiny.write_workdir(tmp_path / "V", tiny.config(), seed=1)
     for another in (other, moved):
         with pytest.raises(SystemExit, match="expected an output of checkpoint_digest"):
             _call(another, output, shard)
