@@ -26,6 +26,14 @@ def test_an_image_by_hand():
     assert plain == {"dark_share": 0, "edge_density": 0, "colour_entropy": 0}
 
 
+def test_an_edge_is_a_tenth_of_the_brightness():
+    for step, edges in ((25, 0), (26, 1 / 2)):  # 25 / 255 = .098
+        image = np.full((1, 2, 3), 100, np.uint8)
+        image[:, 1] += step
+        found = image_statistics.describe_image(image)["edge_density"]
+        assert found == edges
+
+
 def test_brightness_weighs_the_colours():
     for colour, dark in (((0, 0, 255), 1), ((255, 0, 0), 0), ((0, 109, 0), 0)):
         image = np.full((2, 2, 3), colour, np.uint8)

@@ -40,7 +40,7 @@ def test_the_object_stays_visible(value):
         for each in (0.0, value)
     )
     kept = (drawn[0, -1] - drawn[0, 0]) / (plain[0, -1] - plain[0, 0])
-    assert (kept >= 1 - overlays.OPACITY - 0.01).all()
+    assert (kept >= 1 - 0.55 - 0.01).all()
 
 
 def test_colours_are_clearest_from_a_third_on():
