@@ -13,6 +13,7 @@ from rahf.checkpoints import feature_distance
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.checkpoints.workdir import CONFIG_FILE, VOCABULARY_FILE
 from rahf.export import model_card, stablehlo, standalone
+from rahf.inference import intervals
 from rahf.inference.predictor import Predictor
 from rahf.input import vocabulary
 from rahf.targets import Kind
@@ -29,7 +30,7 @@ _UNFINISHED_NAME = re.compile(r".+\.part|\..+\.part\..+")
 #: The files an export may consist of, besides its config.
 _FILES = {
     *(exported.PARAMS_FILE, STATE_DICT_FILE, stablehlo.PROGRAM_FILE),
-    *(VOCABULARY_FILE, CARD_FILE, PROGRAM_EXAMPLE_FILE),
+    *(VOCABULARY_FILE, CARD_FILE, PROGRAM_EXAMPLE_FILE, intervals.FILE),
 }
 
 _USE_SAFETENSORS = """\
@@ -118,6 +119,9 @@ def export(
         if summary is not None and exported.PARAMS_FILE in files:
             encoded = feature_distance.encode(summary, params)
             files[feature_distance.file_name(found)] = encoded
+        calibration = intervals.encode_for(folder, workdir, found, params)
+        if calibration is not None and exported.PARAMS_FILE in files:
+            files[intervals.FILE] = calibration
         files[VOCABULARY_FILE] = vocabulary.load(config.input.vocabulary).serialized()
         files[CARD_FILE] = model_card.write(
             predictor, workdir, params=params, licence=licence, usage=usage

@@ -11,6 +11,7 @@ An interval is the prediction plus both offsets, clipped to [0, 1].
 """
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,44 @@ def read(workdir: str | os.PathLike, step: int, params: Any) -> Intervals | None
     Raises:
       ValueError: see `read_file`.
     """
+    found = _read_own(workdir, step, params)
+    if found is None:
+        return None
+    level = found["level"]
+    offsets = {
+        name: (float(low), float(high))
+        for name, about in found["scores"].items()
+        for low, high in [about["offsets"][f"{level:g}"]]
+    }
+    return Intervals(float(level), offsets)
+
+
+def encode_for(
+    output: str | os.PathLike, workdir: str | os.PathLike, step: int, params: Any
+) -> str | None:
+    """Returns the content of the file that goes with a copy of the parameters.
+
+    Args:
+      output: the folder of the copy, which need not be there yet.
+      workdir, step, params: of the checkpoint that is copied.
+
+    Returns:
+      JSON; None if the checkpoint has no calibration of its own.
+
+    Raises:
+      ValueError: see `read_file`.
+    """
+    found = _read_own(workdir, step, params)
+    if found is None:
+        return None
+    digest = identity.digest_of(output, step, params)
+    return json.dumps(found | {_DIGEST: digest}, indent=2) + "\n"
+
+
+def _read_own(
+    workdir: str | os.PathLike, step: int, params: Any
+) -> dict[str, Any] | None:
+    """Returns the calibration of a checkpoint; with a warning None if it is stale."""
     found = read_file(workdir)
     if found is None:
         return None
@@ -112,13 +151,7 @@ def read(workdir: str | os.PathLike, step: int, params: Any) -> Intervals | None
             why,
         )
         return None
-    level = found["level"]
-    offsets = {
-        name: (float(low), float(high))
-        for name, about in found["scores"].items()
-        for low, high in [about["offsets"][f"{level:g}"]]
-    }
-    return Intervals(float(level), offsets)
+    return found
 
 
 def as_fields(prediction: "Prediction") -> dict[str, Any]:
