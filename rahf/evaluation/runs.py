@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rahf import storage
+from rahf.baselines import probe
 from rahf.checkpoints import provenance, trust
 from rahf.checkpoints.restore import restore_for_inference, split_step
 from rahf.checkpoints.workdir import CONFIG_FILE, VOCABULARY_FILE, read_config
@@ -151,6 +152,13 @@ def open_evaluation(
     request: EvaluationRequest, kind: Kind | None = None
 ) -> RunEvaluation | PredictionsEvaluation:
     """Prepares what a request names; raises ValueError where it cannot be read."""
+    named = request.checkpoint or request.predictions
+    if named and probe.is_probe(named):
+        raise ValueError(
+            f"{named} is a probe, whose strength is in its {probe.ABOUT_FILE}; to "
+            f"measure it on other data, predict first (rahf.bin.predict --checkpoint="
+            f"{named}) and name the folder of predictions"
+        )
     which = RunEvaluation if request.predictions is None else PredictionsEvaluation
     return which(request, kind)
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ from rahf import targets
 from rahf.applications import scored_shards
 from rahf.bin import calibrate, report, score
 from rahf.evaluation.calibration import conformal_offsets, coverage
+from rahf.export.folder import export
 from rahf.inference import intervals, predictor
 from tests.support import tiny
 
@@ -115,6 +117,28 @@ def test_the_report_plots_them(workdir, tmp_path):
     text = page.read_text("utf-8")
     assert "Prediction intervals" in text and "80% intervals" in text
     assert text.count("<circle") == 6 * len(SCORES)  # a level each
+
+
+def test_an_export_takes_them_along_unless_they_are_stale(workdir, tmp_path, caplog):
+    images, prompts = [np.zeros((64, 64, 3), np.uint8)], ["a red cat"]
+    export(workdir, tmp_path / "made", form="safetensors")
+    model = predictor.load(workdir)
+    [one], [other] = (
+        each.predict(images, prompts)
+        for each in (model, predictor.load(tmp_path / "made"))
+    )
+    assert one.intervals == other.intervals and list(one.intervals) == SCORES
+    # Other parameters in the folder: the file is not theirs.
+    params = jax.tree.map(lambda x: x + 1, model.params)
+    assert intervals.read(tmp_path / "made", 3, params) is None
+    assert "step 3 has other parameters now" in caplog.text
+    path = workdir / intervals.FILE
+    text = path.read_text()
+    path.write_text(text.replace('"step": 3', '"step": 2'))
+    export(workdir, tmp_path / "stale", form="safetensors")
+    path.write_text(text)
+    assert not (tmp_path / "stale" / intervals.FILE).exists()
+    assert "it is of step 2, not of step 3" in caplog.text
 
 
 def test_those_of_another_checkpoint_are_not_used(workdir, caplog, tmp_path):

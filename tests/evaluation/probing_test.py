@@ -9,7 +9,7 @@ from PIL import Image
 import rahf
 from configs import rated_images
 from rahf.baselines import probe as probes
-from rahf.bin import predict
+from rahf.bin import compare, eval_scores, predict
 from rahf.evaluation import probing
 
 NUMBER = 48
@@ -83,6 +83,12 @@ def test_it_predicts_as_a_checkpoint_does(made, table, tmp_path, capsys):
     assert ranked[0].index == int(np.argmin(levels))
     with pytest.raises(ValueError, match="is a probe, which has no steps"):
         rahf.load(folder, step=3)
+    for measure in (
+        lambda: eval_scores.main([f"--checkpoint={folder}"]),
+        lambda: compare.main([str(folder), str(tmp_path), f"--output={tmp_path}/c"]),
+    ):
+        with pytest.raises(SystemExit, match="is a probe, .* predict first"):
+            measure()
 
 
 def test_official_splits_keep_their_test(table, tmp_path):

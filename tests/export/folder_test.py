@@ -16,11 +16,10 @@ from safetensors.numpy import load_file, save_file
 import rahf
 from rahf import targets
 from rahf.bin import export as binary
-from rahf.checkpoints import identity, restore
+from rahf.checkpoints import restore
 from rahf.datasets.scenes import Scenes
 from rahf.export import folder as export_lib
 from rahf.export import stablehlo
-from rahf.inference import intervals
 from rahf.inference.predictor import Predictor
 from rahf.weights import export_layout, exported, matching
 from tests.support import tiny
@@ -107,36 +106,6 @@ def test_what_is_in_the_folder(folder):
     assert {array.dtype.name for array in arrays.values()} == {"float32"}
     config = json.loads((folder / "config.json").read_text())
     assert config["input"]["vocabulary"] == "vocabulary.model"  # no path of ours
-
-
-def test_prediction_intervals_go_along_but_not_those_of_another_checkpoint(
-    workdir, pictures, tmp_path, caplog
-):
-    shutil.copytree(workdir, tmp_path / "run")
-    path = tmp_path / "run" / intervals.FILE
-    found = {"format": 1, "step": 7, "level": 0.8, "checkpoint_digest": "arrays:0"}
-    found["scores"] = {"overall": {"n": 9, "offsets": {"0.8": [-0.1, 0.2]}}}
-    own = rahf.load(tmp_path / "run")
-    digest = identity.digest_of(tmp_path / "run", 7, own.params)
-    path.write_text(json.dumps(found | {"checkpoint_digest": digest}))
-    for form in ("safetensors", "stablehlo"):
-        output = tmp_path / form
-        export_lib.export(tmp_path / "run", output, form=form)
-        assert intervals.FILE in {file.name for file in output.iterdir()}
-    [one], [other] = (
-        rahf.load(each).predict(pictures[:1], PROMPTS[:1])
-        for each in (tmp_path / "run", tmp_path / "safetensors")
-    )
-    assert one.intervals == other.intervals and list(one.intervals) == ["overall"]
-    # Trained anew in the same folder: the file is of what was there before.
-    params = jax.tree.map(lambda x: x + 1, own.params)
-    copied = tmp_path / "safetensors"
-    assert intervals.read(copied, 7, params) is None
-    assert "step 7 has other parameters now" in caplog.text
-    path.write_text(json.dumps(found | {"step": 6}))
-    export_lib.export(tmp_path / "run", tmp_path / "stale", form="safetensors")
-    assert intervals.FILE not in {file.name for file in (tmp_path / "stale").iterdir()}
-    assert "it is of step 6, not of step 7" in caplog.text
 
 
 def test_model_card(folder):
