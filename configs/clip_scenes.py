@@ -9,29 +9,38 @@ measured as alignment, its gradient map as misalignment, and its text side on wo
     python -m rahf.bin.train --config=configs/clip_scenes.py:captions \
         --config.input.captions.train='pictures/{00000..00099}.tar' \
         --config.input.captions.dev=pictures/00100.tar --workdir=W
+
+Fine-tuned for a score, as the paper does for each:
+
+    python -m rahf.bin.train --config=configs/clip_scenes.py:plausibility \
+        --config.init_from=runs/clip_scenes --workdir=runs/clip_plausibility
 """
 
 import ml_collections
 
 from configs import pretrain_captioning, scenes
 
+_SCORES = ("plausibility", "alignment", "aesthetics", "overall")
 _MEASURED = ("alignment", "misalignment", "misaligned_words")
 
 
 def get_config(arg: str = ""):
-    """Returns the config; `arg` is "" (scenes) or "captions"."""
-    if arg not in ("", "captions"):
-        raise ValueError(f"{arg!r} is unknown; options: captions")
-    c = pretrain_captioning.get_config(arg) if arg else scenes.get_config()
+    """Returns the config; `arg` is "" (scenes), "captions" or a score."""
+    if arg not in ("", "captions", *_SCORES):
+        raise ValueError(f"{arg!r} is unknown; options: captions, {', '.join(_SCORES)}")
+    captions = arg == "captions"
+    c = pretrain_captioning.get_config(arg) if captions else scenes.get_config()
     c.learner = "clip"
     c.training_steps = 2000
     c.init_expect_missing = ()
     c.task.weights = ml_collections.ConfigDict()
     c.task.modules = ("rahf.training.contrastive",)
-    c.task.name = "captions" if arg else "scenes_captioning"
-    c.task.targets = ("caption",) if arg else ("caption", *_MEASURED)
-    c.eval.task = "" if arg else "+".join(f"scenes_{name}" for name in _MEASURED)
-    c.checkpoint.best_metric = "retrieval/image_to_text" if arg else "alignment/plcc"
+    c.task.name = "captions" if captions else "scenes_captioning"
+    c.task.targets = ("caption",) if captions else ("caption", *_MEASURED)
+    c.eval.task = "" if captions else "+".join(f"scenes_{name}" for name in _MEASURED)
+    c.checkpoint.best_metric = (
+        "retrieval/image_to_text" if captions else "alignment/plcc"
+    )
 
     c.input.batch_size = 128
     c.input.text_length = 24
@@ -57,4 +66,8 @@ def get_config(arg: str = ""):
     c.schedule.warmup_steps = 200
     c.eval.every_steps = 500
     c.checkpoint.every_steps = 500
+    if arg in _SCORES:
+        c.task.name, c.task.targets, c.eval.task = f"scenes_{arg}", (arg,), ""
+        c.checkpoint.best_metric = f"{arg}/plcc"
+        c.schedule.peak = 3e-4
     return c

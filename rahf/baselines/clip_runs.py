@@ -6,17 +6,36 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rahf import targets as targets_lib
 from rahf.baselines import clip_maps
 from rahf.baselines.clip_maps import MapChoice
 from rahf.baselines.clip_scores import ClipFormula
 from rahf.models.clip import Clip, ClipConfig, ClipTower
+from rahf.targets import Kind
 
 #: The end of sequence in batches, at which text is pooled.
 END_ID = 1
-#: What a trained CLIP says, by targets' names.
+#: What a trained CLIP says, by targets' names; fine-tuned, it says another score.
 SCORE, HEATMAP, WORDS = "alignment", "misalignment", "misaligned_words"
 #: The cosine, moved to [0, 1].
 ALIGNMENT = ClipFormula(SCORE, lambda cosine, scale: (1 + cosine) / 2)
+
+
+def score_of(config) -> str:
+    """Returns the name of the score that the cosine stands for in a run.
+
+    Raises:
+      ValueError: the task has neither captions nor a single score.
+    """
+    names = tuple(config.task.targets)
+    if "caption" in names:
+        return SCORE
+    if [row.kind for row in targets_lib.select(names)] != [Kind.SCORE]:
+        raise ValueError(
+            "config.learner='clip' learns from captions, or one score: expected "
+            f"'caption' among config.task.targets, or a score alone, got {names}"
+        )
+    return names[0]
 
 
 def make_clip(config) -> Clip:
@@ -57,24 +76,25 @@ def make_clip_predict_step(
     Raises:
       ValueError: a CLIP says nothing of a target.
     """
-    if unknown := [name for name in targets if name not in (SCORE, HEATMAP, WORDS)]:
+    score = score_of(config)
+    if unknown := [name for name in targets if name not in (score, HEATMAP, WORDS)]:
         raise ValueError(
-            f"a CLIP predicts {SCORE}, {HEATMAP} and {WORDS}, not {', '.join(unknown)}; "
-            "see config.eval.task"
+            f"this CLIP predicts {score}, {HEATMAP} and {WORDS}, not "
+            f"{', '.join(unknown)}; see config.eval.task"
         )
     model, choice = make_clip(config), find_choice(config)
 
     @jax.jit
     def predict(params, batch):
         images, tokens = scale_pixels(batch["image"]), batch["prompt"]
-        if set(targets) == {SCORE}:
+        if set(targets) == {score}:
             cosines = model.apply(
                 {"params": params}, images, tokens, method=Clip.cosines
             )
-            return {SCORE: ALIGNMENT.compute(cosines, 1.0)}
+            return {score: ALIGNMENT.compute(cosines, 1.0)}
         cosines, maps, match = clip_maps.explain(model, params, images, tokens, choice)
         found = {
-            SCORE: ALIGNMENT.compute(cosines, 1.0),
+            score: ALIGNMENT.compute(cosines, 1.0),
             HEATMAP: maps,
             WORDS: clip_maps.doubt_words(match, owners_at_ends(batch["word_ends"])),
         }

@@ -57,12 +57,15 @@ def make_predictor(config, params, step: int) -> ClipPredictor:
         config.input.image_size,
         config.input.target_length,
     )
+    score = clip_runs.score_of(config)
     predictor = ClipPredictor(
         clip_runs.make_clip(config),
         params,
         inputs,
-        clip_runs.ALIGNMENT,
+        dataclasses.replace(clip_runs.ALIGNMENT, name=score),
         clip_runs.find_choice(config),
+        # Where an image speaks for another score is no heatmap of people's.
+        maps=score == clip_runs.SCORE,
     )
     predictor.config, predictor.step = config, step
     return predictor

@@ -1,8 +1,12 @@
-"""The learner of a CLIP: images and captions that go together, told from those that don't.
+"""The learners of a CLIP: what goes together, and then a score.
 
 Radford et al. (2021), section 2.3: within a batch, each image is to find its own text and
 each text its own image, by a softmax over exp(logit_scale) times their cosines. Texts
 that are equal are no negatives of each other. It learns from any task of captions.
+
+A CLIP that has learned this can be fine-tuned for one score: (1 + cosine) / 2 is brought
+to what raters said, by its squared error, and both towers learn. The paper fine-tunes
+CLIP for each score and does not say how.
 """
 
 import dataclasses
@@ -13,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rahf.baselines.clip_runs import make_clip, scale_pixels
+from rahf.baselines.clip_runs import ALIGNMENT, make_clip, scale_pixels, score_of
 from rahf.input.loader import make_eval_batches
 from rahf.models import learners
 from rahf.models.batch import example_batch
 from rahf.models.clip import Clip
+from rahf.training.losses import score_loss
 
 #: `config.learner`.
 NAME = "clip"
@@ -38,13 +43,8 @@ class ContrastiveLearner:
         """Returns the learner of a training config.
 
         Raises:
-          ValueError: the task has no captions, or batches are split.
+          ValueError: the task has neither captions nor a single score.
         """
-        if CAPTION not in config.task.targets:
-            raise ValueError(
-                f"config.learner={NAME!r} learns from captions: expected {CAPTION!r} in "
-                f"config.task.targets, got {tuple(config.task.targets)}"
-            )
         return cls(config, make_clip(config))
 
     def init(self, key):
@@ -88,6 +88,35 @@ class ContrastiveLearner:
         if tuple(self.config.task.targets) == (CAPTION,):
             return _Retrieval(self.config, self.model)
         return None
+
+
+@dataclasses.dataclass(frozen=True)
+class RatingLearner(ContrastiveLearner):
+    """CLIP, fine-tuned for one score; see `rahf.models.learners.Learner`."""
+
+    def counts(self, batch):
+        """Returns the number of rated images."""
+        name = score_of(self.config)
+        return {name: batch["weights"][name].sum()}
+
+    def loss(self, params, batch, counts, key):
+        """Returns the mean squared error of (1 + cosine) / 2."""
+        del key
+        name = score_of(self.config)
+        images = scale_pixels(batch["image"])
+        cosines = self.model.apply(
+            {"params": params}, images, batch["prompt"], method=Clip.cosines
+        )
+        values = score_loss(ALIGNMENT.compute(cosines, 1.0), batch["targets"][name])
+        total = (values * batch["weights"][name]).sum()
+        return total / jnp.maximum(counts[name], 1.0), {name: total}
+
+
+def _make_learner(config) -> ContrastiveLearner:
+    if CAPTION in config.task.targets:
+        return ContrastiveLearner.from_config(config)
+    score_of(config)
+    return RatingLearner.from_config(config)
 
 
 def pair_losses(logits, tokens, weights):
@@ -162,4 +191,4 @@ def retrieval(images: np.ndarray, texts: np.ndarray, tokens: Any) -> dict[str, f
     return {f"retrieval/{name}": float(hits.mean()) for name, hits in right.items()}
 
 
-learners.register(NAME, ContrastiveLearner.from_config)
+learners.register(NAME, _make_learner)
