@@ -22,6 +22,7 @@ class Kind(enum.Enum):
     CAPTION = "caption"  # free text; pre-training only
     WORD_PRESENCE = "word_presence"  # the pieces of text in an image; training only
     SOFT_WORDS = "soft_words"  # a teacher's probability of each word; training only
+    PREFERENCE = "preference"  # which of two images people prefer, by one score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Target:
       description: one line for readers, shown in `--help` and reports.
       threshold: the value that separates acceptable from unacceptable, or None. For
         words, see `cut`.
+      compares: the score by which a PREFERENCE compares two images; "" for others.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Target:
     prompt: str
     description: str
     threshold: float | None = None
+    compares: str = ""
 
     @property
     def cut(self) -> float:
@@ -207,3 +210,24 @@ register(
         "(training only)",
     )
 )
+
+
+def preference_of(score: str) -> str:
+    """Returns the name of the target by which a score learns from choices."""
+    return f"{score}_preference"
+
+
+#: The scores that can learn from people's choices between two images.
+COMPARED = tuple(row.name for row in select(FEEDBACK, Kind.SCORE))
+
+for _name in COMPARED:
+    register(
+        Target(
+            name=preference_of(_name),
+            kind=Kind.PREFERENCE,
+            field=preference_of(_name),
+            prompt=get(_name).prompt,
+            description=f"which of two images people prefer, learned by {_name}",
+            compares=_name,
+        )
+    )

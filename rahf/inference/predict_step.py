@@ -144,7 +144,7 @@ def _make_read(model: RAHF, config, mark_ids: tuple[int, ...], names):
         outputs = {}
         if names[Kind.HEATMAP]:
             outputs |= stages.heatmaps(encoding, config.input.image_size)
-        if names[Kind.SCORE]:
+        if names[Kind.SCORE] or names[Kind.PREFERENCE]:
             outputs |= stages.scores(encoding)
         if names[Kind.WORDS]:
             if free:

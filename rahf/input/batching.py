@@ -22,7 +22,10 @@ class Batched:
     def _make(
         self, results: Sequence[ExampleResult]
     ) -> tuple[Batch, list[Any], list[str]]:
-        examples = [each.example for each in results if each.example is not None]
+        made = [each.example for each in results if each.example is not None]
+        # What must stay together comes as a tuple (`rahf.input.pairs`).
+        groups = [each if isinstance(each, tuple) else (each,) for each in made]
+        examples = [example for group in groups for example in group]
         reasons = [reason for each in results for reason in each.reasons]
         return self.converter(examples, self.batch_size), examples, reasons
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from rahf.input import pairs
 from rahf.input.features import FEATURES, as_text, unpack
 from rahf.input.vocabulary import PAD_ID
 from rahf.models.batch import batch_spec, make_arrays
@@ -78,6 +79,7 @@ class Converter:
         batch = self._empty(size)
         for row, example in enumerate(examples):
             self._check(example)
+            self._check_pair(examples, row)
             batch["image"][row] = example["image"]
             for name in ("inputs", "prompt", "word_ends", "word_labels"):
                 batch[name][row, : len(example[name])] = example[name]
@@ -128,7 +130,7 @@ class Converter:
                 )
             batch["weights"][name][row] = 1.0
             values = batch["targets"][name]
-            if get(name).kind in (Kind.HEATMAP, Kind.SCORE):
+            if get(name).kind in (Kind.HEATMAP, Kind.SCORE, Kind.PREFERENCE):
                 values[row] = label
             else:
                 values[row, : len(label)] = label
@@ -179,6 +181,14 @@ class Converter:
                 "prompt, word_ends and word_labels must have the same length, got "
                 f"{lengths}",
             )
+
+    def _check_pair(self, examples: Sequence[Example], row: int) -> None:
+        """Raises ValueError if an example is of a pair whose other is not beside it."""
+        if "choices" in examples[row]:
+            beside = row ^ 1
+            other = examples[beside] if beside < len(examples) else None
+            if wrong := pairs.check_rows(examples[row], other):
+                raise self._error(examples[row], f"one of a pair: {wrong}")
 
     def _error(self, example: Example, message: str) -> ValueError:
         uid = as_text(example["uid"][0]) if "uid" in example else "?"

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from rahf import images, targets, words
-from rahf.input import soft_words
+from rahf.input import pairs, soft_words
 from rahf.input.vocabulary import EOS_ID, PAD_ID, Vocabulary
 from rahf.targets import Kind, Target
 
@@ -104,7 +104,8 @@ class FeatureMaker:
 
         Returns:
           The features of `FEATURES`, by name; of an example of Kind.SOFT_WORDS also
-          `soft_words` float32[<= T, 3], see `rahf.input.soft_words`.
+          `soft_words` float32[<= T, 3], see `rahf.input.soft_words`; of one of
+          Kind.PREFERENCE `choices` and `partner`, see `rahf.input.pairs`.
 
         Raises:
           ValueError: a field is missing or malformed; names task, uid and field.
@@ -155,6 +156,8 @@ class FeatureMaker:
             marks_of = self.vocabulary.mark_ids
             soft = soft_words.soften(text, ids, ends, chances, marks_of)
             features |= {"soft_words": soft}
+        if pairs.has_pairs([row.name for row in answered]):
+            features |= pairs.features(record, answered, where)
         return features
 
     def _inputs(
@@ -224,15 +227,20 @@ def unpack(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns:
       Labels by target: heatmaps float32[S, S], scores float32[], the decoder's text for
       words and captions int32[<= T]; for WORD_PRESENCE int32[<= T], the prompt's
-      pieces, negative in misaligned words; for SOFT_WORDS float32[<= T, 3].
+      pieces, negative in misaligned words; for SOFT_WORDS float32[<= T, 3]; for
+      PREFERENCE float32[2].
 
     Raises:
       ValueError: a target is unknown, or there are fewer heatmaps or scores than
         targets.
     """
     labels: dict[str, np.ndarray] = {}
-    packed = {Kind.HEATMAP: "heatmaps", Kind.SCORE: "scores"}
-    left = {kind: iter(example[feature]) for kind, feature in packed.items()}
+    packed = {
+        Kind.HEATMAP: "heatmaps",
+        Kind.SCORE: "scores",
+        Kind.PREFERENCE: "choices",
+    }
+    left = {kind: iter(example.get(name, ())) for kind, name in packed.items()}
     names = [as_text(name) for name in example["target_names"]]
     for name in names:
         kind = targets.get(name).kind
@@ -247,7 +255,7 @@ def unpack(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         else:
             raise ValueError(
                 f"feature {packed[kind]!r}: expected one for each {kind.value} in "
-                f"target_names={names}, got {len(example[packed[kind]])}"
+                f"target_names={names}, got {len(example.get(packed[kind], ()))}"
             )
     return labels
 

@@ -5,6 +5,7 @@ mixture alternates between tasks.
 """
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from rahf.datasets import captions, rated_images
 from rahf.datasets.files.tar_shards import Shards
-from rahf.input import positions, shard_stream
+from rahf.input import pairs, positions, shard_stream
 from rahf.input.augmentation import Augmentation
 from rahf.input.bad_records import Counter, Policy
 from rahf.input.batching import Batched, BatchedWithInfos
@@ -26,9 +27,11 @@ from rahf.input.registry import Records, Task, find, for_targets, weights_of
 from rahf.input.shard_stream import Streamed
 from rahf.input.vocabulary import Vocabulary
 from rahf.input.workers import in_workers
+from rahf.models import passes
 from rahf.targets import Target, register, select
 
 Infos = list[dict[str, Any]]
+_Change = Callable[[Mapping[str, Any], int], Mapping[str, Any]]
 
 # The number of batches to make in advance.
 _AHEAD = 4
@@ -195,6 +198,7 @@ def make_train_input(
     """Makes the input of one shard; see `rahf.input.loader.make_train_input`."""
     policy, tasks = Policy.from_config(config), find(config.task.name)
     weights = weights_of(tasks, config)
+    together = pairs.check(config, tasks, batch_size, "config.input.batch_size")
     records = cached_records(tasks, config.input)
     workers = config.input.workers
     streams = []
@@ -212,11 +216,12 @@ def make_train_input(
                 shard_count=shard_count,
                 workers=workers,
             )
-            streams.append(Streamed(samples, asked.make, policy.skip, _ATTEMPTS))
+            stream = Streamed(samples, asked.make, policy.skip, _ATTEMPTS)
         else:
             indices = grain.MapDataset.range(len(asked.records)).shuffle(seed).repeat()
             make = policy.guard(asked.at, len(asked.records))
-            streams.append(indices.map_with_index(make))
+            stream = indices.map_with_index(make)
+        streams.append(_two_by_two(stream, task, together))
     batched = {"drop_remainder": True, "batch_fn": Batched(converter, batch_size)}
     streamed = any(isinstance(stream, grain.IterDataset) for stream in streams)
     global_size = 0 if streamed else batch_size * shard_count
@@ -224,20 +229,37 @@ def make_train_input(
     def batches_from(position: int) -> grain.IterDataset:
         if streamed:
             share = slice(shard_index, None, shard_count)
-            dataset = _mix_streams(streams, weights, share).batch(batch_size, **batched)
+            mixed = _mix_streams(streams, weights, share)
+            dataset = mixed.batch(batch_size // together, **batched)
             if not workers:
                 dataset = grain.experimental.ThreadPrefetchIterDataset(
                     dataset, prefetch_buffer_size=_AHEAD
                 )
         else:
-            examples = grain.MapDataset.mix(streams, weights)[position:]
+            examples = grain.MapDataset.mix(streams, weights)[position // together :]
+            batches = examples.batch(batch_size // together, **batched)
             # Processes alternate by batch, so that together they make the same batches
             # as a single one.
-            batches = examples.batch(batch_size, **batched)[shard_index::shard_count]
+            batches = batches[shard_index::shard_count]
             dataset = batches.to_iter_dataset(_read_options())
         return in_workers(dataset, workers) if workers else dataset
 
     return GrainTrainInput(batches_from, global_size, workers, policy, records.values())
+
+
+def _two_by_two(stream: Any, task: Task, together: int, whole: bool = True) -> Any:
+    """Returns a stream whose elements are each `together` rows of a batch.
+
+    Args:
+      stream: the examples of a task; those of a task of pairs are two rows already.
+      task: the task.
+      together: 2 beside a task of pairs, else 1.
+      whole: whether to leave out an example that would be alone.
+    """
+    if together == 1 or pairs.has_pairs(task.targets):
+        return stream
+    join = functools.partial(pairs.join, whole=whole)
+    return stream.batch(together, drop_remainder=whole, batch_fn=join)
 
 
 def _mix_streams(
@@ -267,24 +289,28 @@ def make_eval_batches(
 ) -> GrainEvalBatches:
     """Makes the batches of a split; see `rahf.input.loader.make_eval_batches`."""
     streams, policy = [], Policy.from_config(config)
-    for task in for_targets(find(config.task.name), targets):
+    tasks = for_targets(find(config.task.name), targets)
+    together = pairs.check(config, tasks, batch_size, "config.eval.batch_size")
+    # Pairs first: where others come to an odd number, no pair comes after them.
+    tasks.sort(key=lambda task: not pairs.has_pairs(task.targets))
+    for task in tasks:
         records = task.records(split, config.input)
         asked = _Asked.from_task(task, split, records, config, vocabulary)
         if isinstance(asked.records, Shards):
             samples = shard_stream.in_order(asked.records)
             if examples:
                 samples = grain.experimental.LimitIterDataset(samples, count=examples)
-            streams.append(Streamed(samples, asked.make, policy.skip, attempts=1))
+            stream = Streamed(samples, asked.make, policy.skip, attempts=1)
         else:
             number = min(examples or len(asked.records), len(asked.records))
-            streams.append(grain.MapDataset.range(number).map(policy.guard(asked)))
+            stream = grain.MapDataset.range(number).map(policy.guard(asked))
+        streams.append(_two_by_two(stream, task, together, whole=False))
     batched = BatchedWithInfos(converter, batch_size)
     if any(isinstance(stream, grain.IterDataset) for stream in streams):
         chain = grain.experimental.InterleaveIterDataset(streams, cycle_length=1)
-        batches = chain.batch(batch_size, batch_fn=batched)
     else:
         chain = grain.MapDataset.concatenate(streams)
-        batches = chain.batch(batch_size, batch_fn=batched)
+    batches = chain.batch(batch_size // together, batch_fn=batched)
     return GrainEvalBatches(batches, _read_options(), policy)
 
 
@@ -298,6 +324,7 @@ class _Asked:
     """Index of a record -> task features."""
 
     task: Task
+    augment: bool
     rows: tuple[Target, ...]
     records: Records | Shards
     maker: FeatureMaker
@@ -325,21 +352,46 @@ class _Asked:
         if isinstance(source, captions.CaptionTable):
             augmentation = Augmentation()  # captions may mention colours and positions
         maker = FeatureMaker.from_config(config, vocabulary)
-        return cls(task, rows, records, maker, augmentation, seed)
+        asks = task.augment
+        augment = passes.is_augmented(config) if asks is None else asks
+        return cls(task, augment, rows, records, maker, augmentation, seed)
 
-    def make(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Returns the task features of a record."""
+    def make(self, record: Mapping[str, Any], change: _Change = lambda x, _: x) -> Any:
+        """Makes the task features of a record.
+
+        Args:
+          record: the record, or that of a pair.
+          change: augments (a record, the number of its side).
+
+        Returns:
+          The features, or those of both sides of a pair.
+        """
         # A worker process has not imported the module that registers a user's target.
         names = [register(row).name for row in self.rows]
-        task = self.task
-        return self.maker.make(record, names, augment=task.augment, task=task.name)
 
-    def __call__(self, index: int) -> dict[str, np.ndarray]:
+        def ask(record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+            return self.maker.make(
+                record, names, augment=self.augment, task=self.task.name
+            )
+
+        if not pairs.has_pairs(names):
+            return ask(change(record, 0))
+        both = pairs.sides(record, names, self.task.name)
+        return tuple(ask(change(side, number)) for number, side in enumerate(both))
+
+    def __call__(self, index: int) -> Any:
         assert not isinstance(self.records, Shards)  # they have no indices
         return self.make(self.records[int(index)])
 
-    def at(self, position: int, index: int) -> dict[str, np.ndarray]:
+    def at(self, position: int, index: int) -> Any:
         """Returns the augmented task features at a position of the endless stream."""
         assert not isinstance(self.records, Shards)
-        epoch, record = position // len(self.records), self.records[int(index)]
-        return self.make(self.augmentation(record, self.seed, int(index), epoch))
+        number = len(self.records)
+        epoch, record = position // number, self.records[int(index)]
+
+        def change(record: Mapping[str, Any], side: int) -> Mapping[str, Any]:
+            # Each side of a pair is changed in its own way.
+            place = int(index) + number * side
+            return self.augmentation(record, self.seed, place, epoch)
+
+        return self.make(record, change)

@@ -22,7 +22,8 @@ class Task:
       name: the name, `<dataset>_<target>`.
       targets: names of the targets of each example.
       records: a function `(split, config.input) -> sequence of records` or shards.
-      augment: whether the target is written into the prompt (one target only).
+      augment: whether the target is written into the prompt (one target only); None =
+        if the model's variant is that.
       order: a text that determines the order of examples together with the seed; by
         default the name. A renamed task keeps its former name here, so that runs can
         be continued.
@@ -31,7 +32,7 @@ class Task:
     name: str
     targets: tuple[str, ...]
     records: MakeRecords
-    augment: bool = True
+    augment: bool | None = True
     order: str = ""
 
     @property

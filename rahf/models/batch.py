@@ -36,7 +36,8 @@ def batch_spec(
       `image` uint8[B, S, S, 3]; `inputs` int32[B, L]; `prompt`, `word_ends` and
       `word_labels` int32[B, T]; `targets`, by name: HEATMAP float32[B, S, S], SCORE
       float32[B], WORDS, CAPTION and WORD_PRESENCE int32[B, T], SOFT_WORDS
-      float32[B, T, 3] (`rahf.input.soft_words`); `weights`, by name: float32[B]. Each as an `ArraySpec`.
+      float32[B, T, 3] (`rahf.input.soft_words`), PREFERENCE float32[B, 2]
+      (`rahf.input.pairs`); `weights`, by name: float32[B]. Each as an `ArraySpec`.
     """
     pixels = (batch_size, image_size, image_size)
     tokens = ArraySpec((batch_size, target_length), np.int32)
@@ -47,6 +48,7 @@ def batch_spec(
         Kind.CAPTION: tokens,
         Kind.WORD_PRESENCE: tokens,
         Kind.SOFT_WORDS: ArraySpec((batch_size, target_length, 3), np.float32),
+        Kind.PREFERENCE: ArraySpec((batch_size, 2), np.float32),
     }
     rows = select(targets)
     return {
@@ -58,6 +60,17 @@ def batch_spec(
         "targets": {row.name: of_kind[row.kind] for row in rows},
         "weights": {row.name: ArraySpec((batch_size,), np.float32) for row in rows},
     }
+
+
+def rows_together(targets: Sequence[str]) -> int:
+    """Returns how many consecutive rows of a batch no one may part.
+
+    Two if the batch may hold pairs of images, rows 2k and 2k + 1, and 1 otherwise.
+
+    Args:
+      targets: the names of the batch's targets.
+    """
+    return 2 if select(targets, Kind.PREFERENCE) else 1
 
 
 def make_arrays(spec: dict[str, Any], zeros=np.zeros) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class RAHFConfig:
         _check_choice("heatmap_head.name", self.heatmap_head.name, HEATMAP_HEADS)
         _check_choice("score_head.name", self.score_head.name, SCORE_HEADS)
         if self.variant == "image":
-            kinds = (Kind.HEATMAP, Kind.SCORE)
+            kinds = (Kind.HEATMAP, Kind.SCORE, Kind.PREFERENCE)
             wrong = [x.name for x in select(self.targets) if x.kind not in kinds]
             if wrong or self.word_presence:
                 what = ", ".join(wrong) or "config.model.word_presence"
@@ -85,6 +85,12 @@ class RAHFConfig:
                 f"linear heads; config.model.variant={self.variant!r}, "
                 f"score_head.name={self.score_head.name!r}"
             )
+        for row in select(self.targets, Kind.PREFERENCE):
+            if row.compares not in self.targets:
+                raise ValueError(
+                    f"config.task.targets has {row.name!r}, from which the score "
+                    f"{row.compares!r} learns; add that too"
+                )
         names = self.names(Kind.WORD_PRESENCE)  # also refuses unknown names
         if names and not self.word_presence:
             raise ValueError(
@@ -225,7 +231,8 @@ class RAHF(nn.Module):
     def scores(
         self, encoding: Encoding, *, deterministic: bool = True
     ) -> dict[str, jax.Array]:
-        """Every score target: float32[B] in [0, 1]."""
+        """Every score target, and for every preference the score that it compares:
+        float32[B] in [0, 1]."""
         x = encoding.feature_map
         apply = lambda head: head(x, deterministic=deterministic)
         outputs = self._by_target(Kind.SCORE, self.score_predictor, apply)
@@ -235,7 +242,8 @@ class RAHF(nn.Module):
             for name in self.matched:
                 head = self.score_predictor[name]
                 outputs[name] = head(x, match, deterministic=deterministic)
-        return outputs
+        compared = select(self.config.targets, Kind.PREFERENCE)
+        return outputs | {row.name: outputs[row.compares] for row in compared}
 
     def _by_target(self, kind, heads, apply):
         outputs = {key: apply(head) for key, head in heads.items()}

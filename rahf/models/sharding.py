@@ -13,6 +13,8 @@ import optax
 from flax.linen import spmd
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from rahf.models.batch import rows_together
+
 MESH_AXES = ("data", "fsdp", "model")
 
 
@@ -65,6 +67,11 @@ def check_batch(config, mesh: Mesh) -> None:
     """Raises ValueError if the batch does not divide evenly among the devices."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     size, steps = config.input.batch_size, config.optimizer.accumulation
+    if size % (rows_together(config.task.targets) * steps):
+        raise ValueError(
+            f"config.input.batch_size={size} must be a multiple of {2 * steps}: pairs of "
+            f"two rows times config.optimizer.accumulation={steps}"
+        )
     if size % (shards * steps):
         raise ValueError(
             f"config.input.batch_size={size} must be a multiple of {shards * steps}: "

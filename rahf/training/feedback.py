@@ -1,6 +1,7 @@
 """The learner of rich feedback: RAHF, and the losses of its targets."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from rahf.checkpoints.start import start_stem
@@ -9,6 +10,7 @@ from rahf.models import learners
 from rahf.models.batch import example_batch
 from rahf.models.batch_norm import STATISTICS
 from rahf.models.rahf import make_model
+from rahf.targets import Kind
 from rahf.training import losses
 
 # What the names of the image encoder's stem begin with.
@@ -22,12 +24,14 @@ class FeedbackLearner:
     config: Any
     model: Any
     weights: dict[str, float]  # of each target's loss
+    losses: Mapping[Kind, Any]  # the loss of each kind
 
     @classmethod
     def from_config(cls, config) -> "FeedbackLearner":
         """Returns the learner of a training config."""
         weights = losses.loss_weights(config.loss_weights, config.task.targets)
-        return cls(config, make_model(config, training=True), weights)
+        model = make_model(config, training=True)
+        return cls(config, model, weights, losses.make_losses(config))
 
     def init(self, key):
         """Returns new parameters."""
@@ -47,7 +51,7 @@ class FeedbackLearner:
             rngs={"dropout": key},
             mutable=[STATISTICS] if vit.stem_statistics == "trained" else [],
         )
-        loss, sums = losses.total(outputs, batch, self.weights, counts)
+        loss, sums = losses.total(outputs, batch, self.weights, counts, self.losses)
         return loss, sums | found
 
     def pretrained(self, params):

@@ -4,7 +4,10 @@ Section 4 of the paper: pixel-wise squared error for heatmaps, squared error for
 teacher-forced cross-entropy for words. Masking and averaging happen once, in `total`.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,14 +82,79 @@ def soft_words_loss(logits, soft):
     return (mixed * mask).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1.0)
 
 
-LOSSES = {
+#: By how much a difference of scores moves the log-odds of a choice, unless the config
+#: says otherwise. Two people's ratings of one image differ by .178 in root mean square
+#: (`rahf.evaluation.side_by_side`); a logistic distribution that wide has a scale of
+#: .178 * sqrt(3) / pi = .098, so that log-odds are the difference times 10.2.
+SCALE = 10.0
+
+
+def preference_loss(scores, choices, *, scale: float = SCALE, margin: float = 0.0):
+    """Returns the cross-entropy of people's choices with those that scores predict.
+
+    Bradley and Terry (1952): the log-odds that the first of two images is preferred are
+    proportional to the difference of their scores. The scores are those in [0, 1] and
+    not the logits behind them, because raters answer on that scale with about the same
+    error everywhere: .95 and .99 look alike to them, though their logits are 1.65
+    apart. A score that learns from ratings and from choices then means one thing.
+
+    A tie is half a choice for either image. With a margin, the score of the chosen image
+    must exceed the other by that much before it counts as level, as for the reward
+    models of Llama 2 (section 3.2.2); a tie has none, a divided vote a part of it.
+
+    Args:
+      scores: float32[B] in [0, 1]; rows 2k and 2k + 1 are the images of a pair.
+      choices: float32[B, 2]: the probability that people prefer this image to the other
+        of its pair, and the pair's own margin, in units of the score.
+      scale: by how much the log-odds rise with the difference.
+      margin: added to the margin of every pair.
+
+    Returns:
+      float32[B], in nats, the same in both rows of a pair.
+    """
+    size = len(scores)
+    # Counting operations asks for the loss of one row, which has no partner.
+    pairs = jnp.pad(scores, (0, size % 2)).reshape(-1, 2)
+    others = pairs[:, ::-1].reshape(-1)[:size]
+    chance, own = choices[:, 0], choices[:, 1]
+    due = (own + margin) * (2 * chance - 1)
+    return optax.sigmoid_binary_cross_entropy(scale * (scores - others - due), chance)
+
+
+LOSSES: dict[Kind, Callable[..., Any]] = {
     Kind.HEATMAP: heatmap_loss,
     Kind.SCORE: score_loss,
     Kind.WORDS: text_loss,
     Kind.CAPTION: text_loss,
     Kind.WORD_PRESENCE: word_presence_loss,
     Kind.SOFT_WORDS: soft_words_loss,
+    Kind.PREFERENCE: preference_loss,
 }
+
+
+def make_losses(config) -> dict[Kind, Callable[..., Any]]:
+    """Returns `LOSSES` with the options of a training config.
+
+    Args:
+      config: the config; `preference` has `scale` and `margin` of `preference_loss`, and
+        may be absent.
+
+    Raises:
+      ValueError: an option is unknown or impossible.
+    """
+    given = {"scale": SCALE, "margin": 0.0} | dict(config.get("preference") or {})
+    if unknown := sorted(given.keys() - {"scale", "margin"}):
+        raise ValueError(
+            f"config.preference has no option {', '.join(unknown)}; it has scale, margin"
+        )
+    scale, margin = float(given["scale"]), float(given["margin"])
+    if not (0 < scale < math.inf and 0 <= margin < 1):
+        raise ValueError(
+            f"config.preference.scale={scale:g} must be above 0, and "
+            f"config.preference.margin={margin:g} in [0, 1): scores are in [0, 1]"
+        )
+    loss = functools.partial(preference_loss, scale=scale, margin=margin)
+    return LOSSES | {Kind.PREFERENCE: loss}
 
 
 def loss_weights(given: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
@@ -111,7 +179,7 @@ def loss_weights(given: Mapping[str, float], names: Sequence[str]) -> dict[str, 
     return {name: float(given.get(name, 1.0)) for name in names}
 
 
-def total(outputs, batch, weights, counts):
+def total(outputs, batch, weights, counts, table=LOSSES):
     """Returns the weighted sum over targets of the mean over examples that have them.
 
     Args:
@@ -120,13 +188,14 @@ def total(outputs, batch, weights, counts):
       weights: {name: float}, see `loss_weights`.
       counts: {name: float32[]}, the sum of the example weights of the whole batch, of
         which `batch` may be a part (gradient accumulation).
+      table: the loss of each kind, see `make_losses`.
 
     Returns:
       float32[], and {name: float32[]}, the weighted sums of per-example losses.
     """
     sums = {}
     for name in weights:
-        loss = LOSSES[targets.get(name).kind]
+        loss = table[targets.get(name).kind]
         values = loss(outputs[name], batch["targets"][name])
         sums[name] = (values * batch["weights"][name]).sum()
     means = {

@@ -9,6 +9,7 @@ import optax
 from flax import struct
 
 from rahf.models import batch_norm, sharding
+from rahf.models.batch import rows_together
 from rahf.training import kept_steps
 from rahf.training.feedback import make_learner
 from rahf.training.kept_steps import Kept
@@ -127,17 +128,26 @@ def _shape_with_sharding(shape, placed):
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placed)
 
 
-def _in_parts(gradient, parts: int):
-    """Returns the gradient function that splits a batch, and adds up its parts."""
+def _in_parts(gradient, parts: int, together: int = 1):
+    """Returns the gradient function that splits a batch, and adds up its parts.
+
+    Args:
+      gradient: the gradient function of a part.
+      parts: the number of parts.
+      together: the number of consecutive rows that stay in one part.
+    """
 
     def accumulate(params, batch, counts, key):
         if parts == 1:
             return gradient(params, batch, counts, key)
+
         # [B, ...] -> [parts, B / parts, ...]; strided, so that each device holds
         # examples of every part and nothing moves between devices.
-        split = jax.tree.map(
-            lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
-        )
+        def divide(x):
+            groups = x.reshape(-1, parts, together, *x.shape[1:]).swapaxes(0, 1)
+            return groups.reshape(parts, -1, *x.shape[1:])
+
+        split = jax.tree.map(divide, batch)
 
         def add(total, part):
             index, part = part
@@ -202,7 +212,7 @@ def make_train_step(
     skips = config.optimizer.get("skip_nonfinite", 0) > 0
 
     gradient = jax.value_and_grad(learner.loss, has_aux=True)
-    accumulate = _in_parts(gradient, parts)
+    accumulate = _in_parts(gradient, parts, rows_together(config.task.targets))
 
     def step(state: TrainState, batch):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)

@@ -96,6 +96,45 @@ def test_accumulation_equals_the_whole_batch():
     _assert_same_run(parts, whole)
 
 
+def _pairs():
+    """Two scores that learn from choices, one of them from ratings too."""
+    config = tiny.config()
+    config.task.targets = ("overall", "aesthetics", "overall_preference")
+    config.task.targets += ("aesthetics_preference",)
+    return config
+
+
+def test_pairs_across_devices_equal_one_device():
+    """Eight devices have a row each, and both images of a pair on different ones."""
+    expected, start, _ = _run(_pairs(), jax.devices()[:1])
+    config = _pairs()
+    config.sharding.mesh.update(data=8)
+    values, *_ = _run(config, jax.devices(), start)
+    _assert_same_run(values, expected)
+
+
+def test_accumulation_does_not_part_pairs():
+    config = _pairs()
+    mesh = sharding.make_mesh(config, jax.devices()[:1])
+    with sharding.use(mesh, config):
+        start, _ = quick_steps.make_state(config, mesh)
+    start = jax.device_get(start)
+    whole, *_ = _run(config, jax.devices()[:1], start)
+    config.optimizer.accumulation = 4
+    parts, *_ = _run(config, jax.devices()[:1], start)
+    _assert_same_run(parts, whole)
+    config.optimizer.accumulation = 8
+    with pytest.raises(ValueError, match="multiple of 16: pairs of two rows times"):
+        sharding.check_batch(config, mesh)
+
+
+def test_a_choice_teaches_a_score_that_is_there():
+    config = _pairs()
+    config.task.targets = ("aesthetics", "overall_preference")
+    with pytest.raises(ValueError, match="'overall' learns; add that too"):
+        tiny.params(config)
+
+
 def test_mesh_errors_say_both_numbers():
     config = tiny.config()
     config.sharding.mesh.fsdp = 3

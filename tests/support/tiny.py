@@ -115,6 +115,7 @@ def batch(c, seed: int = 0) -> dict:
         Kind.WORDS: lambda: tokens(length),
         Kind.CAPTION: lambda: tokens(length),
         Kind.WORD_PRESENCE: lambda: np.where(word_ends, -prompt, prompt),
+        Kind.PREFERENCE: lambda: choices(rng, size),
     }
     asked = rng.integers(0, len(rows), size)
     one = c.model.variant == "augmented"
@@ -130,6 +131,14 @@ def batch(c, seed: int = 0) -> dict:
             for i, row in enumerate(rows)
         },
     }
+
+
+def choices(rng, size: int):
+    """float32[size, 2], random choices of pairs and their margins."""
+    chances = rng.random(size // 2, np.float32)
+    margins = np.repeat(rng.random(size // 2, np.float32), 2)
+    both = np.stack([chances, 1 - chances], axis=1).reshape(-1)
+    return np.stack([both, margins], axis=1)
 
 
 def take(tree, rows):

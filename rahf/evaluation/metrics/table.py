@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from rahf import targets
 from rahf.evaluation.metrics.accumulator import Accumulator
 from rahf.evaluation.metrics.captions import CaptionMetrics
+from rahf.evaluation.metrics.choices import ChoiceMetrics
 from rahf.evaluation.metrics.heatmaps import FIXATED, HeatmapMetrics
 from rahf.evaluation.metrics.scores import ScoreMetrics
 from rahf.evaluation.metrics.word_presence import WordPresenceMetrics
@@ -18,6 +19,7 @@ METRICS: dict[targets.Kind, type[Accumulator]] = {
     targets.Kind.WORDS: WordMetrics,
     targets.Kind.CAPTION: CaptionMetrics,
     targets.Kind.WORD_PRESENCE: WordPresenceMetrics,
+    targets.Kind.PREFERENCE: ChoiceMetrics,
 }
 
 #: The metrics of each kind, without counts; one that no example defines is absent.
@@ -31,6 +33,7 @@ NAMES: dict[targets.Kind, tuple[str, ...]] = {
     targets.Kind.CAPTION: ("nll", "nll_unigram", "perplexity"),
     targets.Kind.WORD_PRESENCE: ("average_precision_mean",),
     targets.Kind.SOFT_WORDS: (),
+    targets.Kind.PREFERENCE: ("accuracy", "accuracy_without_ties"),
 }
 
 #: The metrics to follow during training, the most telling first.
@@ -41,6 +44,7 @@ HEADLINES: dict[targets.Kind, tuple[str, ...]] = {
     targets.Kind.CAPTION: ("nll",),
     targets.Kind.WORD_PRESENCE: ("average_precision_mean",),
     targets.Kind.SOFT_WORDS: (),
+    targets.Kind.PREFERENCE: ("accuracy",),
 }
 
 

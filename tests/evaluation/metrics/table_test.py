@@ -22,6 +22,7 @@ EXAMPLES = {
     Kind.WORDS: [(ONES * 0.5, (ONES, ONES))],
     Kind.CAPTION: [(-0.5 * ONES, WORD_PRESENCE)],
     Kind.WORD_PRESENCE: [(np.linspace(0, 1, 8)[None], WORD_PRESENCE)],
+    Kind.PREFERENCE: [(np.array([0.4, 0.6]), np.array([[0, 0], [1, 0]]))],
 }
 
 
