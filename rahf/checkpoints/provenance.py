@@ -17,7 +17,7 @@ from rahf.input import catalog
 
 KEY = "learned_from"
 #: Datasets of drawings; the pictures of all others are the user's.
-DRAWN = ("scenes",)
+DRAWN = ("scenes", "pairs_of_scenes")
 _WARNING = (
     "this checkpoint has learned feedback from drawings alone (dataset {}). It knows "
     "nothing about photographs or paintings: there, its scores were found not to agree "
@@ -92,8 +92,8 @@ def describe(config) -> str:
     for each in found["data"]:
         size = f" ({each['records']:,} records)" if "records" in each else ""
         name = each["dataset"] or f"the task {each['task']}"
-        if each["dataset"] == "scenes":
-            name = "scenes, drawn pictures"
+        if each["dataset"] in DRAWN:
+            name = f"{each['dataset']}, drawn pictures"
         parts.append(name + size)
     parts += [f"weights of {each}" for each in found["weights"]]
     return "; ".join(parts) or "nothing"

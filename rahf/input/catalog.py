@@ -14,20 +14,39 @@ For a dataset that has all seven kinds of feedback the names are
 
 and the mixtures, in equal parts, <dataset>_seven, <dataset>_seven_captioning and
 <dataset>_multihead_captioning.
+
+Tasks of pairs of images, from which a score learns by people's choices (docs/preferences.md),
+are
+
+    pick_a_pic_pairs             the overall score, from files in Pick-a-Pic's form
+    pick_a_pic_pairs_<score>     another one
+    pairs_of_scenes              the overall score, from simulated raters' choices
+    pairs_of_scenes_<score>      another one
+
+and the mixture pairs_of_scenes_multihead is scenes_multihead_word_presence and
+pairs_of_scenes.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from rahf.datasets import captions, distilled, rated_images
+from rahf.datasets import captions, distilled, pick_a_pic_pairs, rated_images
 from rahf.datasets.ratings import consolidated
 from rahf.datasets.richhf import PUBLISHED
 from rahf.datasets.richhf.records import RichHF
 from rahf.datasets.scenes import SPLITS as SCENES
 from rahf.datasets.scenes import faithful_records, scenes_records
+from rahf.datasets.scenes.pairs import scene_pairs
 from rahf.datasets.splits import SPLITS
 from rahf.input import distillation
-from rahf.input.registry import Task, register, register_dataset
+from rahf.input.registry import (
+    MakeRecords,
+    Task,
+    register,
+    register_dataset,
+    register_mixture,
+)
+from rahf.targets import COMPARED, preference_of
 
 #: Dataset -> the names of its tasks, then of its mixtures.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -70,6 +89,34 @@ def _register_rated_images() -> tuple[str, ...]:
     return tuple(register(task).name for task in tasks)
 
 
+def _register_pairs(
+    dataset: str, records: Callable[[str], MakeRecords]
+) -> tuple[str, ...]:
+    """Registers a task of pairs for each score.
+
+    Args:
+      dataset: the name of the task of overall impressions, and the prefix of the others.
+      records: score -> the pairs that compare it.
+    """
+    names = []
+    for score in COMPARED:
+        name = dataset if score == "overall" else f"{dataset}_{score}"
+        task = Task(name, (preference_of(score),), records(score), augment=None)
+        names.append(register(task).name)
+    return tuple(names)
+
+
+NAMES["pick_a_pic_pairs"] = _register_pairs(
+    "pick_a_pic_pairs",
+    lambda score: functools.partial(pick_a_pic_pairs.pick_a_pic_pairs, score=score),
+)
+NAMES["pairs_of_scenes"] = (
+    *_register_pairs("pairs_of_scenes", lambda score: scene_pairs),
+    "pairs_of_scenes_multihead",
+)
+register_mixture(
+    "pairs_of_scenes_multihead", ("scenes_multihead_word_presence", "pairs_of_scenes")
+)
 NAMES["rated_images"] = _register_rated_images()
 NAMES["distilled"] = distillation.register_tasks()
 NAMES["captions"] = (

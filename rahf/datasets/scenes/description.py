@@ -7,7 +7,12 @@ from rahf.datasets.scenes.dice import Dice
 
 
 def describe(
-    dice: Dice, *, split: str, difficulty: str, faithful: bool = False
+    dice: Dice,
+    *,
+    split: str,
+    difficulty: str,
+    faithful: bool = False,
+    flaw_dice: Dice | None = None,
 ) -> dict[str, Any]:
     """Invents a scene: first its intent and prompt, then its flaws.
 
@@ -16,6 +21,8 @@ def describe(
       split: "train", "dev" or "test".
       difficulty: one of `grammar.DIFFICULTIES`.
       faithful: whether nothing contradicts the prompt.
+      flaw_dice: the source of what comes after the intent and the prompt; None goes on
+        with `dice`. Other flaw dice give another picture of the same prompt.
 
     Returns:
       The dict of `grammar.compose` (the intent), with
@@ -27,6 +34,7 @@ def describe(
       It can be written as JSON and contains no pixel sizes.
     """
     scene = grammar.compose(dice, split=split, difficulty=difficulty)
+    dice = flaw_dice or dice
     if faithful:
         groups, relations, misalignment = scene["groups"], scene["relations"], []
     else:

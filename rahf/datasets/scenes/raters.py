@@ -16,6 +16,13 @@ from rahf.datasets.scenes.dice import Dice
 
 RATERS = 27
 RATERS_PER_SCENE = 3
+#: Score -> what it truly is, of a scene.
+TRUE_SCORES = {
+    "plausibility": truth.plausibility,
+    "alignment": truth.alignment,
+    "aesthetics": truth.aesthetics,
+    "overall": truth.overall,
+}
 
 # Spread of an answer around the truth, in Likert points. Together with the bias it
 # makes the raters agree perfectly on a score for about a third of the scenes; people
@@ -25,6 +32,9 @@ _BIAS = 0.15
 _STRAY_CLICK = 0.015
 _STRAY_WORD = 0.05
 _DROPPED_WORD = 0.03
+# A rater who compares two pictures calls a smaller difference of impressions a tie, in
+# Likert points: half of what separates two answers.
+_ALIKE = 0.5
 
 
 def rate(dice: Dice, scene: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -37,15 +47,39 @@ def rate(dice: Dice, scene: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
       Three ratings, as `consolidation` describes them.
     """
-    true_scores = {
-        "plausibility": truth.plausibility(scene),
-        "alignment": truth.alignment(scene),
-        "aesthetics": truth.aesthetics(scene),
-        "overall": truth.overall(scene),
-    }
+    true_scores = {name: score(scene) for name, score in TRUE_SCORES.items()}
     num_words = len(words.split(scene["prompt"]))
     raters = dice.sample(range(RATERS), RATERS_PER_SCENE)
     return [_rate_once(dice, scene, true_scores, num_words, rater) for rater in raters]
+
+
+def compare(
+    dice: Dice, scenes: Sequence[Mapping[str, Any]], number: int
+) -> dict[str, float]:
+    """Simulates people's choices between two pictures of one prompt.
+
+    A rater's impression of each picture is that behind a rating (`rate`); whether the
+    rater is strict or mild makes no difference.
+
+    Args:
+      dice: the source of the noise.
+      scenes: two, from `description.describe`.
+      number: the number of raters.
+
+    Returns:
+      By score, the share of votes for the first picture. A rater who finds both alike
+      gives half a vote to each.
+    """
+    votes = {}
+    for name, truth_of in TRUE_SCORES.items():
+        apart = 4 * (truth_of(scenes[0]) - truth_of(scenes[1]))
+        total = 0.0
+        for _ in range(number):
+            noise = _ANSWER_NOISE * (dice.normal() - dice.normal())
+            seen = apart + noise
+            total += 0.5 if abs(seen) < _ALIKE else float(seen > 0)
+        votes[name] = total / number
+    return votes
 
 
 def _rate_once(
