@@ -32,7 +32,7 @@ from rahf.applications.selection import (
     find_worst,
     meets,
 )
-from rahf.applications.training_sets import ChosenImage, Names
+from rahf.applications.training_sets import ChosenImage, ChosenPair, Names
 from rahf.applications.weighting import PlaceWeights
 from rahf.inference import image_places
 from rahf.weights.output import check_space
@@ -238,13 +238,20 @@ class _Chooser:
         """Yields the images to write, in their order."""
         yield from map(Names().image, self.found.rows(np.flatnonzero(self.written)))
 
-    def sides(self) -> Iterator[tuple[ChosenImage, ChosenImage, bool]]:
+    def sides(self) -> Iterator[ChosenPair]:
         """Yields the pairs, the better image on either side at random."""
+        values = self.choice.values
+        margins: list[float | None] = [None] * len(self.pairs)
+        if not self.request.control:
+            margins = [float(values[a] - values[b]) for a, b in self.pairs.items()]
         numbers = (number for pair in self.pairs.items() for number in pair)
         images = map(Names().image, self.found.rows(numbers))
         coins = np.random.default_rng(self.request.seed).random(len(self.pairs))
-        for coin, better, worse in zip(coins, images, images, strict=True):
-            yield (better, worse, True) if coin < 0.5 else (worse, better, False)
+        for coin, better, worse, margin in zip(
+            coins, images, images, margins, strict=True
+        ):
+            sides = (better, worse) if coin < 0.5 else (worse, better)
+            yield ChosenPair(*sides, bool(coin < 0.5), margin)
 
     def facts(self) -> dict[str, Any]:
         """Returns the content of selection.json."""

@@ -5,7 +5,8 @@ images/metadata.jsonl        {"file_name", "text"}, beside 000000000.png, ...: t
 weights/                     000000000.png, ..., grey: how much each place shall count
 shards/00000.tar             000000000.png, .txt, .json: WebDataset, as img2dataset does
 pairs/train-00000-of-00001.parquet
-                             Pick-a-Pic's columns, as Diffusion-DPO's script reads them
+                             Pick-a-Pic's columns, as Diffusion-DPO's script reads them,
+                             and `margin`, the difference of the two values
 
 Image files are copied byte for byte.
 """
@@ -57,6 +58,23 @@ class ChosenImage:
     prompt: str
     scores: Mapping[str, float]
     heatmaps: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenPair:
+    """Two images of one prompt, of which one is the better.
+
+    Attributes:
+      first, second: the images.
+      first_is_better: whether the first is the better one, else the second.
+      margin: by how much the better one's value is higher; None if it was not chosen by
+        a value.
+    """
+
+    first: ChosenImage
+    second: ChosenImage
+    first_is_better: bool
+    margin: float | None
 
 
 class Names:
@@ -192,14 +210,14 @@ def _add(tar: tarfile.TarFile, key: str, image: ChosenImage) -> None:
 
 def write_pairs(
     folder: pathlib.Path,
-    pairs: Iterable[tuple[ChosenImage, ChosenImage, bool]],
+    pairs: Iterable[ChosenPair],
     number: int,
 ) -> list[str]:
     """Writes `pairs/`, and returns the file of each pair.
 
     Args:
       folder: the folder of the results.
-      pairs: two images of one prompt, and whether the first is the better one.
+      pairs: the pairs.
       number: the number of pairs, which the names of the files depend on.
     """
     target = folder / "pairs"
@@ -215,9 +233,7 @@ def write_pairs(
     return files
 
 
-def _write_parquet(
-    path: pathlib.Path, pairs: Iterable[tuple[ChosenImage, ChosenImage, bool]]
-) -> None:
+def _write_parquet(path: pathlib.Path, pairs: Iterable[ChosenPair]) -> None:
     import pyarrow
     import pyarrow.parquet
 
@@ -232,6 +248,7 @@ def _write_parquet(
         "has_label": pyarrow.bool_(),
         "are_different": pyarrow.bool_(),
         "best_image_uid": pyarrow.string(),
+        "margin": pyarrow.float64(),
     }
     schema = pyarrow.schema(list(types.items()))
     with pyarrow.parquet.ParquetWriter(path, schema) as file:
@@ -239,19 +256,20 @@ def _write_parquet(
             file.write_table(pyarrow.Table.from_pylist(group, schema))
 
 
-def _pair_row(pair: tuple[ChosenImage, ChosenImage, bool]) -> dict[str, Any]:
-    first, second, first_is_better = pair
+def _pair_row(pair: ChosenPair) -> dict[str, Any]:
+    first, second = pair.first, pair.second
     return {
         "image_0_uid": first.id,
         "image_1_uid": second.id,
         "jpg_0": image_places.read(first.path),
         "jpg_1": image_places.read(second.path),
         "caption": first.prompt,
-        "label_0": float(first_is_better),
-        "label_1": float(not first_is_better),
+        "label_0": float(pair.first_is_better),
+        "label_1": float(not pair.first_is_better),
         "has_label": True,
         "are_different": True,
-        "best_image_uid": first.id if first_is_better else second.id,
+        "best_image_uid": first.id if pair.first_is_better else second.id,
+        "margin": pair.margin,
     }
 
 

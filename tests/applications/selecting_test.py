@@ -163,8 +163,11 @@ def test_the_pairs_are_read_and_agree_with_their_scores(made, monkeypatch):
     )
     agreement = preference_scores.compare(scored)["plausibility"]
     assert agreement.accuracy == 1
-    reasons = [row["reason"] for row in _lines(out / "manifest.jsonl")]
+    manifest = _lines(out / "manifest.jsonl")
+    reasons = [row["reason"] for row in manifest]
     assert reasons[:2] == ["better than id '1' by 0.3", "worse than id '0' by 0.3"]
+    file = parquet.open_shard(out / manifest[2]["file"], ["margin"])
+    assert file.read(["margin"]).to_pydict() == {"margin": [pytest.approx(0.3)]}
     assert reasons[4] == "number 1 of 1 of its prompt, but the worst is not 0.3 lower"
 
 
