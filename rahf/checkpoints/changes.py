@@ -63,6 +63,7 @@ _RECORDED = (
     "schedule.",
     "optimizer.",
     "loss_weights.",
+    "preference.",
     "input.batch_size",
     "input.augment.",
     "input.text_length",
