@@ -1,5 +1,6 @@
 """What is imported when, seen from a fresh interpreter."""
 
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -65,6 +66,27 @@ def test_using_predictions_needs_no_jax():
         f"{text}; print(json.dumps([0, [m.split('.')[0] for m in sys.modules]]))"
     )
     assert not modules & HEAVY
+
+
+_LOG = """
+import importlib.util, json, sys
+from rahf.checkpoints.metrics_log import MetricsLog, read_metrics
+before = set(sys.modules)
+log = MetricsLog(sys.argv[1], 0)
+log.write(1, {"loss": 0.5})
+log.close()
+print(read_metrics(sys.argv[1])[0]["loss"], importlib.util.find_spec("torch") is not None)
+print(json.dumps([int("tensorboardX" in before), list(sys.modules)]))
+"""
+
+
+def test_a_log_loads_no_pytorch(tmp_path):
+    """tensorboardX would load it where it is installed; only writing needs that."""
+    early, modules, output = _modules(_LOG, str(tmp_path))
+    assert not early and "tensorboardX" in modules
+    assert "torch" not in modules and "torch._tensor" not in modules
+    installed = importlib.util.find_spec("torch") is not None
+    assert output == f"0.5 {installed}"  # and it can be loaded afterwards
 
 
 def test_unknown_names_are_told():

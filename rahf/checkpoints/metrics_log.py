@@ -1,19 +1,18 @@
 """The logs of a run: metrics.jsonl, and the same numbers for TensorBoard."""
 
+import contextlib
 import io
 import json
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
-from tensorboardX import SummaryWriter
-from tensorboardX.summary import hparams
 
 from rahf import storage
 from rahf.checkpoints import changes
@@ -53,6 +52,8 @@ class MetricsLog:
                 file=sys.stderr,
             )
         self._file = path.open("a", encoding="utf-8")
+        with _without("torch"):  # whose 750 modules tensorboardX would load
+            from tensorboardX import SummaryWriter  # here, since only training writes
         self._board = SummaryWriter(str(self._files.folder), purge_step=start_step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -76,6 +77,8 @@ class MetricsLog:
         """
         if not self._writes:
             return
+        from tensorboardX.summary import hparams
+
         text = json.dumps(json.loads(config.to_json_best_effort()), indent=2)
         indented = text.replace("\n", "\n    ")
         self._board.add_text("config", f"    {indented}", step)
@@ -129,6 +132,19 @@ def read_metrics(workdir) -> list[dict]:
         if row is None and line.endswith(b"\n"):
             logging.warning("%s: line %d is damaged; skipping it", path, number)
     return [row for row in rows if row is not None]
+
+
+@contextlib.contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Hides a package from the imports within, unless it is loaded already."""
+    hide = package not in sys.modules
+    if hide:
+        sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules[package]
 
 
 def _cut_tail(path: pathlib.Path, start_step: int) -> dict:
