@@ -1,20 +1,14 @@
 """Without TensorFlow all runs that can, and the rest says what to install."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
 from rahf import extras
 from tests.bin.train_test import ONE_TARGET, SMALL
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from tests.support import forked
 
 # As if the packages of the extra were not installed.
 _WITHOUT = """
-import importlib.machinery, runpy, sys
+import importlib.machinery, sys
 
 class Finder(importlib.machinery.PathFinder):
     @classmethod
@@ -26,22 +20,15 @@ class Finder(importlib.machinery.PathFinder):
 
 place = sys.meta_path.index(importlib.machinery.PathFinder)
 sys.meta_path[place] = Finder
-module = sys.argv[1]
-del sys.argv[1]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-_ONE_STEP = ("--config.training_steps=1", *ONE_TARGET)
+_IMPORTS = ("rahf.input.loader", "rahf.evaluation.split", "rahf.training.loop")
+#: The step that tests/bin/train_test.py compiles for seqio's task, too.
+_FEW_STEPS = ("--config.training_steps=2", *ONE_TARGET)
 
 
-def _run(module, *flags) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", _WITHOUT, f"rahf.bin.{module}", *map(str, flags)],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": ""},  # one device
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _run(*calls):
+    calls = [(f"rahf.bin.{module}", *flags) for module, *flags in calls]
+    return forked.run_each(calls, _IMPORTS, first=_WITHOUT)
 
 
 def _says(done, purpose):
@@ -53,25 +40,24 @@ def _says(done, purpose):
 
 def test_training_evaluating_and_predicting_need_no_tensorflow(tmp_path):
     work, pictures = tmp_path / "w", tmp_path / "pictures"
-    config = "--config=scenes_demo"
-    for module, flags in {
-        "train": (config, f"--workdir={work}", *SMALL, *_ONE_STEP),
-        "eval_scores": (f"--checkpoint={work}", "--split=dev", "--examples=2"),
-        "export_scenes": (f"--output={pictures}", "--examples=2", "--size=64"),
-        "predict": (pictures, f"--checkpoint={work}", f"--output={tmp_path / 'p'}"),
-    }.items():
-        done = _run(module, *flags)
+    for done in _run(
+        ("train", "--config=scenes_demo", f"--workdir={work}", *SMALL, *_FEW_STEPS),
+        ("eval_scores", f"--checkpoint={work}", "--split=dev", "--examples=2"),
+        ("export_scenes", f"--output={pictures}", "--examples=2", "--size=64"),
+        ("predict", pictures, f"--checkpoint={work}", f"--output={tmp_path / 'p'}"),
+    ):
         assert done.returncode == 0, done.stderr
 
 
 def test_what_needs_it_says_so(tmp_path):
     work = f"--workdir={tmp_path / 'w'}"
-    done = _run("train", "--config=scenes_demo", work, "--config.input.loader=seqio")
-    _says(done, "the seqio loader")
     data = f"--config.input.consolidated.data_dir={tmp_path}"
-    _says(
-        _run("train", "--config=consolidated", work, data), "a dataset in TFDS's layout"
+    loader, layout = _run(
+        ("train", "--config=scenes_demo", work, "--config.input.loader=seqio"),
+        ("train", "--config=consolidated", work, data),
     )
+    _says(loader, "the seqio loader")
+    _says(layout, "a dataset in TFDS's layout")
 
 
 def test_a_mistake_of_our_own_is_no_missing_package():

@@ -12,7 +12,7 @@ from rahf.bin import eval_keywords, eval_scores
 from rahf.checkpoints import restore
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.metrics_log import read_metrics
-from tests.support import tiny
+from tests.support import forked, tiny
 from tests.support.quick_xla import ONE_DEVICE
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -70,17 +70,19 @@ def test_asks_and_trains_and_goes_on(teacher, tmp_path):
     assert json.loads((tmp_path / "keywords.json").read_text())["metrics"]
 
 
-@pytest.mark.parametrize(
-    ("flags", "error"),
-    [
+def test_mistakes_are_told_in_one_line(tmp_path):
+    mistakes = (
         ((), "missing flags: --teacher"),
         (("--teacher=W", "--prompt=x"), "--prompt is for --images"),
         (("--teacher=W", "--teacher_step=last"), "expected a step, latest or best"),
         (("--teacher=W", "--images=gone.png"), "gone.png"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(flags, error, tmp_path):
-    found = _distill(f"--config={CONFIG}", f"--workdir={tmp_path}", *flags)
-    assert found.returncode == 1
-    [line] = found.stderr.strip().splitlines()[-1:]
-    assert line.startswith("error: ") and error in line
+    )
+    shared = ("rahf.bin.distill", f"--config={CONFIG}", f"--workdir={tmp_path}")
+    calls = [[*shared, *flags] for flags, _ in mistakes]
+    imports = ["rahf.inference.teaching", "rahf.input.distillation"]
+    for done, (flags, error) in zip(
+        forked.run_each(calls, imports), mistakes, strict=True
+    ):
+        assert done.returncode == 1, flags
+        [line] = done.stderr.strip().splitlines()[-1:]
+        assert line.startswith("error: ") and error in line, flags

@@ -13,10 +13,12 @@ from tests.support.quick_xla import ONE_DEVICE
 
 ROOT = pathlib.Path(__file__).parents[2]
 _PROGRAM = """
-import importlib, json, os, runpy, sys
-folder, imports, calls = json.load(sys.stdin)
+import gc, importlib, json, os, runpy, sys
+folder, first, imports, calls = json.load(sys.stdin)
+exec(first, {})
 for name in imports:
     importlib.import_module(name)
+gc.freeze()  # else each child would copy all pages when it looks for garbage
 for number, (module, *arguments) in enumerate(calls):
     if not (child := os.fork()):
         for stream, end in ((1, "out"), (2, "err")):
@@ -38,18 +40,21 @@ class Done(NamedTuple):
     stderr: str
 
 
-def run_each(calls: Sequence[Sequence], imports: Sequence[str] = ()) -> list[Done]:
+def run_each(
+    calls: Sequence[Sequence], imports: Sequence[str] = (), *, first: str = ""
+) -> list[Done]:
     """Runs `python -m module arguments`, each in a process of its own, one by one.
 
     Args:
       calls: the module and the arguments of each.
       imports: what all of them import anyway. Nothing that starts threads.
+      first: code that runs before these imports.
     """
     calls = [[str(argument) for argument in call] for call in calls]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-c", _PROGRAM],
-            input=json.dumps([folder, list(imports), calls]),
+            input=json.dumps([folder, first, list(imports), calls]),
             cwd=ROOT,
             env=os.environ | ONE_DEVICE,
             text=True,
