@@ -1,5 +1,6 @@
 """Eight CPU devices, so that sharding is tested on any machine; compiling once."""
 
+import gc
 import os
 import resource
 import shutil
@@ -38,6 +39,16 @@ def _peaks() -> tuple[int, int]:
 
 
 def pytest_collection_finish(session):
+    """Spares the tests what takes long and shows nothing."""
+    _save_from_one_device()
+    # Tracing makes many small objects, and whenever there were some more, a quarter of
+    # its time, Python would look for garbage among the half million of the modules.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+
+
+def _save_from_one_device():
     """Lets Orbax save an array that is on all devices from one of them.
 
     It would save an eighth from each, and compile every slice: 20 seconds for a model.

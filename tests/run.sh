@@ -26,5 +26,7 @@ fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/pyright
+# Hundreds of processes would each compile the code of rahf/ and tests/ for itself.
+unset PYTHONDONTWRITEBYTECODE
 # worksteal: a worker runs whole files as far as it can, whose fixtures are then made once.
 .venv/bin/python -m pytest -n "${WORKERS:-2}" --dist worksteal --durations=15 "$@"
