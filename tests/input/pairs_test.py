@@ -14,6 +14,7 @@ from rahf.input import pairs, registry
 from rahf.input.converter import Converter
 from rahf.input.record_cache import RecordCache
 from tests.support import tiny
+from tests.support.captions_fixture import write_shards
 
 PREFERENCE = "overall_preference"
 WORSE = "two_broken_pairs"
@@ -303,3 +304,24 @@ def test_rich_labels_and_pairs_are_of_different_pictures():
     for record in scene_pairs("train", config.input):
         assert record["image"].tobytes() not in rich
         assert record["other"]["image"].tobytes() not in rich
+
+
+def test_pairs_beside_shards(tmp_path):
+    """Captions are streamed, and come two by two as well."""
+    write_shards(tmp_path, 2, 5)
+    config = _config("captions+pairs_of_scenes", batch_size=8)
+    config.task.targets = ("caption", "overall", PREFERENCE)
+    config.input.captions = {"train": str(tmp_path), "dev": str(tmp_path)}
+    source = data_input.make_train_input(config)
+    batches = [next(source) for _ in range(4)]
+    for batch in batches:
+        assert batch["weights"]["caption"].sum() == 4
+        assert len(_pairs_in(batch)) == 2
+    source.close()
+    first = data_input.make_train_input(config)
+    next(first), next(first)
+    second = data_input.make_train_input(config)
+    second.set_state(json.loads(json.dumps(first.get_state())))
+    _assert_equal([next(second), next(second)], batches[2:])
+    first.close()
+    second.close()
