@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rahf import words
+from rahf import targets, words
 from rahf.evaluation import text_tables
 from rahf.evaluation.examples import JudgedExample
 from rahf.evaluation.metrics.table import HEADLINES
@@ -39,15 +39,19 @@ class EvaluationDisplay:
 
         Args:
           step: when it was.
-          results: named as in metrics.jsonl. Where none is a headline, all are shown.
+          results: named as in metrics.jsonl. Of what is no target all are shown, as
+            they are where none is a headline.
         """
         rows: dict[str, dict[str, float]] = {}
         for name, value in results.items():
             target, _, metric = name.rpartition("/")
             rows.setdefault(target, {})[metric] = value
         counts = {int(row["n"]) for row in rows.values() if "n" in row}
+        known = {row.name for row in targets.rows()}
         headlines = {
             target: {metric: row[metric] for metric in _SHOWN if metric in row}
+            if target in known
+            else row
             for target, row in rows.items()
         }
         shown = {k: row for k, row in headlines.items() if row} or rows

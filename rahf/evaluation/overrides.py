@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rahf import strict_json
+from rahf.datasets.pick_a_pic_pairs import PickAPicOptions
 from rahf.datasets.rated_images import RatedImagesOptions
 
 #: Keys that cannot change, because the parameters depend on them.
@@ -22,6 +23,8 @@ DATASETS = {
     ),
     "distilled": ("path", "dev_share", "targets"),
     "rated_images": tuple(f.name for f in dataclasses.fields(RatedImagesOptions)),
+    "pick_a_pic": tuple(f.name for f in dataclasses.fields(PickAPicOptions)),
+    "pairs_of_scenes": ("train_examples", "train_choices", "raters"),
 }
 #: Keys that the configs of older runs may lack.
 _LATER = ("task.modules", "input.prompts", "input.bad_records", "input.bad_share")
