@@ -83,9 +83,7 @@ def test_eight_devices_equal_one(one_device, shape):
     assert moment["kernel"].sharding == kernel.sharding
 
 
-def test_accumulation_equals_the_whole_batch():
-    """Also where a target's examples all fall into one of the parts."""
-    config = _config("augmented")
+def _check_accumulation(config) -> None:
     mesh = sharding.make_mesh(config, jax.devices()[:1])
     with sharding.use(mesh, config):
         start, _ = quick_steps.make_state(config, mesh)
@@ -94,6 +92,11 @@ def test_accumulation_equals_the_whole_batch():
     config.optimizer.accumulation = 4
     parts, *_ = _run(config, jax.devices()[:1], start)
     _assert_same_run(parts, whole)
+
+
+def test_accumulation_equals_the_whole_batch():
+    """Also where a target's examples all fall into one of the parts."""
+    _check_accumulation(_config("augmented"))
 
 
 def _pairs():
@@ -115,15 +118,9 @@ def test_pairs_across_devices_equal_one_device():
 
 def test_accumulation_does_not_part_pairs():
     config = _pairs()
-    mesh = sharding.make_mesh(config, jax.devices()[:1])
-    with sharding.use(mesh, config):
-        start, _ = quick_steps.make_state(config, mesh)
-    start = jax.device_get(start)
-    whole, *_ = _run(config, jax.devices()[:1], start)
-    config.optimizer.accumulation = 4
-    parts, *_ = _run(config, jax.devices()[:1], start)
-    _assert_same_run(parts, whole)
+    _check_accumulation(config)
     config.optimizer.accumulation = 8
+    mesh = sharding.make_mesh(config, jax.devices()[:1])
     with pytest.raises(ValueError, match="multiple of 16: pairs of two rows times"):
         sharding.check_batch(config, mesh)
 

@@ -10,32 +10,16 @@ import pytest
 from PIL import Image
 
 import rahf
-from configs import clip_scenes
 from rahf.bin import eval_scores, training_run
 from rahf.checkpoints import workdir as workdirs
 from rahf.checkpoints.checkpointer import Checkpointer
 from rahf.models.clip import Clip
 from rahf.training.feedback import make_learner
-from tests.support import tiny
-
-
-def _config(arg):
-    c = clip_scenes.get_config(arg)
-    c.training_steps = 2
-    c.input.update(batch_size=8, image_size=64)
-    c.input.scenes.train_examples = 64
-    c.model.update(patch_size=32, embed_dim=16)
-    for tower in (c.model.image, c.model.text):
-        tower.update(width=16, depth=1, mlp_dim=16, num_heads=2)
-    c.schedule.update(name="constant", warmup_steps=1)
-    c.eval.update(every_steps=2, batch_size=8, examples=6)
-    c.checkpoint.every_steps = 2
-    c.log.every_steps = 1
-    return c
+from tests.support import tiny, tiny_clip_run
 
 
 def test_the_loss_by_hand():
-    config = _config("overall")
+    config = tiny_clip_run.config("overall")
     config.task.weights = {}
     learner = make_learner(config)
     params = nn.unbox(learner.init(jax.random.key(0)))
@@ -62,12 +46,12 @@ def _like_tiny(config):
 
 
 def test_it_starts_from_a_clip_and_is_measured_and_loaded_by_its_score(tmp_path):
-    first = _config("")
+    first = tiny_clip_run.config("")
     params = nn.unbox(make_learner(first).init(jax.random.key(3)))
     workdirs.write_config(tmp_path / "clip", first)
     with contextlib.closing(Checkpointer(tmp_path / "clip", first)) as saver:
         saver.save(1, {"params": params}, {}, {})
-    config = _config("plausibility")
+    config = tiny_clip_run.config("plausibility")
     config.init_from = str(tmp_path / "clip")
     training_run.run(config, tmp_path / "w")
     text = (tmp_path / "w/metrics.jsonl").read_text("utf-8")
@@ -89,7 +73,7 @@ def test_it_starts_from_a_clip_and_is_measured_and_loaded_by_its_score(tmp_path)
 
 @pytest.mark.parametrize("names", [("overall", "alignment"), ("misalignment",)])
 def test_other_tasks_are_refused(names):
-    config = _config("overall")
+    config = tiny_clip_run.config("overall")
     config.task.targets = names
     with pytest.raises(ValueError, match="captions, or one score"):
         make_learner(config)

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import rahf
-from configs import clip_scenes
 from rahf.baselines import clip_runs
 from rahf.bin import score, training_run
 from rahf.evaluation.split import SplitEvaluator
@@ -16,7 +15,7 @@ from rahf.export import folder
 from rahf.input.loader import make_eval_batches
 from rahf.training import contrastive
 from rahf.training.feedback import make_learner
-from tests.support import captions_fixture
+from tests.support import captions_fixture, tiny_clip_run
 
 _ALIKE = [[5, 6, 1], [5, 7, 1], [5, 6, 1]]
 
@@ -55,23 +54,8 @@ def test_tokens_belong_to_the_word_that_ends_next():
     assert not owners[[0, 3, 4]].any()
 
 
-def _config():
-    c = clip_scenes.get_config()
-    c.training_steps = 2
-    c.input.batch_size = 8
-    c.input.scenes.train_examples = 100
-    c.model.patch_size, c.model.embed_dim = 32, 16
-    for tower in (c.model.image, c.model.text):
-        tower.update(width=16, depth=1, mlp_dim=16, num_heads=2)
-    c.schedule.update(name="constant", warmup_steps=1)
-    c.eval.update(every_steps=2, batch_size=8, examples=6)
-    c.checkpoint.every_steps = 2
-    c.log.every_steps = 1
-    return c
-
-
 def test_a_run_is_trained_measured_and_loaded_like_any_other(tmp_path):
-    config = _config()
+    config = tiny_clip_run.config()
     training_run.run(config, tmp_path / "w")
     text = (tmp_path / "w/metrics.jsonl").read_text("utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
@@ -116,7 +100,7 @@ def test_a_run_is_trained_measured_and_loaded_like_any_other(tmp_path):
 
 
 def test_captions_alone_are_measured_by_retrieval():
-    config = _config()
+    config = tiny_clip_run.config()
     config.task.targets, config.eval.task = ("caption",), ""
     learner = make_learner(config)
     params = learner.init(jax.random.key(0))
@@ -130,6 +114,6 @@ def test_captions_alone_are_measured_by_retrieval():
 
 
 def test_a_clip_says_nothing_of_other_targets():
-    config = _config()
+    config = tiny_clip_run.config()
     with pytest.raises(ValueError, match="not plausibility"):
         clip_runs.make_clip_predict_step(config, ("plausibility",))
