@@ -2,31 +2,18 @@
 
 import json
 import pathlib
-import re
-import runpy
-import sys
 
 import pytest
 
 from rahf import targets
 from rahf.bin import export_scenes
 from rahf.evaluation.metrics import table
-
-ROOT = pathlib.Path(__file__).parents[2]
-_PROGRAM = re.compile(r"<<'END'\n(.*?)^END$", re.DOTALL | re.MULTILINE)
+from tests.support import embedded
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    programs = _PROGRAM.findall((ROOT / "launch/label_next.sh").read_text("utf-8"))
-
-    def run(index: int, *arguments: object) -> None:
-        path = tmp_path / f"part{index}.py"
-        path.write_text(programs[index])
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        runpy.run_path(str(path))
-
-    return run
+    return embedded.programs_of("launch/label_next.sh", tmp_path, monkeypatch)
 
 
 def _images(path: pathlib.Path) -> dict[str, int]:

@@ -4,11 +4,8 @@ import importlib
 import json
 import os
 import pathlib
-import re
-import runpy
 import shlex
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,10 +14,9 @@ from rahf import targets
 from rahf.bin import eval_preferences, eval_scores, training_run
 from rahf.datasets.preference_pairs import Preferences
 from rahf.evaluation.metrics import table
-from tests.support import quick_steps, tiny_pairs
+from tests.support import embedded, quick_steps, tiny_pairs
 
 ROOT = pathlib.Path(__file__).parents[2]
-_PROGRAM = re.compile(r"<<'END'.*?\n(.*?)^END$", re.DOTALL | re.MULTILINE)
 ARMS = ("rich", "pairs", "control")
 
 
@@ -43,15 +39,7 @@ def _commands(**settings):
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    programs = _PROGRAM.findall((ROOT / "launch/pairs.sh").read_text("utf-8"))
-
-    def run(index: int, *arguments: object) -> None:
-        path = tmp_path / f"part{index}.py"
-        path.write_text(programs[index])
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        runpy.run_path(str(path))
-
-    return run
+    return embedded.programs_of("launch/pairs.sh", tmp_path, monkeypatch)
 
 
 def test_nine_trainings_each_measured_four_times():
