@@ -25,7 +25,7 @@ def get_config(arg: str = ""):
         raise ValueError(f"{arg!r} is unknown; options: tokenizer, folder")
     c = scenes.get_config()
     c.learner = "muse"
-    c.training_steps = 9000
+    c.training_steps = 7000
     c.init_expect_missing = ("transformer/*",)
 
     # Of a task's records, the picture and the prompt are used.
@@ -43,9 +43,11 @@ def get_config(arg: str = ""):
     m.remat = False
     m.dropout = 0.0
     m.tokenizer = ml_collections.ConfigDict(
-        {"levels": (8, 8, 8), "stride": 8, "width": 64, "blocks": 2}
+        {"levels": (5, 5, 5), "stride": 4, "width": 64, "blocks": 2}
     )
-    m.patch = 1  # tokens along a side of a position of the transformer
+    m.patch = 2  # tokens along a side of a position of the transformer
+    m.token_width = 64  # of the convolutions around it
+    m.token_blocks = 1
     m.t5 = ml_collections.ConfigDict()
     m.t5.vocab_size = 512
     m.t5.gated = False
@@ -59,6 +61,7 @@ def get_config(arg: str = ""):
     m.rectangles = 0.15  # of the masks: for inpainting
     m.wrong_tokens = 0.05  # of those that are not masked
 
+    c.optimizer.name = "muon"
     c.schedule.peak = 0.01
     c.schedule.warmup_steps = 200
 
@@ -71,6 +74,7 @@ def get_config(arg: str = ""):
         c.learner = "muse_tokenizer"
         c.training_steps = 1200
         c.init_expect_missing = ()
+        c.optimizer.name = "adamw"
         c.optimizer.relative = False
         c.optimizer.b2 = 0.99
         c.schedule.peak = 2e-3

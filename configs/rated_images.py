@@ -30,6 +30,7 @@ def get_config(arg: str = ""):
     c.task.targets = tuple(mapped) or SCORES
     c.task.modules = ("tasks.rated_images",)
 
+    c.optimizer.name = "adamw"  # Muon has not been tried on ratings
     c.input.batch_size = 16
     c.input.text_length = 80
     c.input.target_length = 80

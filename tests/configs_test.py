@@ -114,19 +114,18 @@ def test_the_reference_run_goes_on_where_its_twin_stopped():
     }
 
 
-def test_the_judge_is_another_training_of_the_same_model():
-    judge, other = (
+def test_the_judge_has_neither_network_nor_scenes_of_the_reference_run():
+    judge, student, reference = (
         importlib.import_module(f"configs.{name}").get_config().to_dict()
-        for name in ("scenes_judge", "scenes_multihead")
+        for name in ("scenes_judge", "scenes_student", "scenes_multihead")
     )
     scenes = judge["input"]["scenes"]
     assert scenes.pop("train_seed") == 1
-    assert "train_seed" not in other["input"]["scenes"]  # 0: none is shared
-    judge["input"]["scenes"] = other["input"]["scenes"] | {"difficulty": "simple"}
-    assert {key for key in judge if judge[key] != other[key]} == {
-        "seed",
-        "training_steps",
-    }
+    for other in (student, reference):
+        assert "train_seed" not in other["input"]["scenes"]  # 0: none is shared
+    judge["input"]["scenes"] = student["input"]["scenes"]
+    assert {key for key in judge if judge[key] != student[key]} == {"seed"}
+    assert judge["model"] != reference["model"]
 
 
 def test_gin_files_name_modules_that_exist():

@@ -134,17 +134,28 @@ def optimizer_sharding(optimizer, abstract_state, abstract_params, shardings, me
     """Returns shardings of the optimizer's state: moments are sharded as their
     parameters are, counters and factored moments are replicated."""
     whole = NamedSharding(mesh, PartitionSpec())
+
+    def place(leaf, param, sharding):
+        if is_masked(leaf):
+            return leaf
+        return sharding if leaf.shape == param.shape else whole
+
     with nowhere():
         return optax.tree_utils.tree_map_params(
             optimizer,
-            lambda leaf, param, sharding: (
-                sharding if leaf.shape == param.shape else whole
-            ),
+            place,
             abstract_state,
             abstract_params,
             shardings,
             transform_non_params=lambda _: whole,
+            is_leaf=is_masked,
         )
+
+
+def is_masked(leaf) -> bool:
+    """Whether a leaf of an optimizer's state stands for an array that another part of
+    the optimizer looks after."""
+    return isinstance(leaf, optax.MaskedNode)
 
 
 def nowhere():

@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules, from the config."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -83,19 +84,44 @@ def scale_updates(updates, rate: Callable[[str], float]):
     return jax.tree_util.tree_map_with_path(scale, updates)
 
 
+def _scale_by_muon(optimizer) -> optax.GradientTransformation:
+    """Makes the momentum of a kernel orthogonal, with a root mean square of 1.
+
+    Jordan et al., "Muon" (2024), as optax has it. All other arrays, embeddings among
+    them, follow Adam with Nesterov's momentum. Of a convolution, all inputs of an output are one side of the
+    matrix.
+    """
+
+    def sides(path, array):
+        if str(getattr(path[-1], "key", path[-1])) != "kernel":
+            return None
+        last = array.ndim - 1
+        return optax.contrib.MuonDimensionNumbers(tuple(range(last)), (last,))
+
+    return optax.contrib.muon(
+        -1.0,  # the rate follows, and is negative
+        consistent_rms=1.0,
+        muon_weight_dimension_numbers=functools.partial(
+            jax.tree_util.tree_map_with_path, sides
+        ),
+        adam_b1=optimizer.b1,
+        adam_b2=optimizer.b2,
+    )
+
+
 def make_optimizer(
     optimizer, learning_rate: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Returns gradient clipping followed by AdamW or Adafactor, see `make_parts`."""
+    """Returns gradient clipping followed by an optimizer, see `make_parts`."""
     return optax.chain(*make_parts(optimizer, learning_rate))
 
 
 def make_parts(
     optimizer, learning_rate: optax.Schedule
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-    """Returns gradient clipping, and AdamW or Adafactor, which treat each array by itself.
+    """Returns gradient clipping, and an optimizer that treats each array by itself.
 
-    Both decay matrices by learning rate * weight decay per step. This is why Adafactor
+    AdamW, Adafactor or Muon, which all decay matrices by learning rate * weight decay per step. This is why Adafactor
     is assembled from its parts: `optax.adafactor` decays by the bare weight decay,
     whatever the learning rate, and 0.01 per step soon leaves nothing of a matrix.
 
@@ -113,9 +139,11 @@ def make_parts(
         direction = optax.chain(
             optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0)
         )
+    elif o.name == "muon":
+        direction = _scale_by_muon(o)
     else:
         raise ValueError(
-            f"config.optimizer.name={o.name!r}; known: 'adamw', 'adafactor'"
+            f"config.optimizer.name={o.name!r}; known: 'adamw', 'adafactor', 'muon'"
         )
     update = optax.chain(
         direction,

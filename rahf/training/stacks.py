@@ -169,13 +169,15 @@ class Stacks:
         # The state of one array has its leaves in the order of the whole state.
         order = sorted([*own, *self._shared])
         one = jax.ShapeDtypeStruct(params.shape[layers > 1 :], params.dtype)
-        structure = jax.tree.structure(jax.eval_shape(self._update.init, {"x": one}))
+        # By its name, which an optimizer may go by.
+        alone = lambda array: matching.unflatten({self._groups[stack][0]: array})
+        structure = jax.tree.structure(jax.eval_shape(self._update.init, alone(one)))
 
         def update(gradient, param, own_leaves, shared_leaves):
             values = dict(zip(own, own_leaves, strict=True))
             values |= dict(zip(self._shared, shared_leaves, strict=True))
             before = jax.tree.unflatten(structure, [values[place] for place in order])
-            change, after = self._update.update({"x": gradient}, before, {"x": param})
+            change, after = self._update.update(alone(gradient), before, alone(param))
             values = dict(zip(order, jax.tree.leaves(after), strict=True))
             shared = [values[place] for place in self._shared]
             [change] = jax.tree.leaves(change)
@@ -192,10 +194,11 @@ def _owners(optimizer, state, params) -> list[str]:
     with sharding.nowhere():
         owned = optax.tree_utils.tree_map_params(
             optimizer,
-            lambda leaf, name: name,
+            lambda leaf, name: leaf if sharding.is_masked(leaf) else name,
             state,
             names,
             transform_non_params=lambda _: "",
+            is_leaf=sharding.is_masked,
         )
     return jax.tree.leaves(owned)
 

@@ -158,10 +158,11 @@ def test_a_mesh_axis_that_does_not_divide_leaves_the_array_whole():
     assert kernel.spec == PartitionSpec("fsdp", "model")
 
 
-def test_adafactor_states_have_places():
+@pytest.mark.parametrize("name", ["adafactor", "muon"])
+def test_the_states_of_other_optimizers_have_places(name):
     config = tiny.config()
     config.task.targets = ("overall",)
-    config.optimizer.name = "adafactor"
+    config.optimizer.name = name
     config.sharding.mesh.update(data=2, fsdp=2, model=2)
     mesh = sharding.make_mesh(config)
     with sharding.use(mesh, config):

@@ -55,7 +55,7 @@ def test_unknown_names():
         _optimizer(config)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
 @pytest.mark.parametrize("relative", [False, True])
 def test_weight_decay_is_scaled_by_the_rate_and_spares_norms(name, relative):
     config = tiny.config()
@@ -82,6 +82,32 @@ def test_a_step_descends_by_the_rate(name):
     updates, _ = _first_update(update, gradients, params)
     np.testing.assert_allclose(updates["kernel"], -0.01 * 2.0, rtol=1e-3)
     np.testing.assert_allclose(updates["scale"], -0.01 * 0.1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(24, 12), (12, 24), (2, 2, 3, 24)])
+def test_muon_moves_all_directions_of_a_kernel_alike_and_no_embedding(shape):
+    config = tiny.config()
+    config.optimizer.update(name="muon", weight_decay=0.0, relative=False)
+    config.optimizer.clip_norm = 0.0
+    config.schedule.update(name="constant", peak=0.01, warmup_steps=1)
+    rng = np.random.default_rng(0)
+    spread = np.logspace(0, -1.5, shape[-1])  # of the gradients' singular values
+    gradients = {
+        name: jnp.asarray(rng.normal(size=shape) * spread, jnp.float32)
+        for name in ("kernel", "embedding")
+    }
+    params = jax.tree.map(jnp.ones_like, gradients)
+    updates, _ = _first_update(_optimizer(config), gradients, params)
+    matrix = np.asarray(updates["kernel"]).reshape(-1, shape[-1])
+    # Five steps of Newton-Schulz end between .7 and 1.2 (Jordan et al.).
+    sizes = np.linalg.svd(matrix, compute_uv=False) / 0.01
+    sizes /= max(matrix.shape) ** 0.5
+    assert (sizes > 0.6).all() and (sizes < 1.3).all()
+    assert (matrix * np.asarray(gradients["kernel"]).reshape(matrix.shape)).sum() < 0
+    signs = jnp.sign(gradients["embedding"])  # the first step of Adam with Nesterov's
+    ahead = updates["embedding"] / (-0.01 * signs)
+    np.testing.assert_allclose(ahead, ahead.max(), rtol=1e-3)
+    assert 1 < ahead.max() < 1.5
 
 
 def test_parameters_have_rates_of_their_own_by_name_and_by_path():

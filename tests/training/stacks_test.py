@@ -42,7 +42,7 @@ def test_what_is_a_stack():
     }
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
 @pytest.mark.parametrize("relative", [False, True])
 def test_every_array_is_updated_by_itself(name, relative):
     config = tiny.config()
@@ -67,7 +67,9 @@ def test_every_array_is_updated_by_itself(name, relative):
     found = both.split_params(joined[0]), both.split_state(joined[1])
     assert jax.tree.structure(found) == jax.tree.structure((params, state))
     for a, b in zip(*map(jax.tree.leaves, (found, (params, state))), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8)
+        # Rounding, of which the products of Muon make more.
+        atol = 1e-6 if name == "muon" else 1e-8
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol)
 
 
 def test_checkpoints_and_evaluations_have_the_layers_one_by_one(tmp_path, monkeypatch):

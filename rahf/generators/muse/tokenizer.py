@@ -129,7 +129,7 @@ class _Convolution(nn.Module):
         return nn.relu(norm(x))
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Two convolutions beside an identity: dtype[B, H, W, C] -> the same shape."""
 
     dtype: Any
@@ -163,7 +163,7 @@ class ImageEncoder(nn.Module):
         for i in range(1, c.stride.bit_length()):
             x = _Convolution(c.width_at(i), c.dtype, stride=2, name=f"down_{i}")(x)
         for i in range(c.blocks):
-            x = _Residual(c.dtype, name=f"block_{i}")(x)
+            x = Residual(c.dtype, name=f"block_{i}")(x)
         return _linear(len(c.levels), jnp.float32, "latents")(x.astype(jnp.float32))
 
 
@@ -177,12 +177,12 @@ class ImageDecoder(nn.Module):
         c = self.config
         x = _linear(c.width, c.dtype, "in")(quantized.astype(c.dtype))
         for i in range(c.blocks):
-            x = _Residual(c.dtype, name=f"block_{i}")(x)
+            x = Residual(c.dtype, name=f"block_{i}")(x)
         for i in range(c.stride.bit_length() - 2, -1, -1):
             features = c.width_at(i) if i else 3
             if i:
                 x = _Convolution(4 * features, c.dtype, name=f"up_{i}")(x)
-                x = _Residual(c.dtype, name=f"fine_{i}")(depth_to_space(x))
+                x = Residual(c.dtype, name=f"fine_{i}")(depth_to_space(x))
                 continue
             x = nn.Conv(
                 4 * features,
