@@ -84,25 +84,30 @@ def scale_updates(updates, rate: Callable[[str], float]):
     return jax.tree_util.tree_map_with_path(scale, updates)
 
 
+def _sides(path, array) -> optax.contrib.MuonDimensionNumbers | None:
+    """Returns which axes of a kernel are its inputs and which its outputs; None of all
+    other arrays."""
+    names = [str(getattr(key, "key", key)) for key in path]
+    if names[-1] != "kernel":
+        return None
+    axes = tuple(range(array.ndim))
+    # Of queries, keys and values with an axis for heads, heads are outputs.
+    to_heads = array.ndim == 3 and names[-2] != "out"
+    inputs = 1 if to_heads else array.ndim - 1
+    return optax.contrib.MuonDimensionNumbers(axes[:inputs], axes[inputs:])
+
+
 def _scale_by_muon(optimizer) -> optax.GradientTransformation:
     """Makes the momentum of a kernel orthogonal, with a root mean square of 1.
 
     Jordan et al., "Muon" (2024), as optax has it. All other arrays, embeddings among
-    them, follow Adam with Nesterov's momentum. Of a convolution, all inputs of an output are one side of the
-    matrix.
+    them, follow Adam with Nesterov's momentum.
     """
-
-    def sides(path, array):
-        if str(getattr(path[-1], "key", path[-1])) != "kernel":
-            return None
-        last = array.ndim - 1
-        return optax.contrib.MuonDimensionNumbers(tuple(range(last)), (last,))
-
     return optax.contrib.muon(
         -1.0,  # the rate follows, and is negative
         consistent_rms=1.0,
         muon_weight_dimension_numbers=functools.partial(
-            jax.tree_util.tree_map_with_path, sides
+            jax.tree_util.tree_map_with_path, _sides
         ),
         adam_b1=optimizer.b1,
         adam_b2=optimizer.b2,
@@ -121,9 +126,10 @@ def make_parts(
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     """Returns gradient clipping, and an optimizer that treats each array by itself.
 
-    AdamW, Adafactor or Muon, which all decay matrices by learning rate * weight decay per step. This is why Adafactor
-    is assembled from its parts: `optax.adafactor` decays by the bare weight decay,
-    whatever the learning rate, and 0.01 per step soon leaves nothing of a matrix.
+    AdamW, Adafactor or Muon. All decay matrices by learning rate * weight decay per
+    step. This is why Adafactor is assembled from its parts: `optax.adafactor` decays by
+    the bare weight decay, whatever the learning rate, and 0.01 per step soon leaves
+    nothing of a matrix.
 
     Args:
       optimizer: `config.optimizer`.

@@ -84,8 +84,19 @@ def test_a_step_descends_by_the_rate(name):
     np.testing.assert_allclose(updates["scale"], -0.01 * 0.1, rtol=1e-3)
 
 
-@pytest.mark.parametrize("shape", [(24, 12), (12, 24), (2, 2, 3, 24)])
-def test_muon_moves_all_directions_of_a_kernel_alike_and_no_embedding(shape):
+@pytest.mark.parametrize(
+    ("layer", "shape", "inputs"),
+    [
+        ("wi", (24, 12), 24),
+        ("wi", (12, 24), 12),
+        ("conv", (2, 2, 3, 24), 12),
+        ("query", (12, 4, 6), 12),  # with an axis for heads
+        ("out", (4, 6, 12), 24),
+    ],
+)
+def test_muon_moves_all_directions_of_a_kernel_alike_and_no_embedding(
+    layer, shape, inputs
+):
     config = tiny.config()
     config.optimizer.update(name="muon", weight_decay=0.0, relative=False)
     config.optimizer.clip_norm = 0.0
@@ -93,17 +104,20 @@ def test_muon_moves_all_directions_of_a_kernel_alike_and_no_embedding(shape):
     rng = np.random.default_rng(0)
     spread = np.logspace(0, -1.5, shape[-1])  # of the gradients' singular values
     gradients = {
-        name: jnp.asarray(rng.normal(size=shape) * spread, jnp.float32)
-        for name in ("kernel", "embedding")
+        layer: {
+            name: jnp.asarray(rng.normal(size=shape) * spread, jnp.float32)
+            for name in ("kernel", "embedding")
+        }
     }
     params = jax.tree.map(jnp.ones_like, gradients)
     updates, _ = _first_update(_optimizer(config), gradients, params)
-    matrix = np.asarray(updates["kernel"]).reshape(-1, shape[-1])
+    gradients, updates = gradients[layer], updates[layer]
+    matrix = np.asarray(updates["kernel"]).reshape(inputs, -1)
     # Five steps of Newton-Schulz end between .7 and 1.2 (Jordan et al.).
     sizes = np.linalg.svd(matrix, compute_uv=False) / 0.01
     sizes /= max(matrix.shape) ** 0.5
     assert (sizes > 0.6).all() and (sizes < 1.3).all()
-    assert (matrix * np.asarray(gradients["kernel"]).reshape(matrix.shape)).sum() < 0
+    assert (updates["kernel"] * gradients["kernel"]).sum() < 0
     signs = jnp.sign(gradients["embedding"])  # the first step of Adam with Nesterov's
     ahead = updates["embedding"] / (-0.01 * signs)
     np.testing.assert_allclose(ahead, ahead.max(), rtol=1e-3)

@@ -91,9 +91,9 @@ class MuseConfig:
             tokenizer,
             t5,
             config.input.image_size,
-            m.patch,
-            m.token_width,
-            m.token_blocks,
+            patch=m.patch,
+            token_width=m.token_width,
+            token_blocks=m.token_blocks,
         )
 
 
