@@ -84,6 +84,10 @@ def scale_updates(updates, rate: Callable[[str], float]):
     return jax.tree_util.tree_map_with_path(scale, updates)
 
 
+#: Jordan et al.'s coefficients of the quintic iteration.
+_NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
+
+
 def _sides(path, array) -> optax.contrib.MuonDimensionNumbers | None:
     """Returns which axes of a kernel are its inputs and which its outputs; None of all
     other arrays."""
@@ -105,6 +109,9 @@ def _scale_by_muon(optimizer) -> optax.GradientTransformation:
     """
     return optax.contrib.muon(
         -1.0,  # the rate follows, and is negative
+        # Five equal steps, as by default. Listed, they are a loop, which halves what is
+        # compiled; by number, optax unrolls them.
+        ns_coeffs=(_NEWTON_SCHULZ,) * 5,
         consistent_rms=1.0,
         muon_weight_dimension_numbers=functools.partial(
             jax.tree_util.tree_map_with_path, _sides

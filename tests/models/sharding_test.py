@@ -158,6 +158,25 @@ def test_a_mesh_axis_that_does_not_divide_leaves_the_array_whole():
     assert kernel.spec == PartitionSpec("fsdp", "model")
 
 
+def test_momentum_is_sharded_as_its_parameter():
+    config = tiny.config()
+    config.optimizer.name = "muon"  # of which Adam has a part
+    config.sharding.mesh.update(data=2, fsdp=2, model=2)
+    mesh = sharding.make_mesh(config)
+    with sharding.use(mesh, config):
+        _, shardings = steps.make_state(config, mesh, abstract=True)
+    for name, places in (
+        ("['t5']['encoder']['layers_0']['mlp']['wi']['kernel']", ("fsdp", "model")),
+        ("['t5']['token_embedder']['embedding']", ("model", "fsdp")),
+    ):
+        found = [
+            leaf.spec
+            for path, leaf in jax.tree_util.tree_leaves_with_path(shardings.opt_state)
+            if jax.tree_util.keystr(path).endswith(name)
+        ]
+        assert found and set(found) == {PartitionSpec(*places)}
+
+
 @pytest.mark.parametrize("name", ["adafactor", "muon"])
 def test_the_states_of_other_optimizers_have_places(name):
     config = tiny.config()
