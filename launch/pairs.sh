@@ -13,11 +13,10 @@
 #   SPLIT=dev SEEDS="4 5" bash launch/pairs.sh
 #   DRY_RUN=1 bash launch/pairs.sh  # prints the commands
 #
-# An estimate, not a measurement: the demo takes 376 s for 1,200 steps of 32 rows on two
-# quiet cores (README.md), evaluations and compilation included, .31 s a step. 700 steps
-# are 220 s for `rich`, and 440 s for each of the others, whose batches are twice as large:
-# 18 minutes a seed, 55 for three; and about 15 s for each of the 36 evaluations. 65
-# minutes in all.
+# An estimate, not a measurement: a step of the demo takes .25 s on two idle cores of an
+# AMD EPYC (docs/results_log.md). 700 steps are 3 minutes for `rich`, and 6 for each of
+# the others, whose batches are twice as large: 15 minutes a seed, 45 for three; and about
+# 15 s for each of the 36 evaluations. 54 minutes in all.
 #
 # The same command goes on with an interrupted run.
 set -euo pipefail
